@@ -1,0 +1,56 @@
+"""The seller's signed offer for one job spec: price and terms, frozen for minutes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from computeswarm.core.ids import NodeIdText
+from computeswarm.core.money import cost_atoms
+from computeswarm.core.nodes import UNIX_SECONDS, Address, Atoms
+from computeswarm.core.signing import Document, Signed
+
+QUOTE_KIND = "quote"
+QUOTE_SECONDS = 300
+SignedQuote = Annotated[Signed, Field(description="a statement of kind 'quote'")]
+
+
+class Quote(Document):
+    """Terms for the job spec with ``spec_hash``. All prices in atoms, for the whole job.
+
+    The buyer sends the signed quote back with his job, so a seller who restarted still honours it.
+    """
+
+    quote_id: str = Field(pattern=r"^qt-[0-9a-f]{20}$")
+    node_id: NodeIdText
+    seller: Address
+    spec_hash: str = Field(pattern=r"^0x[0-9a-f]{64}$")
+    chain_id: int = Field(ge=1, lt=2**53)
+    asset: Address
+    pay_to: Address
+    price_per_hour: Atoms
+    slice_seconds: int = Field(ge=1, le=3600)
+    max_seconds: int = Field(ge=1, le=30 * 86400)
+    issued_at: UNIX_SECONDS
+    expires_at: UNIX_SECONDS
+
+    def slice_length(self, index: int) -> int:
+        """Seconds of slice ``index``; the last one is cut at the time limit."""
+        return max(0, min(self.slice_seconds, self.max_seconds - index * self.slice_seconds))
+
+    def slice_amount(self, index: int) -> int:
+        """Atoms of slice ``index`` (0 is paid before the start): a pure function of the quote."""
+        return cost_atoms(self.price_per_hour, self.slice_length(index))
+
+    @property
+    def slice_count(self) -> int:
+        """Slices until the time limit."""
+        return -(-self.max_seconds // self.slice_seconds)
+
+    @property
+    def total_amount(self) -> int:
+        """Atoms if the job runs to its time limit."""
+        return sum(
+            (self.slice_amount(0) * (self.slice_count - 1), self.slice_amount(self.slice_count - 1))
+        )
