@@ -1,0 +1,131 @@
+"""What nodes answer, typed and checked: a node may be a stranger's, so nothing is trusted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from computeswarm.chain.errors import RpcUnavailable
+
+_QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}\Z")
+_HASH = re.compile(r"0x[0-9a-fA-F]{64}\Z")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block's header; ``timestamp`` in Unix seconds, ``base_fee`` in wei per gas."""
+
+    number: int
+    hash: str
+    timestamp: int
+    base_fee: int
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One event; addresses, topics and data as lower-case 0x hex."""
+
+    address: str
+    topics: tuple[str, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a transaction in its block; ``succeeded`` is False where it reverted."""
+
+    tx_hash: str
+    succeeded: bool
+    block_number: int
+    block_hash: str
+    gas_used: int
+    gas_price: int
+    logs: tuple[Log, ...]
+
+
+def _nonsense(what: str) -> RpcUnavailable:
+    return RpcUnavailable(f"The RPC's answer makes no sense ({what}); set another rpc_url.")
+
+
+def parse_quantity(value: Any) -> int:
+    """A hex quantity of at most 256 bits."""
+    if not isinstance(value, str) or not _QUANTITY.match(value):
+        raise _nonsense("a number")
+    return int(value, 16)
+
+
+def parse_bytes(value: Any) -> bytes:
+    """Hex bytes."""
+    if not isinstance(value, str) or not value.startswith("0x"):
+        raise _nonsense("bytes")
+    try:
+        return bytes.fromhex(value[2:])
+    except ValueError:
+        raise _nonsense("bytes") from None
+
+
+def parse_hash(value: Any) -> str:
+    """A 32-byte hash, lower-case."""
+    if not isinstance(value, str) or not _HASH.match(value):
+        raise _nonsense("a hash")
+    return value.lower()
+
+
+def _parse_address(value: Any) -> str:
+    if not isinstance(value, str) or not _ADDRESS.match(value):
+        raise _nonsense("an address")
+    return value.lower()
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _nonsense(what)
+    return value
+
+
+def parse_block(value: Any) -> Block | None:
+    """A block with or without its transactions; None where the node has none."""
+    if value is None:
+        return None
+    block = _object(value, "a block")
+    return Block(
+        number=parse_quantity(block.get("number")),
+        hash=parse_hash(block.get("hash")),
+        timestamp=parse_quantity(block.get("timestamp")),
+        base_fee=parse_quantity(block.get("baseFeePerGas", "0x0")),
+    )
+
+
+def _parse_log(value: Any) -> Log:
+    log = _object(value, "an event")
+    topics = log.get("topics")
+    if not isinstance(topics, list) or len(topics) > 4:
+        raise _nonsense("an event")
+    return Log(
+        address=_parse_address(log.get("address")),
+        topics=tuple(parse_hash(topic) for topic in topics),
+        data=parse_bytes(log.get("data")),
+    )
+
+
+def parse_receipt(value: Any) -> Receipt | None:
+    """A receipt; None where there is none, or where it is in no block yet."""
+    if value is None:
+        return None
+    receipt = _object(value, "a receipt")
+    if receipt.get("blockNumber") is None:
+        return None
+    logs = receipt.get("logs")
+    if not isinstance(logs, list):
+        raise _nonsense("a receipt")
+    return Receipt(
+        tx_hash=parse_hash(receipt.get("transactionHash")),
+        succeeded=parse_quantity(receipt.get("status")) == 1,
+        block_number=parse_quantity(receipt.get("blockNumber")),
+        block_hash=parse_hash(receipt.get("blockHash")),
+        gas_used=parse_quantity(receipt.get("gasUsed")),
+        gas_price=parse_quantity(receipt.get("effectiveGasPrice", "0x0")),
+        logs=tuple(_parse_log(log) for log in logs),
+    )
