@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from computeswarm.core.crypto import is_address, keccak256, to_checksum
+from computeswarm.core.errors import Unauthorized
 from computeswarm.core.ids import NodeId, NodeIdText
 from computeswarm.core.money import MAX_ATOMS
 from computeswarm.core.signing import Document, Signed
@@ -63,7 +64,7 @@ class GPUInfo(Document):
 
 
 class Hardware(Document):
-    """What a machine has. A machine without a GPU has an empty ``gpus`` and is listed as ``cpu``."""
+    """What a machine has; without a GPU ``gpus`` is empty and it is listed as ``cpu``."""
 
     cpu_model: Label
     cpu_cores: int = Field(ge=1, le=100_000)
@@ -161,8 +162,6 @@ def open_record(signed: Signed, *, expected_id: str | None = None) -> NodeRecord
         BadRequest: not a record, or the record of another node.
         Unauthorized: not signed by the wallet it names.
     """
-    from computeswarm.core.errors import Unauthorized
-
     record = signed.open(RECORD_KIND, NodeRecord, wallet=str(signed.document.get("wallet", "")))
     if expected_id is not None and record.node_id != expected_id:
         raise Unauthorized(f"The record listed as {expected_id} belongs to {record.node_id}.")

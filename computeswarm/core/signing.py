@@ -43,7 +43,7 @@ def _refuse_floats(value: Any) -> None:
     while stack:
         item = stack.pop()
         if isinstance(item, float):
-            raise ValueError("signed documents hold integers and text, no floats")
+            raise ValueError("signed documents hold integers and text, no floats")  # noqa: TRY004
         if isinstance(item, dict):
             stack.extend(item.values())
         elif isinstance(item, (list, tuple)):
