@@ -134,9 +134,7 @@ class RpcClient:
         """
         found = await self.chain_id()
         if found != expected:
-            raise ConfigError(
-                f"The RPC serves chain {found}, not {expected}; set another rpc_url."
-            )
+            raise ConfigError(f"The RPC serves chain {found}, not {expected}; set another rpc_url.")
 
     async def block_number(self) -> int:
         """The number of the latest block."""
