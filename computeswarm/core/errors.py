@@ -221,6 +221,14 @@ class ConfigError(ComputeSwarmError):
     title = "A setting is wrong"
 
 
+class UsageError(ComputeSwarmError):
+    """A command line that can't be understood."""
+
+    code = "usage"
+    status = 400
+    title = "The command line is wrong"
+
+
 class PortInUse(ComputeSwarmError):
     code = "port_in_use"
     title = "The port is taken"

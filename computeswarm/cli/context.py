@@ -1,0 +1,104 @@
+"""What a command is given: its arguments, the settings, the folders, and a way to answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from computeswarm.core.settings import Paths, Settings
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One invocation of one command."""
+
+    args: argparse.Namespace
+    rest: list[str]
+    """What stood after a bare ``--``."""
+    settings: Settings
+    paths: Paths
+    json: bool
+
+    @classmethod
+    def make(cls, args: argparse.Namespace, rest: list[str]) -> Self:
+        """Load the settings for parsed arguments.
+
+        Raises:
+            ConfigError: a setting that can't be used.
+        """
+        for stream in (sys.stdout, sys.stderr):
+            # a terminal that can't show a character gets a "?", not an exception
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
+        environ = dict(os.environ)
+        if args.home:
+            environ["COMPUTESWARM_HOME"] = args.home
+        paths = Paths.find(environ)
+        settings = Settings.load(vars(args), environ=environ, paths=paths)
+        return cls(args=args, rest=rest, settings=settings, paths=paths, json=args.json)
+
+    def text(self, line: str = "") -> None:
+        """A line for a person, on stdout; silent with ``--json``. Strangers' text comes cleaned."""
+        if not self.json:
+            print(line)  # noqa: T201 - stdout is this layer's product
+
+    def document(self, value: Any) -> None:
+        """A JSON value on one line of stdout, flushed: the answer, or one record of a stream."""
+        print(json.dumps(value, ensure_ascii=False), flush=True)  # noqa: T201
+
+    def note(self, line: str) -> None:
+        """A line about what is going on, on stderr: for a person, never part of the answer."""
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Columns for a person; silent with ``--json``. A head that starts with ``>`` aligns right.
+
+        Cells are single lines, already cleaned.
+        """
+        if self.json:
+            return
+        right = [title.startswith(">") for title in head]
+        lines = [[title.removeprefix(">") for title in head], *map(list, rows)]
+        widths = [max(_cells(cell) for cell in column) for column in zip(*lines, strict=True)]
+        for line in lines:
+            padded = [
+                _pad(cell, width, to_right)
+                for cell, width, to_right in zip(line, widths, right, strict=True)
+            ]
+            self.text("  ".join(padded).rstrip())
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person can be asked something."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    @property
+    def ask_password(self) -> Callable[[str], str] | None:
+        """A hidden prompt on the terminal, or None where nobody sits."""
+        if not self.interactive:
+            return None
+        import getpass
+
+        return getpass.getpass
+
+
+def _pad(cell: str, width: int, to_right: bool) -> str:
+    space = " " * (width - _cells(cell))
+    return space + cell if to_right else cell + space
+
+
+def _cells(text: str) -> int:
+    """Terminal cells a text takes: two for wide characters, none for combining marks."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )

@@ -1,0 +1,135 @@
+"""Finding the wanted command, and turning what goes wrong into a sentence and an exit code.
+
+This module is on the path of ``computeswarm --help``, so it imports almost nothing: the command's
+module, the settings and argparse itself load only once a command is known.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from computeswarm import __version__
+from computeswarm.core.errors import ComputeSwarmError, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from computeswarm.cli.context import Context
+
+COMMANDS = {
+    "demo": "everything on this machine: chain, market, seller, funded buyer",
+    "nodes": "list and search what is for rent",
+    "run": "run a script on a rented machine",
+    "jobs": "list your jobs",
+    "logs": "show what a job printed",
+    "cancel": "stop a job and get the unused rest back",
+    "outputs": "fetch the files a job wrote",
+    "seller": "rent this machine out",
+    "market": "run a market",
+    "devnet": "run a local chain with test money",
+    "images": "build and check the images that jobs run in",
+    "wallet": "make, import or show your wallet, and its balance",
+    "doctor": "what this machine can do, and what to fix",
+}
+"""Names and one-line help; the module of each is ``computeswarm.cli.commands.<name>``."""
+
+EXIT_PIPE_CLOSED = 141
+"""As a shell reports a program ended by SIGPIPE: whoever read our output has left."""
+
+_EPILOG = """\
+Without a command the terminal app opens (--mode seller for the seller's side).
+Each command has --help and --json. State lies in your user folders, or in COMPUTESWARM_HOME.
+
+Exit codes: the job's own for `run`; 124 budget or time spent, 125 an error of ComputeSwarm's or
+a wrong command line, 126 refused by policy, 130 interrupted.
+"""
+
+
+def entry() -> None:
+    """The installed program."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line and give its exit code. Nothing is raised but ``SystemExit``."""
+    wants_json = "--json" in _own_part(argv)
+    try:
+        code = _dispatch(list(argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the interpreter flushes once more at exit; let that go nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        from computeswarm.cli.failure import as_problem, show
+
+        problem = as_problem(error)
+        show(problem, as_json=wants_json)
+        return int(problem.exit_code)
+    return code
+
+
+def _dispatch(argv: list[str]) -> int:
+    name = argv[0] if argv else ""
+    if name in ("-h", "--help", "help"):
+        print(_top_help(), end="")  # noqa: T201 - the command line's own output
+        return ExitCode.OK
+    if name == "--version":
+        print(f"computeswarm {__version__}")  # noqa: T201
+        return ExitCode.OK
+    if name.startswith("-") or not name:
+        return _run_command("tui", argv)
+    if name not in COMMANDS:
+        raise _unknown(name)
+    return _run_command(name, argv[1:])
+
+
+def _run_command(name: str, argv: list[str]) -> int:
+    from importlib import import_module
+
+    from computeswarm.cli.context import Context
+    from computeswarm.cli.options import make_parser
+
+    module = import_module(f"computeswarm.cli.commands.{name}")
+    own = _own_part(argv)
+    parser = make_parser(name, COMMANDS.get(name, ""))
+    module.configure(parser)
+    args = parser.parse_args(own)
+    context = Context.make(args, argv[len(own) + 1 :])
+    if context.rest and not getattr(module, "TAKES_REST", False):
+        raise UsageError(f"`{name}` takes nothing after --; leave it out.")
+    return _finish(module.run(context), context)
+
+
+def _finish(result: object, context: Context) -> int:
+    """Commands are plain functions or coroutines; both give an exit code."""
+    if isinstance(result, int):
+        return result
+    import asyncio
+
+    return asyncio.run(result)  # type: ignore[arg-type]
+
+
+def _own_part(argv: Sequence[str]) -> list[str]:
+    """What is ours: all before a bare ``--``. argparse would give the rest to the wrong place."""
+    items = list(argv)
+    return items[: items.index("--")] if "--" in items else items
+
+
+def _top_help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    head = "Usage: computeswarm [COMMAND] [OPTIONS]\n\nRent GPUs from strangers, pay by the second."
+    return "\n".join([head, "", "Commands:", *lines, "", _EPILOG])
+
+
+def _unknown(name: str) -> ComputeSwarmError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else "`computeswarm --help` lists them all."
+    return UsageError(f"There is no command {name[:60]!r}; {hint}")
