@@ -12,6 +12,7 @@ from computeswarm.chain.wire import Receipt
 from computeswarm.core.crypto import PrivateKey
 
 _FEES_SECONDS = 5.0
+_GAS_TRANSFER = 21_000
 _GAS_MARGIN = 5  # an estimate is raised by a fifth: storage may have changed until it is mined
 _FIRST_POLL = 0.002
 _LAST_POLL = 0.5
@@ -56,20 +57,9 @@ class TxSender:
         if gas is None:
             estimate = await self._rpc.estimate_gas(to, data, sender=self.address, value=value)
             gas = estimate + estimate // _GAS_MARGIN
-        max_fee, priority_fee = await self._current_fees()
+        await self._current_fees()
         async with self._lock:
-            nonce = await self._take_nonce()
-        return sign_transaction(
-            self._key,
-            chain_id=self._chain_id,
-            nonce=nonce,
-            to=to,
-            data=data,
-            value=value,
-            gas=gas,
-            max_fee=max_fee,
-            priority_fee=priority_fee,
-        )
+            return await self._sign(await self._take_nonce(), to, data, value, gas)
 
     async def broadcast(self, signed: SignedTx) -> None:
         """Send signed bytes; again is fine.
@@ -86,9 +76,15 @@ class TxSender:
             raise
 
     async def release(self, signed: SignedTx) -> None:
-        """Give back the nonce of a transaction that was never sent, or surely refused."""
+        """Give back the nonce of a transaction that was never sent, or surely refused.
+
+        Where later ones are on their way, they would wait for it: an empty transaction to
+        ourselves takes its place at once.
+        """
         async with self._lock:
             self._returned.add(signed.nonce)
+            if self._next_nonce is not None and signed.nonce + 1 < self._next_nonce:
+                await self._fill_gap()
 
     async def wait_receipt(self, tx_hash: str, *, timeout: float = 60.0) -> Receipt:
         """Poll for the receipt, from every 2 ms up to every 0.5 s.
@@ -121,24 +117,45 @@ class TxSender:
             self._fees_until = now + _FEES_SECONDS
         return self._fees
 
+    async def _sign(self, nonce: int, to: str, data: bytes, value: int, gas: int) -> SignedTx:
+        max_fee, priority_fee = await self._current_fees()
+        return sign_transaction(
+            self._key,
+            chain_id=self._chain_id,
+            nonce=nonce,
+            to=to,
+            data=data,
+            value=value,
+            gas=gas,
+            max_fee=max_fee,
+            priority_fee=priority_fee,
+        )
+
     async def _take_nonce(self) -> int:
-        if self._returned:
-            return await self._reuse_nonce()
+        if self._returned and (reclaimed := await self._reclaim()) is not None:
+            return reclaimed
         if self._next_nonce is None:
             self._next_nonce = await self._rpc.nonce(self.address)
-        nonce = self._next_nonce
-        self._next_nonce += 1
-        return nonce
-
-    async def _reuse_nonce(self) -> int:
-        """After a refusal, fill the gap first; what the chain has used meanwhile is no gap."""
-        mined = await self._rpc.nonce(self.address, "latest")
-        self._returned = {nonce for nonce in self._returned if nonce >= mined}
-        if self._next_nonce is None or self._next_nonce < mined:
-            self._next_nonce = mined
-        if self._returned:
-            nonce = min(self._returned)
-            self._returned.remove(nonce)
-            return nonce
         self._next_nonce += 1
         return self._next_nonce - 1
+
+    async def _reclaim(self) -> int | None:
+        """A returned nonce, unless the chain has used them all; the counter catches up with it."""
+        mined = await self._rpc.nonce(self.address, "latest")
+        self._next_nonce = max(self._next_nonce or 0, mined)
+        self._returned = {nonce for nonce in self._returned if nonce >= mined}
+        if not self._returned:
+            return None
+        nonce = min(self._returned)
+        self._returned.remove(nonce)
+        return nonce
+
+    async def _fill_gap(self) -> None:
+        nonce = None
+        try:
+            if (nonce := await self._reclaim()) is not None:
+                filler = await self._sign(nonce, self.address, b"", 0, _GAS_TRANSFER)
+                await self._rpc.send_raw(filler.raw)
+        except (RpcError, RpcUnavailable):
+            if nonce is not None:
+                self._returned.add(nonce)  # the next transaction will take it

@@ -35,7 +35,7 @@ _MINT_GAS = 120_000
 class Devnet:
     """A running chain. ``keys`` are public throwaways, each with 10,000 ETH and 10,000 USDC."""
 
-    def __init__(self, engine: Engine, child: asyncio.subprocess.Process, url: str) -> None:
+    def __init__(self, engine: Engine, child: process.Child, url: str) -> None:
         self.engine: Engine = engine
         self.url = url
         self.chain_id = BASE_SEPOLIA.chain_id
@@ -82,7 +82,7 @@ class Devnet:
     async def close(self) -> None:
         """End the chain and its process; everything on it is forgotten."""
         await self._rpc.close()
-        await process.stop(self._child)
+        await self._child.stop()
 
     async def _send(self, to: str, data: bytes, *, gas: int) -> None:
         signed = await self._faucet.prepare(to, data, gas=gas)
@@ -104,9 +104,9 @@ class Devnet:
     async def _wait_ready(self) -> None:
         deadline = asyncio.get_running_loop().time() + _START_SECONDS
         while True:
-            if self._child.returncode is not None:
+            if self._child.exit_code is not None:
                 raise ChainUnavailable(
-                    f"The devnet's {self.engine} ended at once with code {self._child.returncode};"
+                    f"The devnet's {self.engine} ended at once: {self._child.last_words()};"
                     " try the other engine."
                 )
             with contextlib.suppress(RpcUnavailable):

@@ -11,7 +11,9 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
+from typing import IO
 
 from computeswarm.core.errors import ConfigError, PortInUse
 
@@ -86,31 +88,58 @@ def _die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
-async def spawn(*command: str, pass_fds: tuple[int, ...] = ()) -> asyncio.subprocess.Process:
+class Child:
+    """A running engine, and what it complained about."""
+
+    def __init__(self, process: asyncio.subprocess.Process, complaints: IO[bytes]) -> None:
+        self._process = process
+        self._complaints = complaints
+
+    @property
+    def pid(self) -> int:
+        """The engine's process."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.returncode
+
+    def last_words(self) -> str:
+        """The last line it wrote to standard error."""
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode("utf-8", "replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "it gave no reason")[:300]
+
+    async def stop(self) -> None:
+        """Ask the child to end, then make it."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        self._complaints.close()
+
+
+async def spawn(*command: str, pass_fds: tuple[int, ...] = ()) -> Child:
     """Start a child with a pipe as its input, in a session of its own.
 
-    A Ctrl+C in the terminal therefore reaches us only: jobs can still be settled on the chain
-    while we shut down. On Linux the kernel ends the child with us; elsewhere the end of its input
-    has to do.
+    Its complaints go to a file, since a TUI may own our standard error. A Ctrl+C in the terminal
+    reaches us only: jobs can still be settled on the chain while we shut down. On Linux the kernel
+    ends the child with us; elsewhere the end of its input has to do.
     """
     parent = os.getpid()
-    return await asyncio.create_subprocess_exec(
+    complaints = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+    process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
+        stderr=complaints,
         pass_fds=pass_fds,
         start_new_session=True,
         preexec_fn=lambda: _die_with_parent(parent),
     )
-
-
-async def stop(process: asyncio.subprocess.Process) -> None:
-    """Ask the child to end, then make it."""
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), _STOP_SECONDS)
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+    return Child(process, complaints)
