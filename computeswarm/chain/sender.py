@@ -14,9 +14,9 @@ from computeswarm.core.crypto import PrivateKey
 _FEES_SECONDS = 5.0
 _GAS_TRANSFER = 21_000
 _GAS_MARGIN = 5  # an estimate is raised by a fifth: storage may have changed until it is mined
-_FIRST_POLL = 0.002
+_FIRST_POLL = 0.001
 _LAST_POLL = 0.5
-_POLL_GROWTH = 1.3
+_POLL_GROWTH = 1.5
 
 
 class TxSender:
@@ -87,7 +87,7 @@ class TxSender:
                 await self._fill_gap()
 
     async def wait_receipt(self, tx_hash: str, *, timeout: float = 60.0) -> Receipt:
-        """Poll for the receipt, from every 2 ms up to every 0.5 s.
+        """Poll for the receipt, after 1 ms at first, later every 0.5 s.
 
         Raises:
             RpcUnavailable: none within ``timeout`` seconds, which means unknown and not failed.

@@ -43,7 +43,7 @@ class Devnet:
         self.keys = dev_keys()
         self._child = child
         self._rpc = RpcClient(url)
-        self._faucet = TxSender(self._rpc, faucet_key(), self.chain_id)
+        self._faucet = self._new_faucet()
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,10 +79,18 @@ class Devnet:
         await self._rpc.call("evm_increaseTime", [hex(seconds)])
         await self._rpc.call("evm_mine")
 
+    async def disconnect(self) -> None:
+        """Close our connections, so that another event loop may go on with this object."""
+        await self._rpc.close()
+        self._faucet = self._new_faucet()
+
     async def close(self) -> None:
         """End the chain and its process; everything on it is forgotten."""
         await self._rpc.close()
         await self._child.stop()
+
+    def _new_faucet(self) -> TxSender:
+        return TxSender(self._rpc, faucet_key(), self.chain_id)
 
     async def _send(self, to: str, data: bytes, *, gas: int) -> None:
         signed = await self._faucet.prepare(to, data, gas=gas)
