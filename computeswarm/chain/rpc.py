@@ -32,6 +32,7 @@ _READ_BYTES = 256 * 1024
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 # The node's own trouble rather than a verdict on the request (EIP-1474).
 _NODE_TROUBLE = frozenset({-32603, -32002, -32005})
+_VERDICTS = ("revert", "evm error")  # anvil answers -32603 where code breaks down
 _ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "known transaction")
 
 
@@ -241,7 +242,8 @@ def _error_of(error: Any) -> RpcError | RpcUnavailable:
     code = number if isinstance(number, int) else 0
     message = str(error.get("message") or "no reason given")
     data = _revert_data(error.get("data"))
-    if code in _NODE_TROUBLE and not data and "revert" not in message.lower():
+    verdict = bool(data) or any(word in message.lower() for word in _VERDICTS)
+    if code in _NODE_TROUBLE and not verdict:
         return RpcUnavailable(f"The chain's RPC has trouble ({code}): {message[:200]}.")
     return RpcError(message, rpc_code=code, data=data)
 

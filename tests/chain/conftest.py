@@ -6,23 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from chain_engines import ENGINES
 from chain_fixtures import running_devnet
 
-from computeswarm.chain.devnet import Devnet, find_anvil
+from computeswarm.chain.devnet import Devnet
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Usdc
 from computeswarm.core.chains import BASE_SEPOLIA
-
-ENGINES = [
-    "py-evm",
-    pytest.param(
-        "anvil",
-        marks=pytest.mark.skipif(
-            find_anvil() is None, reason="anvil is not installed (npm ci in contracts/)"
-        ),
-    ),
-]
 
 
 @pytest.fixture(scope="module", params=ENGINES)

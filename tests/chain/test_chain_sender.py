@@ -21,7 +21,7 @@ from computeswarm.chain.usdc import Usdc, transfer_calldata
 from computeswarm.core.crypto import PrivateKey
 
 _GAS = 80_000
-_TOO_LITTLE = 21_001  # less than the calldata alone costs: every node refuses it
+_TOO_MUCH = 10**30  # more wei than there is: every node refuses it
 
 
 @given(
@@ -83,7 +83,7 @@ async def test_a_refused_transaction_gives_its_nonce_back(
     chain: Devnet, rpc: RpcClient, sender: TxSender
 ) -> None:
     data = transfer_calldata(chain.keys[1].address, 1)
-    refused = await sender.prepare(chain.usdc, data, gas=_TOO_LITTLE)
+    refused = await sender.prepare(chain.usdc, data, gas=_GAS, value=_TOO_MUCH)
     with pytest.raises(RpcError):
         await sender.broadcast(refused)
     following = await sender.prepare(chain.usdc, data, gas=_GAS)
@@ -96,7 +96,7 @@ async def test_a_refused_transaction_does_not_hold_up_those_sent_after_it(
     chain: Devnet, rpc: RpcClient, sender: TxSender
 ) -> None:
     data = transfer_calldata(chain.keys[1].address, 1)
-    refused = await sender.prepare(chain.usdc, data, gas=_TOO_LITTLE)
+    refused = await sender.prepare(chain.usdc, data, gas=_GAS, value=_TOO_MUCH)
     later = await sender.prepare(chain.usdc, data, gas=_GAS)
     await sender.broadcast(later)
     with pytest.raises(RpcError):

@@ -16,7 +16,7 @@ INTERNAL_ERROR = -32603
 SERVER_ERROR = -32000
 EXECUTION_REVERTED = 3
 
-_FROM_HEAD = {"latest": 0, "pending": 0, "safe": 1, "finalized": 2}
+_FROM_HEAD = {"latest": 0, "safe": 1, "finalized": 2}
 _ADDRESS_BYTES = 20
 _T = TypeVar("_T")
 
@@ -90,6 +90,8 @@ def block(node: Node, value: Any) -> StoredBlock | None:
         value = "latest"
     if value == "earliest":
         return node.blocks[0]
+    if value == "pending":
+        return StoredBlock(node.pending_header(), None)
     if isinstance(value, str) and value in _FROM_HEAD:
         return node.blocks[max(0, len(node.blocks) - 1 - _FROM_HEAD[value])]
     number = quantity(value)
@@ -97,9 +99,7 @@ def block(node: Node, value: Any) -> StoredBlock | None:
 
 
 def header(node: Node, value: Any) -> Any:
-    """The header of a block that has to exist; for ``pending`` that of the next one."""
-    if value == "pending":
-        return node.pending_header()
+    """The header of a block that has to exist."""
     found = block(node, value)
     if found is None:
         raise Fault(SERVER_ERROR, "header not found")
