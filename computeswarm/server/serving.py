@@ -1,0 +1,155 @@
+"""Running an app: a listening socket with sane timeouts, and a clean end on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Self, TypeVar
+
+from aiohttp import web
+
+from computeswarm.core.errors import ConfigError, PortInUse
+
+KEEPALIVE_SECONDS = 75.0
+LINGER_SECONDS = 2.0
+"""How long the rest of a refused body is read, so that the client sees the answer."""
+SHUTDOWN_SECONDS = 5.0
+BACKLOG = 1024
+
+ResultT = TypeVar("ResultT")
+
+
+class Server:
+    """An app on a listening socket: ``async with Server(app) as s: url = await s.start(…)``."""
+
+    def __init__(self, app: web.Application, *, keepalive_seconds: float = KEEPALIVE_SECONDS):
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=keepalive_seconds,
+            lingering_time=LINGER_SECONDS,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        self._socket: socket.socket | None = None
+
+    async def start(self, host: str, port: int) -> str:
+        """Listen and return the address, such as ``http://127.0.0.1:8402``; port 0 picks one.
+
+        Raises:
+            PortInUse: another program has the port.
+            ConfigError: no such host here, or a port only root may take.
+        """
+        self._socket = _bind(host, port)
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._socket, backlog=BACKLOG).start()
+        return self.url
+
+    @property
+    def url(self) -> str:
+        """The address to reach the server under; loopback when bound to every interface."""
+        if self._socket is None:
+            raise RuntimeError("the server is not started")
+        host, port = self._socket.getsockname()[:2]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def close(self) -> None:
+        """Stop listening, let running requests end (5 s), run the app's clean-up."""
+        await self._runner.cleanup()
+        if self._socket is not None:
+            self._socket.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"Port {port} does not exist; choose one from 1024 to 65535.")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise ConfigError(f"{host!r} is no address of this machine; choose another host.") from None
+    family, kind, proto, _, address = found[0]
+    made = socket.socket(family, kind, proto)
+    try:
+        if os.name == "posix":
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(BACKLOG)
+    except OSError as error:
+        made.close()
+        raise _bind_error(host, port, error) from None
+    made.setblocking(False)
+    return made
+
+
+def _bind_error(host: str, port: int, error: OSError) -> ConfigError | PortInUse:
+    number = error.errno
+    if number == errno.EADDRINUSE:
+        return PortInUse(
+            f"Port {port} on {host} is taken by another program; choose another with --port.",
+            port=port,
+        )
+    if number == errno.EACCES:
+        return ConfigError(f"Port {port} needs more rights; choose one from 1024 on with --port.")
+    if number == errno.EADDRNOTAVAIL:
+        return ConfigError(f"{host} is no address of this machine; choose another host.")
+    return ConfigError(f"Port {port} on {host} can't be used: {error}.")
+
+
+def run(main: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Run a server's main coroutine, on uvloop where it is installed."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(main)
+
+
+async def run_until_signal(
+    service: AbstractAsyncContextManager[ResultT],
+    *,
+    ready: Callable[[ResultT], None] = lambda _: None,
+) -> None:
+    """Enter ``service``, call ``ready`` with it, and leave it on SIGINT or SIGTERM.
+
+    A signal during the start stops the start. A second one cuts the leaving short, so a shutdown
+    that hangs never needs ``kill -9``.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    stop = asyncio.Event()
+    state = {"signals": 0, "serving": False}
+
+    def on_signal() -> None:
+        state["signals"] += 1
+        if state["signals"] > 1 or not state["serving"]:
+            task.cancel()
+        stop.set()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        async with service as entered:
+            state["serving"] = True
+            ready(entered)
+            await stop.wait()
+    except asyncio.CancelledError:
+        if not state["signals"]:
+            raise  # cancelled by somebody else
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

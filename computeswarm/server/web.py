@@ -1,0 +1,227 @@
+"""What both HTTP servers share: bounded bodies in, JSON and problem documents out.
+
+Every error leaves as ``application/problem+json`` (RFC 9457); an unforeseen one is logged whole and
+answered with a sentence that tells nothing of the inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeVar
+
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler
+from pydantic import BaseModel
+
+from computeswarm.core.errors import (
+    PROBLEM_CONTENT_TYPE,
+    BadRequest,
+    ComputeSwarmError,
+    NotFound,
+    StorageFull,
+    TooLarge,
+    TooManyRequests,
+)
+from computeswarm.core.signing import Document, parse_json
+from computeswarm.server.logs import get_logger
+
+JSON_LIMIT = 64 * 1024
+BODY_SECONDS = 20.0
+"""A JSON body has so many seconds to arrive whole."""
+IDLE_SECONDS = 30.0
+"""A streamed body has so many seconds for each chunk."""
+JSON_CONTENT_TYPE = "application/json"
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Server": "computeswarm"}
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_log = get_logger("server")
+DocumentT = TypeVar("DocumentT", bound=Document)
+
+
+class SlowClient(ComputeSwarmError):
+    """The client took too long to send what it announced."""
+
+    code = "request_timeout"
+    status = 408
+    title = "The request did not arrive in time"
+
+
+class MethodNotAllowed(ComputeSwarmError):
+    code = "method_not_allowed"
+    status = 405
+    title = "Not with this method"
+
+
+async def read_body(
+    request: web.Request, *, limit: int = JSON_LIMIT, seconds: float = BODY_SECONDS
+) -> bytes:
+    """The whole body, at most ``limit`` bytes *after* any decompression.
+
+    Raises:
+        TooLarge: longer than that; nothing beyond the limit was kept.
+        SlowClient: not here after ``seconds``.
+        BadRequest: broken chunking or compression.
+    """
+    length = request.content_length
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    content = request.content
+    if content.is_eof() and content.exception() is None:
+        # it came in one packet with the head: no timer needed
+        body = content.read_nowait(-1)
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    parts = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in stream_body(request, limit=limit, idle_seconds=seconds):
+                parts += chunk
+    except TimeoutError:
+        raise _slow() from None
+    return bytes(parts)
+
+
+async def stream_body(
+    request: web.Request, *, limit: int, idle_seconds: float = IDLE_SECONDS
+) -> AsyncIterator[bytes]:
+    """The body in chunks as they come, at most ``limit`` bytes after any decompression.
+
+    Raises:
+        TooLarge: longer than that.
+        SlowClient: nothing came for ``idle_seconds``.
+        BadRequest: broken chunking or compression.
+    """
+    total = 0
+    while True:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                chunk = await request.content.readany()
+        except TimeoutError:
+            raise _slow() from None
+        except (HttpProcessingError, ClientPayloadError, web.RequestPayloadError):
+            raise BadRequest("The request body is broken; send it again.") from None
+        if not chunk:
+            return
+        total += len(chunk)
+        if total > limit:
+            raise _too_large(limit)
+        yield chunk
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The request body is larger than {limit} bytes; send less.", limit=limit)
+
+
+def _slow() -> SlowClient:
+    return SlowClient("The request body did not arrive in time; send it again.")
+
+
+async def read_model(
+    request: web.Request, model: type[DocumentT], *, limit: int = JSON_LIMIT
+) -> DocumentT:
+    """The body as a ``model``.
+
+    Raises:
+        TooLarge, SlowClient: see ``read_body``.
+        BadRequest: not JSON or not a ``model``; the sentence names the member that is wrong.
+    """
+    return parse_json(model, await read_body(request, limit=limit))
+
+
+def json_reply(
+    value: BaseModel | Any,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    content_type: str = JSON_CONTENT_TYPE,
+) -> web.Response:
+    """A JSON response of a model or of plain JSON values."""
+    if isinstance(value, BaseModel):
+        body = value.model_dump_json().encode()
+    else:
+        body = json.dumps(value, separators=(",", ":")).encode()
+    return bytes_reply(body, status=status, headers=headers, content_type=content_type)
+
+
+def bytes_reply(
+    body: bytes,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    content_type: str = JSON_CONTENT_TYPE,
+) -> web.Response:
+    """A response of ready bytes, with the headers every answer carries."""
+    merged = {"Content-Type": content_type, **_HEADERS}
+    if headers:
+        merged.update(headers)
+    return web.Response(body=body, status=status, headers=merged)
+
+
+def problem_reply(error: ComputeSwarmError) -> web.Response:
+    """The problem document of an error."""
+    headers = {"Cache-Control": "no-store"}
+    if isinstance(error, TooManyRequests) and "retry_after" in error.extra:
+        headers["Retry-After"] = str(error.extra["retry_after"])
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.extra.get("allowed", []))
+    reply = json_reply(
+        error.to_problem(), status=error.status, headers=headers, content_type=PROBLEM_CONTENT_TYPE
+    )
+    if isinstance(error, (TooLarge, SlowClient)):
+        reply.force_close()  # the rest of that body is nothing we want to read
+    return reply
+
+
+@web.middleware
+async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every exception into a problem document; log the unforeseen ones."""
+    try:
+        return await handler(request)
+    except ComputeSwarmError as error:
+        return _answer(request, error)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _answer(request, _of_http(request, error))
+    except (ConnectionError, asyncio.CancelledError):
+        raise  # the client is gone: nobody is left to answer
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            _log.error("disk_full", method=request.method, path=request.path)
+            return _answer(request, StorageFull("The server's disk is full; try again later."))
+        return _unforeseen(request, error)
+    except Exception as error:
+        return _unforeseen(request, error)
+
+
+def _unforeseen(request: web.Request, error: Exception) -> web.StreamResponse:
+    _log.error("unhandled", exc=error, method=request.method, path=request.path)
+    sentence = "The server met an error it did not expect; try again, or tell its operator."
+    return _answer(request, ComputeSwarmError(sentence))
+
+
+def _answer(request: web.Request, error: ComputeSwarmError) -> web.StreamResponse:
+    started = request.writer.output_size > 0
+    if started and request.transport is not None:
+        # half an answer is out: cutting the line is the only honest end
+        request.transport.abort()
+    return problem_reply(error)
+
+
+def _of_http(request: web.Request, error: web.HTTPException) -> ComputeSwarmError:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = sorted(error.allowed_methods)
+        sentence = f"{request.path} does not take {request.method}; use {', '.join(allowed)}."
+        return MethodNotAllowed(sentence[:400], allowed=allowed)
+    if isinstance(error, web.HTTPNotFound):
+        return NotFound(f"Nothing is at {request.path[:200]}; see /openapi.json for what is.")
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return TooLarge("The request body is too large; send less.")
+    mapped = BadRequest(f"The request can't be handled: {error.reason}.")
+    mapped.status = error.status  # type: ignore[misc]  # this answer's own, not the class's
+    return mapped
