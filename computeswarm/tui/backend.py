@@ -1,0 +1,101 @@
+"""The two doors between the screens and the world. Tests come in through the same ones.
+
+Shaped after ``buyer.client.Buyer`` and ``seller.owner_client.OwnerClient``; all text is clean and
+every error is a ``ComputeSwarmError`` whose sentence can be shown as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from computeswarm.tui.draft import JobDraft
+from computeswarm.tui.views import (
+    Balance,
+    Download,
+    Identity,
+    JobItem,
+    LogLine,
+    Meter,
+    NodePage,
+    OfferItem,
+    SellerItem,
+)
+
+Report = Callable[[str, int, int], None]
+"""Progress of long work: a word (``uploading``), bytes done, bytes in all."""
+
+
+class BuyerBackend(Protocol):
+    """Everything Buyer mode needs."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    async def nodes(self, query: str, *, sort: str, limit: int) -> NodePage:
+        """Raises InvalidQuery, MarketUnavailable."""
+        ...
+
+    async def balance(self) -> Balance:
+        """Raises ChainUnavailable."""
+        ...
+
+    async def jobs(self) -> list[JobItem]:
+        """The local journal, newest first; asks nobody."""
+        ...
+
+    async def offer(self, draft: JobDraft) -> OfferItem:
+        """Ask the draft's node, or the cheapest that fits, for a signed quote.
+
+        Raises BadRequest, Unprocessable, NodeNotFound, SellerUnavailable.
+        """
+        ...
+
+    async def buy(self, offer: OfferItem, report: Report) -> str:
+        """Pay the first slice and start; the job's id. The same offer never pays twice.
+
+        Raises InsufficientFunds, PolicyRefused, QuoteExpired, PaymentPending, Unavailable.
+        """
+        ...
+
+    def follow(self, job_id: str) -> AsyncIterator[LogLine | Meter | JobItem]:
+        """What happens to a job, from its first line on; pays its next slices within the budget.
+
+        Ends with the job as it ended. Raises SellerUnavailable when nobody answers for long.
+        """
+        ...
+
+    async def cancel(self, job_id: str) -> None: ...
+
+    async def download(self, job_id: str, folder: Path, report: Report) -> Download: ...
+
+    async def close(self) -> None: ...
+
+
+class SellerBackend(Protocol):
+    """The owner's view of his own seller."""
+
+    async def status(self) -> SellerItem: ...
+
+    async def pause(self) -> None: ...
+
+    async def resume(self) -> None: ...
+
+    async def set_price(self, atoms_per_hour: int) -> None: ...
+
+    async def evict(self, job_id: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """What ``connect`` brings: a buyer, and a seller where one runs on this machine."""
+
+    buyer: BuyerBackend
+    seller: SellerBackend | None = None
+
+
+Connect = Callable[[], Awaitable[Backends]]

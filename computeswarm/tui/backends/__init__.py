@@ -1,0 +1,1 @@
+"""Where the app gets its data; ``live`` speaks to the real façades."""

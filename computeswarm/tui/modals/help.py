@@ -1,0 +1,68 @@
+"""All keys, searchable; made from the keymap."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Input, Static
+
+from computeswarm.tui.keymap import GROUPS, KEYS
+from computeswarm.tui.modals.dialog import Dialog
+from computeswarm.tui.widgets.pane import line, lines
+
+QUERY_HELP = (
+    "gpu:4090|a100   a model, or one of several",
+    "vram>=24        gigabytes of all its GPUs together",
+    "price<2         USDC an hour for one GPU",
+    "isolation>=container   online   idle",
+)
+
+
+class HelpModal(Dialog[None]):
+    def __init__(self) -> None:
+        super().__init__("Help")
+
+    def content(self) -> ComposeResult:
+        yield Input(placeholder="search keys", id="help-search", compact=True)
+        with VerticalScroll(id="help-list", can_focus=False):
+            yield Static(id="help-text", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+        self.foot(("esc closes · ↑ ↓ scroll", "$muted"))
+        self._fill("")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._fill(event.value.strip().lower())
+
+    def key_down(self) -> None:
+        self.query_one("#help-list").scroll_down(animate=False)
+
+    def key_up(self) -> None:
+        self.query_one("#help-list").scroll_up(animate=False)
+
+    def key_pagedown(self) -> None:
+        self.query_one("#help-list").scroll_page_down(animate=False)
+
+    def key_pageup(self) -> None:
+        self.query_one("#help-list").scroll_page_up(animate=False)
+
+    def _fill(self, needle: str) -> None:
+        rows: list[Content] = []
+        for where, name in GROUPS.items():
+            keys = [
+                key
+                for key in KEYS
+                if key.where == where and needle in f"{key.shown} {key.label} {key.help}".lower()
+            ]
+            if keys:
+                rows.append(line((name, "bold $primary")))
+                rows += [line((f"  {k.shown:<7}", "bold"), (k.help, "$muted")) for k in keys]
+                rows.append(line(""))
+        if not needle or needle in "filter query":
+            rows.append(line(("Filter", "bold $primary")))
+            rows += [line((f"  {row}", "$muted")) for row in QUERY_HELP]
+        if not rows:
+            rows.append(line(("No key does that.", "$muted")))
+        self.query_one("#help-text", Static).update(lines(*rows))

@@ -1,0 +1,170 @@
+"""The one dialog that spends money. Every value in it is frozen; Cancel is the default.
+
+The quote is fetched first. The button is dead from its first press on, and the offer's key names
+the purchase, so no way of pressing pays twice.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widgets import Button, Static
+
+from computeswarm.core.errors import ComputeSwarmError
+from computeswarm.tui.draft import JobDraft
+from computeswarm.tui.format import clock, duration, money, price, short_address, size, time_of_day
+from computeswarm.tui.keymap import bindings
+from computeswarm.tui.modals.dialog import Dialog
+from computeswarm.tui.views import OfferItem
+from computeswarm.tui.widgets.pane import line, lines
+
+
+class PaymentModal(Dialog[str]):
+    """Dismissed with the job's id once it is paid and taken, or with None."""
+
+    BINDINGS: ClassVar = bindings("pay")
+
+    def __init__(self, draft: JobDraft, balance: int | None) -> None:
+        super().__init__("Confirm payment")
+        self._draft, self._balance = draft, balance
+        self._offer: OfferItem | None = None
+        self._pressed = False
+        self._over = False
+
+    def content(self) -> ComposeResult:
+        yield Static(line(("◌ Asking for a signed quote…", "$muted")), id="pay-text")
+        yield Static("", id="pay-status", markup=False)
+        with Horizontal(classes="buttons"):
+            yield Button(Content("Cancel (esc)"), id="cancel", compact=True)
+            yield Button(
+                Content("Pay (p)"), id="pay", variant="primary", compact=True, disabled=True
+            )
+
+    def on_mount(self) -> None:
+        self.query_one("#cancel").focus()
+        self.set_interval(1.0, self._tick)
+        self.run_worker(self._quote(), group="quote", exit_on_error=False)
+
+    async def _quote(self) -> None:
+        backends = self.swarm.backends
+        assert backends is not None
+        try:
+            self._offer = await backends.buyer.offer(self._draft)
+        except ComputeSwarmError as error:
+            self._over = True
+            self.query_one("#pay-text", Static).update(
+                lines(line((error.title, "bold $error")), line(error.detail))
+            )
+            self.foot(("nothing was paid", "$muted"))
+            return
+        self.query_one("#pay-text", Static).update(terms(self._offer, self._balance))
+        button = self.query_one("#pay", Button)
+        button.label = Content(f"Pay {money(self._offer.first_amount)} USDC (p)")
+        button.disabled = self._short
+        if self._short:
+            self._status(line(("Not enough USDC in this wallet for the first slice.", "$error")))
+        self._tick()
+
+    @property
+    def _short(self) -> bool:
+        offer, balance = self._offer, self._balance
+        return offer is not None and balance is not None and balance < offer.first_amount
+
+    def _tick(self) -> None:
+        offer = self._offer
+        if offer is None or self._pressed or self._over:
+            return
+        left = offer.expires_at - self.swarm.clock.now()
+        if left > 0:
+            self.foot((f"quote expires in {clock(left)}", "$warning" if left < 30 else "$muted"))
+            return
+        self._over = True
+        self.query_one("#pay", Button).disabled = True
+        self.foot(("quote expired", "$error"))
+        self._status(line(("The quote has expired; close this and ask again.", "$error")))
+
+    def action_pay(self) -> None:
+        """Pay, once."""
+        button = self.query_one("#pay", Button)
+        if self._pressed or self._offer is None or button.disabled:
+            return
+        self._pressed = True
+        button.disabled = True
+        cancel = self.query_one("#cancel", Button)
+        cancel.label = Content("Wait in the background (esc)")
+        cancel.focus()
+        self.foot(("paying", "$warning"))
+        self._report("signing", 0, 0)
+        self.swarm.run_worker(self._buy(self._offer), group="payment", exit_on_error=False)
+
+    async def _buy(self, offer: OfferItem) -> None:
+        backends = self.swarm.backends
+        assert backends is not None
+        try:
+            job_id = await backends.buyer.buy(offer, self._report)
+        except ComputeSwarmError as error:
+            if not self.is_attached:
+                self.swarm.say(error.detail, title=error.title, severity="error")
+                return
+            self._over = True
+            self._status(lines(line((error.title, "bold $error")), line(error.detail)))
+            self.query_one("#cancel", Button).label = Content("Close (esc)")
+            self.foot(("not started", "$error"))
+        else:
+            if self.is_attached:
+                self.dismiss(job_id)
+
+    def _report(self, word: str, done: int, total: int) -> None:
+        if self.is_attached:
+            amount = f" {size(done)}B of {size(total)}B" if total else ""
+            self._status(line(("◌ ", "$primary"), f"{word}…{amount}"))
+
+    def _status(self, text: Content) -> None:
+        self.query_one("#pay-status", Static).update(text)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "pay":
+            self.action_pay()
+        else:
+            self.action_leave()
+
+    def key_left(self) -> None:
+        self.query_one("#cancel").focus()
+
+    def key_right(self) -> None:
+        self.query_one("#pay").focus()
+
+
+def terms(offer: OfferItem, balance: int | None) -> Content:
+    """What is bought, for how much, and the most that can be lost."""
+    node = offer.node
+    first, each = money(offer.first_amount), duration(offer.slice_seconds)
+    signed = ("✓ the wallet that signed this node", "$success")
+    if offer.pay_to.lower() != node.wallet.lower():
+        signed = ("✗ not the wallet that signed this node", "bold $error")
+    rows = [
+        _row("Run", (offer.job_name, "bold"), f"  on  {node.name} · {node.title}"),
+        _row("Price", f"{price(offer.price_per_hour)} USDC/h, locked by the seller until ",
+             time_of_day(offer.expires_at)),
+        _row("Now", (f"{first} USDC", "bold $primary"), f"  for the first {each}   (x402 exact)"),
+        _row("At most", f"{money(offer.budget)} USDC",
+             f"  your budget; {duration(offer.max_seconds)} at the longest"),
+        _row("Pay to", f"{short_address(offer.pay_to)}  ", signed),
+        _row("Network", f"{offer.network} · USDC {short_address(offer.usdc)}"),
+    ]  # fmt: skip
+    if balance is not None:
+        after = money(balance - offer.first_amount)
+        rows.append(_row("Balance", f"{money(balance)} → {after} USDC"))
+    rows += [
+        line(""),
+        line("Most you can lose if the seller vanishes:  ", (f"{first} USDC", "bold $primary")),
+        line(("Unused seconds come back when the job ends.", "$muted")),
+    ]
+    return lines(*rows)
+
+
+def _row(name: str, *parts: tuple[str, str] | str) -> Content:
+    return line((f"{name:<10}", "$muted"), *parts)

@@ -1,0 +1,95 @@
+"""What a job did, how long each phase took, and where the money went."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import Static
+
+from computeswarm.tui.format import clock, millis, money, short_job
+from computeswarm.tui.modals.dialog import Dialog
+from computeswarm.tui.views import JobItem
+from computeswarm.tui.widgets.job_pane import state_of
+from computeswarm.tui.widgets.pane import line, lines
+
+PHASE_WORDS = {
+    "created": "order and payment",
+    "queued": "queue",
+    "starting": "sandbox start",
+    "running": "start, free",
+    "metered": "run, paid by time",
+}
+
+
+class ReceiptModal(Dialog[None]):
+    def __init__(self, job: JobItem) -> None:
+        super().__init__(f"Receipt · {short_job(job.job_id)}")
+        self._job = job
+
+    def content(self) -> ComposeResult:
+        yield Static(receipt(self._job), id="receipt-text")
+
+    def on_mount(self) -> None:
+        outputs = "d fetches the outputs · " if self._job.outputs_ready else ""
+        self.foot((f"{outputs}y copies the job id · esc closes", "$muted"))
+
+    def key_y(self) -> None:
+        self.swarm.copy(self._job.job_id, "job id")
+
+    def key_r(self) -> None:
+        self.dismiss(None)
+
+    def key_enter(self) -> None:
+        self.dismiss(None)
+
+    async def key_d(self) -> None:
+        if self._job.outputs_ready:
+            self.dismiss(None)
+            screen = self.app.screen_stack[0]
+            self.app.call_later(self.app.run_action, "download", screen)
+
+
+def receipt(job: JobItem) -> Content:
+    """The receipt as it stands so far."""
+    state, tone = state_of(job)
+    rows = [
+        line((job.name or job.job_id, "bold $bright"), "  ", (state, f"${tone}")),
+        line((f"on {job.node_name or job.node_id} · {job.job_id}", "$muted")),
+    ]
+    if job.reason:
+        rows.append(line((job.reason, f"${tone}")))
+    rows.append(line(""))
+    rows += _phases(job)
+    rows += [
+        line(""),
+        _row("price", f"{money(job.price)} USDC an hour", ""),
+        _row("run", clock(job.metered_ms / 1000), f"= {money(job.cost)} USDC"),
+    ]
+    for number, payment in enumerate(job.payments):
+        rows.append(_row(f"paid {number + 1}", f"{money(payment.amount)} USDC", payment.transaction))
+    if job.refund is not None:
+        word = "refund" if job.refund.transaction else "owed"
+        rows.append(_row(word, f"{money(job.refund.amount)} USDC", job.refund.transaction))
+    rows.append(
+        line(
+            (f"{'cost':<20}", "bold"),
+            (f"{money(job.cost)} USDC", "bold $primary"),
+            (f"  of at most {money(job.budget)}", "$muted"),
+        )
+    )
+    return lines(*rows)
+
+
+def _phases(job: JobItem) -> list[Content]:
+    return [
+        _row(PHASE_WORDS.get(name, name), millis(max(0, later - began)), "")
+        for (name, began), (_, later) in pairwise(job.phases)
+    ]
+
+
+def _row(name: str, value: str, more: str) -> Content:
+    if more.startswith("0x") and len(more) > 24:
+        more = f"tx {more[:10]}…{more[-6:]}"
+    return line((f"{name:<20}", "$muted"), f"{value:<16}", (more, "$faint"))

@@ -1,0 +1,428 @@
+"""Buyer mode: find a node, rent it, watch the job."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Container
+
+from computeswarm.core.errors import ComputeSwarmError, InvalidQuery
+from computeswarm.tui import messages as m
+from computeswarm.tui.backend import Backends
+from computeswarm.tui.draft import JobDraft
+from computeswarm.tui.feeds import Poll, follow
+from computeswarm.tui.format import money, short_address, short_job
+from computeswarm.tui.keymap import bindings
+from computeswarm.tui.logbuffer import LogBuffer
+from computeswarm.tui.screens.base import ModeScreen
+from computeswarm.tui.views import Identity, JobItem, LogLine, Meter, NodeItem
+from computeswarm.tui.widgets.filter_bar import FilterBar
+from computeswarm.tui.widgets.header import Header
+from computeswarm.tui.widgets.job_pane import JobPane
+from computeswarm.tui.widgets.log_pane import LogPane
+from computeswarm.tui.widgets.log_view import LogView
+from computeswarm.tui.widgets.node_detail import NodeDetail
+from computeswarm.tui.widgets.node_pane import SORTS, NodePane
+from computeswarm.tui.widgets.pane import Part
+from computeswarm.tui.widgets.table import Table
+
+NODES_EVERY, JOBS_EVERY, BALANCE_EVERY = 2.0, 1.0, 8.0
+MOST_NODES = 1_000
+
+
+class BuyerScreen(ModeScreen):
+    mode = "buyer"
+    BINDINGS: ClassVar = bindings("app", "buyer")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query_text = ""
+        self.sort = "price"
+        self.descending = False
+        self.balance: int | None = None
+        self.jobs: list[JobItem] = []
+        self.draft: JobDraft | None = None
+        self._logs: dict[str, LogBuffer] = {}
+        self._meters: dict[str, Meter] = {}
+        self._followed: set[str] = set()
+        self._polls: dict[str, Poll] = {}
+        self._bought_job = ""
+
+    def body(self) -> ComposeResult:
+        example = self.swarm.example
+        with Container(id="buyer"):
+            yield NodePane(id="node-pane")
+            with Container(id="middle"):
+                yield NodeDetail(id="detail-pane")
+                yield JobPane(example.script.name if example else "", id="job-pane")
+            yield LogPane(id="log-pane")
+
+    def on_mount(self) -> None:
+        table = self.query_one(NodePane).table
+        table.sort_key, table.descending = self.sort, self.descending
+        table.focus()
+        if self.swarm.backends is not None:
+            self._begin(self.swarm.backends)
+
+    # -- connection and feeds
+
+    def on_connected(self, event: m.Connected) -> None:
+        if not self._polls:
+            self._begin(event.backends)
+
+    def on_connect_failed(self, event: m.ConnectFailed) -> None:
+        self.query_one(NodePane).fail(event.error)
+        self.link_broken(event.error)
+
+    def _begin(self, backends: Backends) -> None:
+        buyer = backends.buyer
+        self._facts(buyer.identity)
+
+        async def nodes() -> m.NodesLoaded:
+            sort = f"-{self.sort}" if self.descending else self.sort
+            page = await buyer.nodes(self.query_text, sort=sort, limit=MOST_NODES)
+            return m.NodesLoaded(page)
+
+        async def jobs() -> m.JobsLoaded:
+            return m.JobsLoaded(await buyer.jobs())
+
+        async def balance() -> m.BalanceLoaded:
+            return m.BalanceLoaded(await buyer.balance())
+
+        self._poll("nodes", nodes, NODES_EVERY)
+        self._poll("jobs", jobs, JOBS_EVERY)
+        if buyer.identity.address:
+            self._poll("balance", balance, BALANCE_EVERY)
+
+    def _poll(self, name: str, fetch: Callable[[], Awaitable[m.Message]], period: float) -> None:
+        poll = self._polls[name] = Poll(name, fetch, self.post_message, period)
+        self.run_worker(poll.run(), group=name, exclusive=True, exit_on_error=False)
+
+    def kick(self, *names: str) -> None:
+        """Fetch now what has surely changed."""
+        for name in names:
+            if name in self._polls:
+                self._polls[name].kick()
+
+    def _facts(self, who: Identity) -> None:
+        network = f"{who.network} · real money" if who.real_money else who.network
+        facts: list[Part] = [
+            (who.market.removeprefix("http://").removeprefix("https://"), "$faint"),
+            (network, "bold $warning" if who.real_money else "$muted"),
+        ]
+        if who.address:
+            facts.append((short_address(who.address), "$muted"))
+        else:
+            facts.append(("no wallet", "$warning"))
+        if self.balance is not None:
+            facts.append((f"{money(self.balance, 4)} USDC", "bold $bright"))
+        self.query_one(Header).facts = tuple(facts)
+
+    # -- what arrives
+
+    def on_nodes_loaded(self, event: m.NodesLoaded) -> None:
+        self.link_good()
+        self.query_one(NodePane).load(event.page, self.query_text)
+        self.refresh_footer()
+
+    def on_balance_loaded(self, event: m.BalanceLoaded) -> None:
+        self.balance = event.balance.usdc
+        if self.swarm.backends is not None:
+            self._facts(self.swarm.backends.buyer.identity)
+
+    def on_jobs_loaded(self, event: m.JobsLoaded) -> None:
+        self.jobs = [self._metered(job) for job in event.jobs]
+        self._show_jobs()
+        for job in self.jobs:
+            if not job.ended:
+                self._follow(job.job_id)
+
+    def on_feed_failed(self, event: m.FeedFailed) -> None:
+        if isinstance(event.error, InvalidQuery):
+            self.query_one(FilterBar).blame(event.error)
+        elif event.feed == "nodes":
+            self.query_one(NodePane).fail(event.error)
+            self.link_broken(event.error)
+
+    def on_logged(self, event: m.Logged) -> None:
+        self._logs.setdefault(event.job_id, LogBuffer()).extend(event.lines)
+        job = self.selected_job
+        if job is not None and job.job_id == event.job_id:
+            pane = self.query_one(LogPane)
+            pane.view.grew()
+            pane.show_body()
+
+    def on_metered(self, event: m.Metered) -> None:
+        self._meters[event.job_id] = event.meter
+        self.jobs = [self._metered(job) for job in self.jobs]
+        self._show_jobs()
+
+    def on_job_ended(self, event: m.JobEnded) -> None:
+        known = {job.job_id: job for job in self.jobs}.get(event.job.job_id)
+        was_live = known is None or not known.ended
+        self._meters.pop(event.job.job_id, None)
+        self.jobs = [event.job if j.job_id == event.job.job_id else j for j in self.jobs]
+        self._show_jobs()
+        self.kick("jobs", "balance", "nodes")
+        if was_live:
+            self._tell_end(event.job)
+
+    def on_follow_failed(self, event: m.FollowFailed) -> None:
+        line = LogLine(event.error.detail, "bad", int(self.now * 1000))
+        self.post_message(m.Logged(event.job_id, [line]))
+        # the next list of jobs starts it again, while the job is live
+        self.set_timer(5.0, lambda: self._followed.discard(event.job_id))
+
+    def _tell_end(self, job: JobItem) -> None:
+        back = f", {money(job.refund.amount)} back" if job.refund else ""
+        good = job.state == "succeeded"
+        self.swarm.say(
+            f"cost {money(job.cost)} USDC{back} · r shows the receipt",
+            title=f"{job.name or short_job(job.job_id)} {'is done' if good else job.state}",
+            severity="information" if good else "warning",
+        )
+
+    def _metered(self, job: JobItem) -> JobItem:
+        meter = self._meters.get(job.job_id)
+        if meter is None or job.ended or meter.metered_ms < job.metered_ms:
+            return job
+        return replace(job, metered_ms=meter.metered_ms, cost=meter.cost, paid=meter.paid)
+
+    def _follow(self, job_id: str) -> None:
+        if job_id not in self._followed and self.swarm.backends is not None:
+            self._followed.add(job_id)
+            self._logs[job_id] = LogBuffer()
+            work = follow(self.swarm.backends.buyer, job_id, self.post_message)
+            self.run_worker(work, group=f"follow {short_job(job_id)}", exit_on_error=False)
+
+    # -- what is shown
+
+    @property
+    def selected_job(self) -> JobItem | None:
+        return self.query_one(JobPane).table.current
+
+    @property
+    def selected_node(self) -> NodeItem | None:
+        return self.query_one(NodePane).table.current
+
+    def live_jobs(self) -> list[str]:
+        """Names of the jobs that haven't ended."""
+        return [job.name or short_job(job.job_id) for job in self.jobs if not job.ended]
+
+    def _show_jobs(self) -> None:
+        self.query_one(JobPane).load(self.jobs)
+        if any(job.job_id == self._bought_job for job in self.jobs):
+            self.query_one(JobPane).table.select(self._bought_job)
+            self._bought_job = ""
+        self.refresh_footer()
+
+    def _show_log(self) -> None:
+        job = self.selected_job
+        if job is None:
+            self.query_one(LogPane).show(None, LogBuffer(), None)
+            return
+        self._follow(job.job_id)  # an ended job's lines are fetched when somebody looks
+        buffer = self._logs.setdefault(job.job_id, LogBuffer())
+        self.query_one(LogPane).show(job, buffer, self._meters.get(job.job_id))
+
+    @on(Table.Moved, "#nodes")
+    def _node_moved(self) -> None:
+        self.query_one(NodePane).place()
+        self.query_one(NodeDetail).show(self.selected_node, self.now)
+
+    @on(Table.Moved, "#jobs")
+    def _job_moved(self) -> None:
+        self._show_log()
+        self.query_one(JobPane).place()
+        self.refresh_footer()
+
+    @on(Table.Chosen, "#nodes")
+    def _node_chosen(self) -> None:
+        self.action_rent()
+
+    @on(FilterBar.Asked)
+    def _asked(self, event: FilterBar.Asked) -> None:
+        if event.query != self.query_text:
+            self.query_text = event.query
+            self.kick("nodes")
+
+    @on(FilterBar.Left)
+    def _left_filter(self) -> None:
+        self.query_one(NodePane).table.focus()
+
+    # -- keys
+
+    def refusal(self, action: str) -> str:
+        if action in ("new_job", "rent"):
+            return self._cannot_buy(action)
+        if action == "detail":
+            return "" if self.selected_node else "No node is under the cursor."
+        if action not in ("cancel_job", "download", "receipt", "logs"):
+            return ""
+        job = self.selected_job
+        if job is None:
+            return "There is no job yet; n starts one."
+        if action == "cancel_job" and job.ended:
+            return f"This job has ended ({job.state}); there is nothing to cancel."
+        if action == "download" and not job.outputs_ready:
+            return "No outputs to fetch." if job.ended else "Outputs come when the job has ended."
+        return ""
+
+    def _cannot_buy(self, action: str) -> str:
+        if self.swarm.backends is None:
+            return "Not connected yet; this takes a moment."
+        if not self.swarm.backends.buyer.identity.address:
+            return "You have no wallet yet:  computeswarm wallet new"
+        if action == "rent" and self.selected_node is None:
+            return "No node is under the cursor."
+        return ""
+
+    def action_back(self) -> None:
+        """One step back: zoom, find, filter, then to the nodes."""
+        pane, log = self.query_one(NodePane), self.query_one(LogPane)
+        if log.finding or log.view.needle:
+            log.close_find(keep=False)
+        elif self.has_class("-zoomed"):
+            self.unzoom()
+        else:
+            if pane.has_focus_within:
+                pane.query_one(FilterBar).clear()
+            pane.table.focus()
+
+    def action_filter(self) -> None:
+        if isinstance(self.focused, LogView):
+            self.query_one(LogPane).open_find()
+        else:
+            self.query_one("#filter-input").focus()
+
+    def action_sort(self) -> None:
+        self._sort(SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)], self.descending)
+
+    def action_sort_flip(self) -> None:
+        self._sort(self.sort, not self.descending)
+
+    def _sort(self, key: str, descending: bool) -> None:
+        table = self.query_one(NodePane).table
+        self.sort, self.descending = key, descending
+        table.sort_key, table.descending = key, descending
+        table.refresh()
+        self.kick("nodes")
+
+    def action_rent(self) -> None:
+        """Enter: on a node rent it, on a job show its log or receipt."""
+        if self.query_one(JobPane).table.has_focus:
+            job = self.selected_job
+            if job is not None and job.ended:
+                self.action_receipt()
+            else:
+                self.action_logs()
+        elif not self.refused("rent") and (node := self.selected_node):
+            self._open_wizard(node)
+
+    def action_new_job(self) -> None:
+        if not self.refused("new_job"):
+            self._open_wizard(None)
+
+    def _open_wizard(self, node: NodeItem | None) -> None:
+        from computeswarm.tui.modals.wizard import WizardModal
+
+        example = self.swarm.example
+        fresh = JobDraft.from_example(example) if example else JobDraft()
+        draft = replace(self.draft or fresh, node_id=node.node_id if node else "")
+        self.app.push_screen(WizardModal(draft, node), self._drafted)
+
+    def _drafted(self, result: tuple[JobDraft, bool] | None) -> None:
+        if result is None:
+            return
+        self.draft, wanted = result
+        if wanted:
+            from computeswarm.tui.modals.payment import PaymentModal
+
+            self.app.push_screen(PaymentModal(self.draft, self.balance), self._bought)
+
+    def _bought(self, job_id: str | None) -> None:
+        self.kick("jobs", "balance", "nodes")
+        if job_id:
+            self._bought_job = job_id  # the cursor goes there as soon as the journal lists it
+            self.query_one(LogView).focus()
+
+    def action_detail(self) -> None:
+        node = self.selected_node
+        if not self.refused("detail") and node is not None:
+            from computeswarm.tui.modals.detail import DetailModal
+
+            self.app.push_screen(DetailModal(node, self.now))
+
+    def action_logs(self) -> None:
+        if not self.refused("logs"):
+            self.query_one("#log").focus()
+
+    def action_receipt(self) -> None:
+        job = self.selected_job
+        if not self.refused("receipt") and job is not None:
+            from computeswarm.tui.modals.receipt import ReceiptModal
+
+            self.app.push_screen(ReceiptModal(job))
+
+    def action_copy(self) -> None:
+        job, node = self.selected_job, self.selected_node
+        if self.query_one(JobPane).table.has_focus or isinstance(self.focused, LogView):
+            if job is not None:
+                self.swarm.copy(job.job_id, "job id")
+        elif node is not None:
+            self.swarm.copy(node.node_id, "node id")
+
+    def action_cancel_job(self) -> None:
+        job = self.selected_job
+        if self.refused("cancel_job") or job is None:
+            return
+        from computeswarm.tui.modals.ask import AskModal
+
+        question = AskModal(
+            f"Cancel {job.name or short_job(job.job_id)}?",
+            "It is ended now; what it wrote so far is kept, the unused seconds come back.",
+            yes="Cancel the job",
+            no="Let it run",
+        )
+        self.app.push_screen(question, lambda sure: self._cancel(job) if sure else None)
+
+    def _cancel(self, job: JobItem) -> None:
+        backends = self.swarm.backends
+        assert backends is not None
+        self.run_worker(
+            self._attempt(backends.buyer.cancel(job.job_id), "Cancelled."),
+            group="cancel",
+            exit_on_error=False,
+        )
+
+    async def _attempt(self, work: Awaitable[None], done: str) -> None:
+        try:
+            await work
+        except ComputeSwarmError as error:
+            self.swarm.say(error.detail, title=error.title, severity="error")
+        else:
+            self.swarm.say(done)
+        self.kick("jobs", "balance")
+
+    def action_download(self) -> None:
+        job, backends = self.selected_job, self.swarm.backends
+        if self.refused("download") or job is None or backends is None:
+            return
+        from computeswarm.tui.modals.download import DownloadModal
+
+        self.app.push_screen(DownloadModal(job, backends.buyer))
+
+    @on(LogView.SaveAsked)
+    def _save_log(self) -> None:
+        job = self.selected_job
+        if job is None:
+            return
+        from computeswarm.tui.modals.save import SaveModal
+
+        buffer = self._logs.get(job.job_id, LogBuffer())
+        self.app.push_screen(SaveModal(Path(f"{short_job(job.job_id)}.log"), buffer.text()))

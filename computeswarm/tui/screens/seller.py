@@ -1,0 +1,211 @@
+"""Seller mode: the machine, what it earns, who runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Container
+
+from computeswarm.core.errors import ComputeSwarmError
+from computeswarm.tui import messages as m
+from computeswarm.tui.backend import Backends, SellerBackend
+from computeswarm.tui.feeds import Poll
+from computeswarm.tui.format import money, price, short_address, short_job
+from computeswarm.tui.keymap import bindings
+from computeswarm.tui.screens.base import ModeScreen
+from computeswarm.tui.views import SellerItem, SellerJob
+from computeswarm.tui.widgets.earnings import EarningsPane
+from computeswarm.tui.widgets.event_pane import EventPane
+from computeswarm.tui.widgets.gpu_panel import GpuPanel
+from computeswarm.tui.widgets.header import Header, Link
+from computeswarm.tui.widgets.log_view import LogView
+from computeswarm.tui.widgets.pane import Notice, line, lines
+from computeswarm.tui.widgets.queue_pane import QueuePane
+
+STATUS_EVERY = 1.0
+
+
+class SellerScreen(ModeScreen):
+    mode = "seller"
+    BINDINGS: ClassVar = bindings("app", "seller")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.status: SellerItem | None = None
+        self._seller: SellerBackend | None = None
+        self._poll: Poll | None = None
+
+    def body(self) -> ComposeResult:
+        yield Notice(id="no-seller")
+        with Container(id="seller"):
+            yield GpuPanel(id="gpu-pane")
+            with Container(id="seller-middle"):
+                yield EarningsPane(id="earnings-pane")
+                yield QueuePane(id="queue-pane")
+            yield EventPane(id="event-pane")
+
+    def on_mount(self) -> None:
+        self.query_one(QueuePane).table.focus()
+        if self.swarm.backends is not None:
+            self._begin(self.swarm.backends)
+
+    # -- connection
+
+    def on_connected(self, event: m.Connected) -> None:
+        if self._poll is None:
+            self._begin(event.backends)
+
+    def on_connect_failed(self, event: m.ConnectFailed) -> None:
+        self.link_broken(event.error)
+
+    def _begin(self, backends: Backends) -> None:
+        self._seller = backends.seller
+        self.set_class(self._seller is None, "-no-seller")
+        if self._seller is None:
+            self.query_one(Header).link = Link("none")
+            self.query_one("#no-seller", Notice).update(_how_to_sell())
+            self.refresh_footer()
+            return
+        seller = self._seller
+
+        async def status() -> m.SellerLoaded:
+            return m.SellerLoaded(await seller.status())
+
+        self._poll = Poll("seller", status, self.post_message, STATUS_EVERY)
+        self.run_worker(self._poll.run(), group="seller", exclusive=True, exit_on_error=False)
+
+    # -- what arrives
+
+    def on_seller_loaded(self, event: m.SellerLoaded) -> None:
+        self.link_good()
+        status = self.status = event.status
+        self.query_one(GpuPanel).load(status)
+        self.query_one(EarningsPane).load(status.earnings)
+        self.query_one(QueuePane).load(status.jobs, status.paused)
+        self.query_one(EventPane).load(status.events)
+        if status.paused:
+            state = ("◫ paused", "bold $warning")
+        elif status.listed:
+            state = ("✓ listed", "$success")
+        else:
+            state = ("✗ not listed", "bold $error")
+        self.query_one(Header).facts = (
+            (short_address(status.wallet), "$muted"),
+            (status.name, ""),
+            (f"{price(status.price)} USDC/h", "$muted"),
+            state,
+            (f"today {money(status.earnings.today, 4)}", "bold $bright"),
+        )
+        self.query_one(EventPane).foot((status.note, "$warning"))
+        self.refresh_footer()
+
+    def on_feed_failed(self, event: m.FeedFailed) -> None:
+        self.link_broken(event.error)
+        if self.status is None:
+            panel = self.query_one(GpuPanel)
+            panel.notice("✗", event.error.title, event.error.detail, tone="$error")
+
+    @on(LogView.SaveAsked)
+    def _save_events(self) -> None:
+        from pathlib import Path
+
+        from computeswarm.tui.modals.save import SaveModal
+
+        text = self.query_one("#events", LogView).buffer.text()
+        self.app.push_screen(SaveModal(Path("seller-events.log"), text))
+
+    # -- keys
+
+    @property
+    def selected(self) -> SellerJob | None:
+        return self.query_one(QueuePane).table.current
+
+    def refusal(self, action: str) -> str:
+        if action not in ("price", "pause", "evict"):
+            return ""
+        if self._seller is None or self.status is None:
+            return "No seller is attached:  computeswarm seller  starts one."
+        if action == "evict" and (self.selected is None or self.selected.state.terminal):
+            return "No live job is under the cursor."
+        return ""
+
+    def action_back(self) -> None:
+        self.unzoom()
+        self.query_one(QueuePane).table.focus()
+
+    def action_copy(self) -> None:
+        job = self.selected
+        if job is not None and self.query_one(QueuePane).table.has_focus:
+            self.swarm.copy(job.job_id, "job id")
+        elif self.status is not None:
+            self.swarm.copy(self.status.node_id, "node id")
+
+    def action_price(self) -> None:
+        if self.refused("price") or self.status is None:
+            return
+        from computeswarm.tui.modals.price import PriceModal
+
+        unit = "GPU and hour" if self.status.gpus else "hour"
+        self.app.push_screen(PriceModal(self.status.price, unit), self._priced)
+
+    def _priced(self, atoms: int | None) -> None:
+        if atoms is not None and self._seller is not None:
+            self._do(self._seller.set_price(atoms), f"New jobs cost {money(atoms)} USDC an hour.")
+
+    def action_pause(self) -> None:
+        if self.refused("pause") or self.status is None or self._seller is None:
+            return
+        if self.status.paused:
+            self._do(self._seller.resume(), "New jobs are taken again.")
+        else:
+            self._do(self._seller.pause(), "Paused: jobs that run go on, no new ones are taken.")
+
+    def action_evict(self) -> None:
+        job = self.selected
+        if self.refused("evict") or job is None or self._seller is None:
+            return
+        from computeswarm.tui.modals.ask import AskModal
+
+        seller = self._seller
+        question = AskModal(
+            f"End {short_job(job.job_id)}?",
+            "The buyer gets his unused seconds back and what the job wrote so far.",
+            yes="End the job",
+            no="Let it run",
+        )
+        self.app.push_screen(
+            question,
+            lambda sure: self._do(seller.evict(job.job_id), "Ended.") if sure else None,
+        )
+
+    def _do(self, work: Awaitable[None], done: str) -> None:
+        self.run_worker(self._attempt(work, done), group="owner", exit_on_error=False)
+
+    async def _attempt(self, work: Awaitable[None], done: str) -> None:
+        try:
+            await work
+        except ComputeSwarmError as error:
+            self.swarm.say(error.detail, title=error.title, severity="error")
+        else:
+            self.swarm.say(done)
+        if self._poll is not None:
+            self._poll.kick()
+
+
+def _how_to_sell() -> object:
+    return lines(
+        line(("⬡", "$primary")),
+        line(("No seller runs on this machine", "bold $bright")),
+        line(""),
+        line("Offer its idle seconds, paid per second in USDC:"),
+        line(""),
+        line(("computeswarm seller --price 0.40", "bold $primary")),
+        line(""),
+        line(("It finds your GPUs, lists them at the market, and shows up here.", "$muted")),
+        line(("Already running headless? Open this app as the same user.", "$muted")),
+        line(""),
+        line(("1 goes back to buying", "$muted")),
+    )

@@ -1,0 +1,248 @@
+"""What the screens show, as plain values: cleaned of hostile text, with no models behind them.
+
+The backend's edge (``backends.live``) makes these from the façades' models. They cost nothing to
+import, so the first frame doesn't wait for pydantic. Money in atoms, sizes in bytes, times in unix
+seconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from computeswarm.core.states import JobState
+
+LogKind = Literal["stdout", "stderr", "note", "good", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose money is spent, and where."""
+
+    address: str
+    """The wallet's checksummed address; empty without a wallet."""
+    network: str
+    usdc: str
+    market: str
+    real_money: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    usdc: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeItem:
+    """A node whose record's signature has been checked."""
+
+    node_id: str
+    name: str
+    title: str
+    """``2× RTX 4090``, or the processor of a cpu node."""
+    gpu_count: int
+    vram_bytes: int
+    price: int
+    """Atoms an hour for one GPU; for the whole machine on a cpu node."""
+    status: str
+    isolation: str
+    region: str
+    wallet: str
+    endpoint: str
+    cpu_model: str
+    cpu_cores: int
+    memory_bytes: int
+    disk_bytes: int
+    driver: str
+    runtime: str
+    images: tuple[str, ...]
+    network: bool
+    slice_seconds: int
+    max_job_seconds: int
+    queued: int
+    running: int
+    jobs_succeeded: int
+    jobs_failed: int
+    uptime_permille: int
+    registered_at: int
+    last_seen: int
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePage:
+    nodes: tuple[NodeItem, ...]
+    total: int
+    rejected: int = 0
+    """Records that the market listed but whose signature is not the wallet's."""
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One settled slice, or a refund (``transaction`` empty while it is still owed)."""
+
+    amount: int
+    transaction: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobItem:
+    """A job of the local journal."""
+
+    job_id: str
+    name: str
+    node_id: str
+    node_name: str
+    state: JobState
+    created_at: float
+    budget: int
+    price: int
+    reason: str = ""
+    step: str = ""
+    """What goes on right now where the state alone doesn't say it: ``uploading``, ``paying``."""
+    paid: int = 0
+    cost: int = 0
+    metered_ms: int = 0
+    exit_code: int | None = None
+    payments: tuple[Transfer, ...] = ()
+    refund: Transfer | None = None
+    phases: tuple[tuple[str, int], ...] = ()
+    """Each phase that began, in order, with its unix milliseconds."""
+    outputs_ready: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return self.state.terminal
+
+
+@dataclass(frozen=True, slots=True)
+class OfferItem:
+    """A seller's signed quote for one draft, frozen for as long as it is shown."""
+
+    key: str
+    """Names the purchase: buying the same offer twice starts one job."""
+    node: NodeItem
+    job_name: str
+    price_per_hour: int
+    first_amount: int
+    """Atoms paid now, for the first slice."""
+    slice_seconds: int
+    max_seconds: int
+    budget: int
+    """The most that is ever paid for this job."""
+    pay_to: str
+    expires_at: float
+    network: str
+    usdc: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    text: str
+    kind: LogKind = "stdout"
+    at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Where a running job's meter stands."""
+
+    metered_ms: int
+    cost: int
+    paid: int
+    utilization_pct: int | None = None
+    memory_used_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuItem:
+    """One GPU right now; None for what the driver doesn't tell."""
+
+    index: int
+    model: str
+    utilization_pct: int | None
+    memory_used: int | None
+    memory_total: int
+    temperature_c: int | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    job_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostItem:
+    cpu_model: str
+    cpu_cores: int
+    cpu_pct: float | None
+    memory_used: int | None
+    memory_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class EarningsItem:
+    today: int = 0
+    week: int = 0
+    month: int = 0
+    refunds: int = 0
+    owed: int = 0
+    by_day: tuple[tuple[str, int], ...] = ()
+    """Oldest first: ISO date and atoms kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class SellerJob:
+    job_id: str
+    buyer: str
+    name: str
+    state: JobState
+    image: str
+    gpu_count: int
+    price: int
+    paid: int
+    cost: int
+    metered_ms: int
+    max_seconds: int
+    started_ms: int | None = None
+    queue_position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventItem:
+    at: float
+    word: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SellerItem:
+    """Everything Seller mode shows, in one document."""
+
+    node_id: str
+    name: str
+    wallet: str
+    endpoint: str
+    price: int
+    paused: bool
+    listed: bool
+    """Whether the market's last answer was good."""
+    market: str
+    executor: str
+    isolation: str
+    slots: int
+    host: HostItem
+    note: str = ""
+    """What the owner should know: why the market doesn't list it, say."""
+    gpus: tuple[GpuItem, ...] = ()
+    earnings: EarningsItem = field(default_factory=EarningsItem)
+    jobs: tuple[SellerJob, ...] = ()
+    events: tuple[EventItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What came of fetching a job's outputs."""
+
+    files: tuple[Path, ...]
+    folder: Path

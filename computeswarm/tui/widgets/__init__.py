@@ -1,0 +1,1 @@
+"""What screens are made of; no widget knows HTTP, chain or files."""

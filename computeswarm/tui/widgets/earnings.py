@@ -1,0 +1,44 @@
+"""What the seller earned: sums, by day, what went back and what is owed."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.widgets import Static
+
+from computeswarm.tui.format import money, sparkline
+from computeswarm.tui.views import EarningsItem
+from computeswarm.tui.widgets.pane import Notice, Pane, line, lines
+
+
+class EarningsPane(Pane):
+    def compose(self) -> ComposeResult:
+        yield Static(id="earnings-text", classes="body", markup=False)
+        yield Notice()
+
+    def on_mount(self) -> None:
+        self.head(("Earnings", "bold"), (" USDC", "$muted"))
+        self.notice("◌", "Asking the seller…")
+
+    def load(self, earned: EarningsItem) -> None:
+        """Sums are after refunds."""
+        rows = [
+            line((f"{'today':<9}", "$muted"), (f"{money(earned.today, 4):>12}", "bold $primary")),
+            line((f"{'7 days':<9}", "$muted"), f"{money(earned.week, 4):>12}"),
+            line((f"{'30 days':<9}", "$muted"), f"{money(earned.month, 4):>12}"),
+        ]
+        if earned.by_day:
+            days = [float(atoms) for _, atoms in earned.by_day[-30:]]
+            bars = sparkline(list(days), len(days), max(days)) if any(days) else "▁" * len(days)
+            rows.append(line((f"{'by day':<9}", "$muted"), " ", (bars, "$primary")))
+        rows.append(line((f"{'refunded':<9}", "$muted"), (f"{money(earned.refunds, 4):>12}", "")))
+        if earned.owed:
+            rows.append(
+                line(
+                    (f"{'owed':<9}", "$muted"),
+                    (f"{money(earned.owed, 4):>12}", "$warning"),
+                    ("  goes out with the buyer's next refund", "$muted"),
+                )
+            )
+        self.query_one("#earnings-text", Static).update(lines(*rows))
+        self.foot(("after refunds", "$muted"))
+        self.show_body()

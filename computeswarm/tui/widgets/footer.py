@@ -1,0 +1,56 @@
+"""The last line: the keys that matter here, made from the keymap; a click does the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual import events
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from computeswarm.tui.keymap import Key, footer_keys
+from computeswarm.tui.widgets.pane import Part, line
+
+_KEPT = ("help", "quit")
+
+
+class Footer(Widget):
+    """Dims what can't run now. Keys that don't fit are left out, but never help and quit."""
+
+    places: reactive[tuple[str, ...]] = reactive(("app",))
+
+    def __init__(self, refusal: Callable[[str], str]) -> None:
+        """``refusal(action)`` is why an action can't run, or empty when it can."""
+        super().__init__()
+        self._refusal = refusal
+        self._spans: list[tuple[int, int, Key]] = []
+
+    def render(self) -> Content:
+        keys = footer_keys(*self.places)
+        while len(keys) > len(_KEPT) and _width(keys) > self.size.width - 1:
+            keys.remove([k for k in keys if k.id not in _KEPT][-1])
+        parts: list[Part] = [" "]
+        self._spans, at = [], 1
+        for key in keys:
+            dead = bool(self._refusal(key.action))
+            cells = len(key.shown) + len(key.label) + 1
+            parts += [
+                (key.shown, "$faint" if dead else "bold $primary"),
+                (f" {key.label}", "$faint" if dead else "$muted"),
+                "  ",
+            ]
+            self._spans.append((at, at + cells, key))
+            at += cells + 2
+        return line(*parts)
+
+    async def on_click(self, event: events.Click) -> None:
+        for start, end, key in self._spans:
+            if start <= event.x < end:
+                focused = self.screen.focused
+                target = focused if key.where in ("log", "table") and focused else self.screen
+                await self.app.run_action(key.action, default_namespace=target)
+
+
+def _width(keys: list[Key]) -> int:
+    return sum(len(key.shown) + len(key.label) + 3 for key in keys)

@@ -1,0 +1,140 @@
+"""The machine: each GPU's use over time, memory, heat and power; the processor's without one."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import Static
+
+from computeswarm.tui.format import DASH, gauge, short_job, size, sparkline
+from computeswarm.tui.views import GpuItem, SellerItem
+from computeswarm.tui.widgets.pane import Notice, Pane, Part, line, lines
+
+SAMPLES = 120
+HOT_C = 83
+"""From here on most cards slow down."""
+
+
+class GpuPanel(Pane):
+    """Keeps the last two minutes itself: a sample a second."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- Textual's own name
+        super().__init__(id=id)
+        self._past: dict[str, deque[float | None]] = {}
+        self._status: SellerItem | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="gpu-text", classes="body", markup=False)
+        yield Notice()
+
+    def on_mount(self) -> None:
+        self.head(("Machine", "bold"))
+        self.notice("◌", "Asking the seller…")
+
+    def load(self, status: SellerItem) -> None:
+        """One more sample."""
+        self._status = status
+        for gpu in status.gpus:
+            self._sample(f"gpu{gpu.index}", gpu.utilization_pct)
+        self._sample("cpu", status.host.cpu_pct)
+        used = status.host.memory_used
+        self._sample("memory", used / status.host.memory_total * 100 if used is not None else None)
+        kind = f"{len(status.gpus)} GPU" if status.gpus else "CPU"
+        self.head((kind, "bold"), (f"  {status.executor} · {status.isolation}", "$muted"))
+        self.foot((f"last {self._span()} · {status.slots} at a time", "$muted"))
+        self.show_body()
+        self._draw()
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def _sample(self, name: str, value: float | None) -> None:
+        self._past.setdefault(name, deque(maxlen=SAMPLES)).append(value)
+
+    def _span(self) -> str:
+        count = len(self._past["cpu"])
+        return f"{count} s" if count < SAMPLES else "2 min"
+
+    def _draw(self) -> None:
+        status = self._status
+        if status is None:
+            return
+        width = self.size.width - 4
+        if status.gpus:
+            rows = [self._gpu(gpu, width) for gpu in status.gpus]
+            rows.insert(0, self._heading(width))
+            rows.append(self._host(width))
+        else:
+            rows = [
+                line(("No GPU found: listed as cpu. ", "$warning"),
+                     (f"{status.host.cpu_model} · {status.host.cpu_cores} cores", "$muted")),
+                self._meter("cpu", status.host.cpu_pct, "", width),
+                self._memory(width),
+            ]  # fmt: skip
+        self.query_one("#gpu-text", Static).update(lines(*rows))
+
+    def _chart_width(self, width: int) -> int:
+        return max(8, min(SAMPLES, width - 62))
+
+    def _heading(self, width: int) -> Content:
+        chart = self._chart_width(width)
+        title = f"{'#':<2}{'MODEL':<16}{'USE':>5} {'OVER TIME':<{chart}}  {'VRAM':<18}{'TEMP':>5}"
+        return line((f"{title}{'POWER':>11}  JOB", "$muted"))
+
+    def _gpu(self, gpu: GpuItem, width: int) -> Content:
+        chart = self._chart_width(width)
+        past = list(self._past.get(f"gpu{gpu.index}", ()))
+        use = DASH if gpu.utilization_pct is None else f"{gpu.utilization_pct}%"
+        share = (gpu.memory_used or 0) / gpu.memory_total if gpu.memory_total else 0.0
+        used = DASH if gpu.memory_used is None else size(gpu.memory_used)
+        hot = gpu.temperature_c is not None and gpu.temperature_c >= HOT_C
+        heat = DASH if gpu.temperature_c is None else f"{'!' if hot else ''}{gpu.temperature_c}°"
+        parts: list[Part] = [
+            (f"{gpu.index:<2}", "$muted"),
+            (f"{gpu.model[:15]:<16}", "bold"),
+            (f"{use:>5} ", "bold $primary"),
+            (sparkline(past, chart), "$primary"),
+            "  ",
+            (gauge(share, 7), "$secondary"),
+            f" {f'{used}/{size(gpu.memory_total)}':<10}",
+            (f"{heat:>5}", "$error" if hot else ""),
+            f"{_power(gpu):>11}  ",
+            (short_job(gpu.job_id) if gpu.job_id else "○ idle", "" if gpu.job_id else "$muted"),
+        ]
+        return line(*parts)
+
+    def _host(self, width: int) -> Content:
+        host = self._status.host if self._status else None
+        assert host is not None
+        cpu = DASH if host.cpu_pct is None else f"{host.cpu_pct:.0f} %"
+        memory = DASH if host.memory_used is None else size(host.memory_used)
+        words = f"cpu {cpu} of {host.cpu_cores} cores · memory {memory}/{size(host.memory_total)}"
+        return line((words[:width], "$muted"))
+
+    def _memory(self, width: int) -> Content:
+        assert self._status is not None
+        host = self._status.host
+        if host.memory_used is None:
+            return self._meter("memory", None, "", width)
+        share = host.memory_used / host.memory_total * 100
+        text = f"{size(host.memory_used)}/{size(host.memory_total)}"
+        return self._meter("memory", share, text, width)
+
+    def _meter(self, name: str, value: float | None, text: str, width: int) -> Content:
+        chart = max(8, min(SAMPLES, width - 44))
+        return line(
+            (f"{name:<8}", "$muted"),
+            (f"{DASH if value is None else f'{value:.0f} %':>6} ", "bold $primary"),
+            (sparkline(list(self._past.get(name, ())), chart), "$primary"),
+            "  ",
+            (gauge((value or 0) / 100, 12), "$secondary"),
+            f" {text}",
+        )
+
+
+def _power(gpu: GpuItem) -> str:
+    if gpu.power_w is None:
+        return DASH
+    return f"{gpu.power_w:.0f}" + (f"/{gpu.power_limit_w:.0f}" if gpu.power_limit_w else "") + " W"

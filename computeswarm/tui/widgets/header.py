@@ -1,0 +1,85 @@
+"""The first line: name, modes, connection with its age, network, address, money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual import events
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from computeswarm.core.clock import Clock
+from computeswarm.tui.format import age
+from computeswarm.tui.widgets.pane import Part, line
+
+LATE_SECONDS = 10.0
+"""Without news for so long a connection is no longer called live."""
+_WORDMARK = " ⬢ ComputeSwarm "
+_BUYER, _SELLER = " 1 Buyer ", " 2 Seller "
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How the connection stands; times in unix seconds."""
+
+    state: str = "connecting"
+    """``connecting``, ``live``, ``offline``, or ``none`` where there is nothing to connect to."""
+    since: float = 0.0
+    """The last good answer; for ``offline`` the moment it broke off."""
+
+
+class Header(Widget):
+    """Draws what it is told; a click on a mode switches to it."""
+
+    link: reactive[Link] = reactive(Link())
+    facts: reactive[tuple[Part, ...]] = reactive((), layout=False)
+    """What stands on the right, most important last; the first ones are dropped when it is narrow."""
+
+    def __init__(self, mode: str, clock: Clock) -> None:
+        super().__init__()
+        self._mode = mode
+        self._clock = clock
+
+    def on_mount(self) -> None:
+        self.set_interval(1.0, self.refresh)
+
+    def _link_parts(self) -> list[Part]:
+        past = self._clock.now() - self.link.since
+        if self.link.state == "none":
+            return [("○ not selling", "$muted")]
+        if self.link.state == "connecting":
+            return [("◌ connecting", "$warning")]
+        if self.link.state == "offline":
+            return [(f"✗ offline {age(past)}", "bold $error"), (" retrying", "$muted")]
+        if past > LATE_SECONDS:
+            return [(f"◐ late {age(past)}", "$warning")]
+        return [("● ", "$success"), ("live ", ""), (age(past), "$muted")]
+
+    def render(self) -> Content:
+        lit, dim = "bold $background on $primary", "$muted"
+        left = line(
+            (_WORDMARK, "bold $primary"),
+            (_BUYER, lit if self._mode == "buyer" else dim),
+            (_SELLER, lit if self._mode == "seller" else dim),
+            "  ",
+            *self._link_parts(),
+        )
+        facts = list(self.facts)
+        right = _joined(facts)
+        while facts and left.cell_length + right.cell_length + 2 > self.size.width:
+            facts.pop(0)
+            right = _joined(facts)
+        gap = max(1, self.size.width - left.cell_length - right.cell_length - 1)
+        return line(left, " " * gap, right)  # type: ignore[arg-type]
+
+    async def on_click(self, event: events.Click) -> None:
+        start = len(_WORDMARK)
+        if start <= event.x < start + len(_BUYER):
+            await self.app.run_action("mode('buyer')")
+        elif start <= event.x - len(_BUYER) < start + len(_SELLER):
+            await self.app.run_action("mode('seller')")
+
+
+def _joined(facts: list[Part]) -> Content:
+    return Content("   ").join([line(fact) for fact in facts])

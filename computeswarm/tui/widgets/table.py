@@ -1,0 +1,246 @@
+"""A table that draws only what is seen: 100,000 rows cost as much as ten.
+
+Textual's DataTable blocks for seconds at 10,000 rows. Here rows stay the caller's own values, and
+a cell is made when its line is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from computeswarm.tui.keymap import bindings
+
+Row = TypeVar("Row")
+TONES = ("muted", "faint", "bright", "success", "warning", "error", "accent", "secondary")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Row]):
+    """One column.
+
+    Args:
+        title: its heading.
+        width: cells it takes at least.
+        cell: text and tone of a row's cell.
+        sort: the sort key it stands for; empty when rows can't be sorted by it.
+        right: numbers stand on the right.
+        rank: columns with the highest rank are dropped first on a narrow screen; 0 never is.
+        grow: takes what is left of the width.
+    """
+
+    title: str
+    width: int
+    cell: Callable[[Row], tuple[str, str]]
+    sort: str = ""
+    right: bool = False
+    rank: int = 0
+    grow: bool = False
+
+
+class Table(ScrollView, Generic[Row], can_focus=True):
+    """Rows with a cursor that stays on its row (by key) when rows come, go and move."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "table--header",
+        "table--sorted",
+        "table--cursor",
+        "table--cursor-quiet",
+        *(f"tone--{tone}" for tone in TONES),
+    }
+    BINDINGS = bindings("table")  # noqa: RUF012 -- as every Textual widget declares it
+
+    cursor: reactive[int] = reactive(0)
+    sort_key: reactive[str] = reactive("")
+    descending: reactive[bool] = reactive(default=False)
+
+    class Moved(Message):
+        """The cursor is on another row, or that row has new values; ``row`` None when empty."""
+
+        def __init__(self, table: Table[Row], row: Row | None) -> None:
+            super().__init__()
+            self.table = table
+            self.row = row
+
+        @property
+        def control(self) -> Table[Row]:
+            return self.table
+
+    class Chosen(Message):
+        """Enter or a second click on a row."""
+
+        def __init__(self, table: Table[Row], row: Row) -> None:
+            super().__init__()
+            self.table = table
+            self.row = row
+
+        @property
+        def control(self) -> Table[Row]:
+            return self.table
+
+    def __init__(
+        self,
+        columns: Sequence[Column[Row]],
+        key: Callable[[Row], str],
+        *,
+        id: str | None = None,  # noqa: A002 -- Textual's own name for it
+    ) -> None:
+        super().__init__(id=id)
+        self.rows: Sequence[Row] = ()
+        self._columns = columns
+        self._key = key
+        self._places: list[tuple[Column[Row], int]] = []
+
+    @property
+    def current(self) -> Row | None:
+        """The row under the cursor."""
+        return self.rows[self.cursor] if 0 <= self.cursor < len(self.rows) else None
+
+    def set_rows(self, rows: Sequence[Row]) -> None:
+        """Show these rows; the cursor stays on its row, or at its place if that row is gone."""
+        held = self.current
+        self.rows = rows
+        if held is not None:
+            self._find(self._key(held))
+        self.set_reactive(Table.cursor, max(0, min(self.cursor, len(rows) - 1)))
+        self.virtual_size = Size(self.size.width, len(rows) + 1)
+        self.refresh()
+        self.post_message(self.Moved(self, self.current))
+
+    def select(self, key: str) -> None:
+        """Put the cursor on the row with that key, if there is one."""
+        if self._find(key):
+            self._show_cursor()
+            self.refresh()
+            self.post_message(self.Moved(self, self.current))
+
+    def _find(self, key: str) -> bool:
+        if (row := self.current) is not None and self._key(row) == key:
+            return True
+        for index, row in enumerate(self.rows):
+            if self._key(row) == key:
+                self.set_reactive(Table.cursor, index)
+                return True
+        return False
+
+    # -- movement
+
+    def watch_cursor(self) -> None:
+        self._show_cursor()
+        self.refresh()
+        self.post_message(self.Moved(self, self.current))
+
+    def validate_cursor(self, cursor: int) -> int:
+        return max(0, min(cursor, len(self.rows) - 1))
+
+    def _show_cursor(self) -> None:
+        # the heading covers the first line, so the row's own line lies one below its number
+        self.scroll_to_region(
+            Region(0, self.cursor, 1, 2), animate=False, force=True, immediate=True
+        )
+
+    def action_down(self) -> None:
+        self.cursor += 1
+
+    def action_up(self) -> None:
+        self.cursor -= 1
+
+    def action_page_down(self) -> None:
+        self.cursor += max(1, self.size.height - 2)
+
+    def action_page_up(self) -> None:
+        self.cursor -= max(1, self.size.height - 2)
+
+    def action_first(self) -> None:
+        self.cursor = 0
+
+    def action_last(self) -> None:
+        self.cursor = len(self.rows) - 1
+
+    def on_click(self, event: events.Click) -> None:
+        line = int(event.y) - 1
+        if line < 0:
+            return
+        index = line + int(self.scroll_y)
+        if index < len(self.rows):
+            if index == self.cursor and event.chain > 1:
+                self.post_message(self.Chosen(self, self.rows[index]))
+            self.cursor = index
+
+    # -- drawing
+
+    def on_resize(self) -> None:
+        self.virtual_size = Size(self.size.width, len(self.rows) + 1)
+        self._places = self._lay_out(self.size.width)
+        self._show_cursor()
+
+    def _lay_out(self, width: int) -> list[tuple[Column[Row], int]]:
+        columns = list(self._columns)
+        room = width - 3  # the cursor's mark, and air on the right
+        while len(columns) > 1 and sum(c.width + 2 for c in columns) - 2 > room:
+            worst = max(columns, key=lambda c: c.rank)
+            if worst.rank == 0:
+                break
+            columns.remove(worst)
+        spare = max(0, room - sum(c.width + 2 for c in columns) + 2)
+        growing = [c for c in columns if c.grow]
+        return [(c, c.width + (spare // len(growing) if c.grow else 0)) for c in columns]
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        if y == 0:
+            return self._heading(width)
+        index = y - 1 + int(self.scroll_y)
+        if index >= len(self.rows):
+            return Strip.blank(width, self.rich_style)
+        return self._row(self.rows[index], width, selected=index == self.cursor)
+
+    def _tone(self, name: str) -> Style:
+        return self.get_component_rich_style(name, partial=True)
+
+    def _heading(self, width: int) -> Strip:
+        plain = self.rich_style + self._tone("table--header")
+        lit = self.rich_style + self._tone("table--sorted")
+        segments = [Segment("  ", plain)]
+        for column, cells in self._places:
+            is_sorted = bool(column.sort) and column.sort == self.sort_key
+            title = column.title
+            if is_sorted:
+                title += " ▼" if self.descending else " ▲"
+            segments.append(
+                Segment(_fit(title, cells, column.right) + "  ", lit if is_sorted else plain)
+            )
+        return Strip(segments).adjust_cell_length(width, plain)
+
+    def _row(self, row: Row, width: int, *, selected: bool) -> Strip:
+        style = self.rich_style
+        mark = "  "
+        if selected:
+            mark = "▸ " if self.has_focus else "› "
+            style += self._tone("table--cursor" if self.has_focus else "table--cursor-quiet")
+        lit = self._tone("tone--accent")
+        segments = [Segment(mark, style + lit if selected else style)]
+        for column, cells in self._places:
+            text, tone = column.cell(row)
+            shade = style + self._tone(f"tone--{tone}") if tone else style
+            segments.append(Segment(_fit(text, cells, column.right), shade))
+            segments.append(Segment("  ", style))
+        return Strip(segments).adjust_cell_length(width, style)
+
+
+def _fit(text: str, cells: int, right: bool) -> str:
+    used = cell_len(text)
+    if used > cells:
+        return set_cell_size(text, cells - 1) + "…"
+    return " " * (cells - used) + text if right else text + " " * (cells - used)

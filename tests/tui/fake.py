@@ -1,0 +1,317 @@
+"""Backends with fixed values, and a clock that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from computeswarm.core.errors import ComputeSwarmError
+from computeswarm.core.states import JobState
+from computeswarm.tui.draft import JobDraft
+from computeswarm.tui.views import (
+    Balance,
+    Download,
+    EarningsItem,
+    EventItem,
+    GpuItem,
+    HostItem,
+    Identity,
+    JobItem,
+    LogLine,
+    Meter,
+    NodeItem,
+    NodePage,
+    OfferItem,
+    SellerItem,
+    SellerJob,
+    Transfer,
+)
+
+NOW = 1_764_072_000.0
+GIB = 2**30
+WALLET = "0x9F31c0D3b2A7E5f4c6B8d9E0A1f2B3C4D5e6a0C2"
+BUYER = "0x51C4aA90be5D21F03e6C7b8A9D0e1F2a3B4caF02"
+USDC = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
+TX = "0x" + "1c" * 31 + "e8"
+
+
+class FixedClock:
+    """Stands still until it is moved."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.time = now
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+def node(number: int, **changes: Any) -> NodeItem:
+    """A node of a fleet that looks like a real one; the same number gives the same node."""
+    models = (
+        ("RTX 4090", 1, 24, 380_000, "fra-01", "eu-fra"),
+        ("RTX 4090", 2, 48, 355_000, "ams-02", "eu-ams"),
+        ("A100", 1, 80, 1_050_000, "a100-fra", "eu-fra"),
+        ("RTX 3090", 1, 24, 220_000, "attic", "eu-waw"),
+        ("H100", 1, 80, 1_990_000, "h100-nyc", "us-east"),
+        ("", 0, 0, 40_000, "shed-nuc", "eu-lis"),
+        ("L40S", 4, 192, 790_000, "render-4", "us-west"),
+    )
+    model, count, vram, price, name, region = models[number % len(models)]
+    again = number // len(models)
+    values: dict[str, Any] = {
+        "node_id": f"nd-{(number + 1) * 0x7F3A9C11 % 2**48:012x}",
+        "name": f"{name}-{again}" if again else name,
+        "title": f"{count}× {model}" if count else "CPU 8× Intel i7-1260P",
+        "gpu_count": count,
+        "vram_bytes": vram * GIB,
+        "price": price + again * 17_500,
+        "status": ("idle", "busy", "idle", "draining", "idle", "idle", "offline")[number % 7],
+        "isolation": ("namespace", "container", "gvisor")[number % 3],
+        "region": region,
+        "wallet": WALLET,
+        "endpoint": "http://203.0.113.7:8403",
+        "cpu_model": "AMD EPYC 7313",
+        "cpu_cores": 16,
+        "memory_bytes": 64 * GIB,
+        "disk_bytes": 1200 * GIB,
+        "driver": "550.90" if count else "",
+        "runtime": "CUDA 12.4" if count else "",
+        "images": ("python", "numpy", "torch"),
+        "network": number % 4 == 1,
+        "slice_seconds": 60,
+        "max_job_seconds": 86400,
+        "queued": 2 if number % 7 == 1 else 0,
+        "running": 1 if number % 7 == 1 else 0,
+        "jobs_succeeded": (312, 41, 0, 7, 88, 3, 19)[number % 7],
+        "jobs_failed": (1, 0, 0, 2, 0, 0, 4)[number % 7],
+        "uptime_permille": (999, 987, 1000, 940, 998, 1000, 912)[number % 7],
+        "registered_at": int(NOW) - 41 * 86400,
+        "last_seen": int(NOW) - 4,
+        "version": "0.1.0",
+    }
+    return NodeItem(**(values | changes))
+
+
+FLEET = tuple(node(number) for number in range(18))
+
+
+def job(number: int, **changes: Any) -> JobItem:
+    """One of four jobs: running, queued, done, failed."""
+    began = int(NOW * 1000) - 172_000
+    done = (
+        ("created", began),
+        ("queued", began + 640),
+        ("starting", began + 700),
+        ("running", began + 1_010),
+        ("metered", began + 1_240),
+        ("ended", began + 42_900),
+    )
+    common: dict[str, Any] = {
+        "node_id": FLEET[0].node_id,
+        "node_name": "fra-01",
+        "created_at": NOW - 172,
+        "budget": 500_000,
+        "price": 380_000,
+    }
+    kinds: tuple[dict[str, Any], ...] = (
+        {"job_id": "job-204a" + "0" * 16, "name": "train_digits.py", "state": JobState.RUNNING,
+         "metered_ms": 72_400, "paid": 12_668, "cost": 7_643, "phases": done[:5],
+         "payments": (Transfer(6_334, TX), Transfer(6_334, TX))},
+        {"job_id": "job-203b" + "1" * 16, "name": "sweep.py", "state": JobState.QUEUED,
+         "paid": 6_334, "phases": done[:2], "payments": (Transfer(6_334, TX),)},
+        {"job_id": "job-202c" + "2" * 16, "name": "monte_carlo.py", "state": JobState.SUCCEEDED,
+         "metered_ms": 41_660, "paid": 6_334, "cost": 4_398, "exit_code": 0, "phases": done,
+         "payments": (Transfer(6_334, TX),), "refund": Transfer(1_936, TX), "outputs_ready": True},
+        {"job_id": "job-198d" + "3" * 16, "name": "stats.py", "state": JobState.FAILED,
+         "metered_ms": 2_190, "paid": 6_334, "cost": 232, "exit_code": 1, "phases": done,
+         "reason": "The command ended with exit code 1.",
+         "payments": (Transfer(6_334, TX),), "refund": Transfer(6_102, "")},
+    )  # fmt: skip
+    return JobItem(**(common | kinds[number] | changes))
+
+
+JOBS = [job(number) for number in range(4)]
+LOG = [
+    LogLine("queued, then starting", "note", int(NOW * 1000) - 82_000),
+    LogLine("paid 0.006334 USDC for the first 60 s", "good", int(NOW * 1000) - 81_000),
+    *(
+        LogLine(
+            f"epoch {n:>2}/40  loss {1.92 / (n + 1):.4f}  accuracy {1 - 0.6 / (n + 1):.4f}",
+            at_ms=int(NOW * 1000) - 80_000 + n * 2_000,
+        )
+        for n in range(1, 37)
+    ),
+    LogLine("UserWarning: lr_scheduler.step() before optimizer.step()", "stderr",
+            int(NOW * 1000) - 4_000),
+    LogLine("epoch 37/40  loss 0.0505  accuracy 0.9842", at_ms=int(NOW * 1000) - 2_000),
+]  # fmt: skip
+
+
+class FakeBuyer:
+    """Answers at once, or raises ``fault`` where one is set."""
+
+    def __init__(
+        self,
+        nodes: tuple[NodeItem, ...] = FLEET,
+        jobs: list[JobItem] | None = None,
+        log: list[LogLine] | None = None,
+        *,
+        fault: ComputeSwarmError | None = None,
+        address: str = BUYER,
+    ) -> None:
+        self.identity = Identity(address, "Base Sepolia", USDC, "http://market.example:8402", False)
+        self.listed = nodes
+        self.journal = list(JOBS if jobs is None else jobs)
+        self.lines = LOG if log is None else log
+        self.fault = fault
+        self.buy_fault: ComputeSwarmError | None = None
+        self.offer_fault: ComputeSwarmError | None = None
+        self.usdc = 42_180_000
+        self.asked: list[tuple[str, str]] = []
+        self.bought: list[str] = []
+        self.cancelled: list[str] = []
+        self.closed = False
+        self.hold = asyncio.Event()
+        self.slow_buy: asyncio.Event | None = None
+        self.expires_in = 282.0
+
+    async def nodes(self, query: str, *, sort: str, limit: int) -> NodePage:
+        self.asked.append((query, sort))
+        if self.fault is not None:
+            raise self.fault
+        field = {"vram": "vram_bytes", "uptime": "uptime_permille"}.get(sort.strip("-"), "price")
+        found = [n for n in self.listed if not query or query.split(":")[-1] in n.title.lower()]
+        found.sort(key=lambda n: getattr(n, field), reverse=sort.startswith("-"))
+        return NodePage(tuple(found[:limit]), len(found))
+
+    async def balance(self) -> Balance:
+        return Balance(self.usdc)
+
+    async def jobs(self) -> list[JobItem]:
+        return list(self.journal)
+
+    async def offer(self, draft: JobDraft) -> OfferItem:
+        if self.offer_fault is not None:
+            raise self.offer_fault
+        chosen = next((n for n in self.listed if n.node_id == draft.node_id), self.listed[0])
+        return OfferItem(
+            key="offer-1",
+            node=chosen,
+            job_name=draft.name,
+            price_per_hour=chosen.price,
+            first_amount=6_334,
+            slice_seconds=60,
+            max_seconds=draft.max_seconds,
+            budget=draft.budget_atoms,
+            pay_to=chosen.wallet,
+            expires_at=NOW + self.expires_in,
+            network="Base Sepolia",
+            usdc=USDC,
+        )
+
+    async def buy(self, offer: OfferItem, report: Any) -> str:
+        self.bought.append(offer.key)
+        report("settling on chain", 0, 0)
+        if self.slow_buy is not None:
+            await self.slow_buy.wait()
+        if self.buy_fault is not None:
+            raise self.buy_fault
+        new = job(0, job_id="job-777e" + "7" * 16, name=offer.job_name, budget=offer.budget)
+        self.journal.insert(0, new)
+        return new.job_id
+
+    async def follow(self, job_id: str) -> AsyncIterator[LogLine | Meter | JobItem]:
+        for line in self.lines:
+            yield line
+        held = next(j for j in self.journal if j.job_id == job_id)
+        if not held.ended:
+            yield Meter(held.metered_ms, held.cost, held.paid, 97, 8 * GIB)
+            await self.hold.wait()
+            held = self._replace(replace(held, state=JobState.SUCCEEDED, exit_code=0,
+                                         outputs_ready=True, refund=Transfer(1_936, TX)))  # fmt: skip
+        yield held
+
+    async def cancel(self, job_id: str) -> None:
+        self.cancelled.append(job_id)
+        held = next(j for j in self.journal if j.job_id == job_id)
+        self._replace(replace(held, state=JobState.CANCELLED))
+
+    async def download(self, job_id: str, folder: Path, report: Any) -> Download:
+        report("downloading", 512, 2048)
+        return Download((folder / "model.npz", folder / "curve.csv"), folder)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def _replace(self, new: JobItem) -> JobItem:
+        self.journal = [new if j.job_id == new.job_id else j for j in self.journal]
+        return new
+
+
+GPUS = (
+    GpuItem(0, "RTX 4090", 98, 20 * GIB, 24 * GIB, 71, 402.0, 450.0, "job-204a" + "0" * 16),
+    GpuItem(1, "RTX 4090", 0, GIB // 3, 24 * GIB, 84, 22.0, 450.0),
+)
+
+
+def seller_status(**changes: Any) -> SellerItem:
+    """A seller with two GPUs and a week of earnings."""
+    days = tuple((f"2025-11-{d:02}", a) for d, a in zip(range(11, 26), range(200_000, 3_200_000, 200_000), strict=True))  # fmt: skip
+    jobs = (
+        SellerJob("job-204a" + "0" * 16, BUYER, "train_digits.py", JobState.RUNNING, "torch", 1,
+                  380_000, 12_668, 7_643, 72_400, 3600),
+        SellerJob("job-20be" + "1" * 16, WALLET, "sweep.py", JobState.QUEUED, "python", 0,
+                  380_000, 6_334, 0, 0, 600, queue_position=0),
+        SellerJob("job-202c" + "2" * 16, BUYER, "monte_carlo.py", JobState.SUCCEEDED, "python", 0,
+                  380_000, 6_334, 4_398, 41_660, 600),
+    )  # fmt: skip
+    events = (
+        EventItem(NOW - 900, "listed", "at http://market.example:8402 as fra-01"),
+        EventItem(NOW - 172, "paid", "0.006334 USDC for job-202c22"),
+        EventItem(NOW - 130, "ended", "job-202c22 succeeded, 0.001936 USDC back"),
+        EventItem(NOW - 82, "warn", "gpu1 84 °C"),
+        EventItem(NOW - 80, "started", "job-204a00 on gpu0"),
+    )
+    values: dict[str, Any] = {
+        "node_id": FLEET[0].node_id, "name": "fra-01", "wallet": WALLET,
+        "endpoint": "http://203.0.113.7:8403", "price": 380_000, "paused": False, "listed": True,
+        "market": "http://market.example:8402", "executor": "bubblewrap", "isolation": "namespace",
+        "slots": 2, "host": HostItem("AMD EPYC 7313", 16, 37.0, 21 * GIB, 64 * GIB), "gpus": GPUS,
+        "earnings": EarningsItem(3_410_000, 21_770_000, 88_020_000, 1_120_000, 612, days),
+        "jobs": jobs, "events": events,
+    }  # fmt: skip
+    return SellerItem(**(values | changes))
+
+
+class FakeSeller:
+    """Holds one status; owner's orders change it."""
+
+    def __init__(self, state: SellerItem | None = None) -> None:
+        self.state = state or seller_status()
+        self.fault: ComputeSwarmError | None = None
+        self.evicted: list[str] = []
+
+    async def status(self) -> SellerItem:
+        if self.fault is not None:
+            raise self.fault
+        return self.state
+
+    async def pause(self) -> None:
+        self.state = replace(self.state, paused=True)
+
+    async def resume(self) -> None:
+        self.state = replace(self.state, paused=False)
+
+    async def set_price(self, atoms_per_hour: int) -> None:
+        self.state = replace(self.state, price=atoms_per_hour)
+
+    async def evict(self, job_id: str) -> None:
+        self.evicted.append(job_id)
+
+    async def close(self) -> None: ...
