@@ -15,6 +15,8 @@ from computeswarm.chain.devnet.pyevm.node import Node
 
 MAX_BODY_BYTES = 1024**2  # aiohttp's own limit
 _MAX_BATCH = 100
+# py-evm lifts the interpreter's recursion limit so far that deep JSON would overrun the stack
+_MAX_NESTING = 10_000
 _log = logging.getLogger(__name__)
 _HEADERS = {"Content-Type": "application/json"}
 _ARITY = {name: inspect.signature(method) for name, method in METHODS.items()}
@@ -41,6 +43,8 @@ class RpcServer:
 
     def answer(self, body: bytes) -> Any:
         """The reply document to a request document; None for notifications."""
+        if body.count(b"[") + body.count(b"{") > _MAX_NESTING:
+            return _error(None, params.Fault(params.INVALID_REQUEST, "too many brackets"))
         try:
             asked = json.loads(body)
         except (ValueError, RecursionError):
