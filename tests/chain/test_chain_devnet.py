@@ -17,13 +17,13 @@ from chain_engines import ENGINES
 from eth_account import Account
 
 from computeswarm.chain.abi import revert_reason
-from computeswarm.chain.devnet import Devnet, start_devnet
+from computeswarm.chain.devnet import Devnet, find_anvil, start_devnet
 from computeswarm.chain.errors import RpcError
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Usdc, transfer_calldata
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.errors import ConfigError, PortInUse
+from computeswarm.core.errors import ChainUnavailable, ConfigError, PortInUse
 
 _GAS = 80_000
 _CHAIN_ID = 84532
@@ -349,3 +349,31 @@ async def _receipt(rpc: RpcClient, tx_hash: str) -> Any:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)
     return found
+
+
+def test_anvil_is_a_binary_and_never_npms_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, binary = tmp_path / "script/anvil", tmp_path / "binary/anvil"
+    for path, content in ((script, b"#!/usr/bin/env node\n"), (binary, b"\x7fELF")):
+        path.parent.mkdir()
+        path.write_bytes(content)
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert find_anvil() != script
+    monkeypatch.setenv("PATH", str(binary.parent))
+    assert find_anvil() == binary
+    monkeypatch.setenv("COMPUTESWARM_ANVIL", str(tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match="COMPUTESWARM_ANVIL"):
+        find_anvil()
+
+
+async def test_an_engine_that_ends_at_once_is_said_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "anvil"
+    broken.write_bytes(Path("/bin/false").read_bytes())
+    broken.chmod(0o755)
+    monkeypatch.setenv("COMPUTESWARM_ANVIL", str(broken))
+    with pytest.raises(ChainUnavailable, match="ended at once"):
+        await start_devnet(engine="anvil")
