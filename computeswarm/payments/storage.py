@@ -1,0 +1,62 @@
+"""SQLite for money: write-ahead log, and every commit on the disk before anyone acts on it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from computeswarm.core.errors import ComputeSwarmError, ConfigError, StorageFull
+
+_BUSY_SECONDS = 10.0
+
+
+def connect(path: Path, schema: str) -> sqlite3.Connection:
+    """Open (and make) a database of ours, mode 0600, with ``synchronous=FULL``.
+
+    Raises:
+        StorageFull: there is no room for it.
+        ConfigError: it can't be opened.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600, exist_ok=True)
+        db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(schema)
+    except (OSError, sqlite3.Error) as error:
+        raise _storage_error(path.name, error) from None
+    return db
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """One atomic, durable write; other processes wait from its first read on.
+
+    Raises:
+        StorageFull: there is no room; nothing was written.
+    """
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        yield db
+        db.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        _roll_back(db)
+        raise _storage_error("The payment record", error) from None
+    except BaseException:
+        _roll_back(db)
+        raise
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    if db.in_transaction:
+        db.execute("ROLLBACK")
+
+
+def _storage_error(name: str, error: Exception) -> ComputeSwarmError:
+    if isinstance(error, OSError) or "full" in str(error) or "disk I/O" in str(error):
+        return StorageFull(f"{name} can't be written ({error}); free some disk space.")
+    return ConfigError(f"{name} can't be used: {error}.")
