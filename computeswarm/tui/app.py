@@ -213,5 +213,3 @@ class ComputeSwarmApp(App[None]):
             if self.backends.seller is not None:
                 with suppress(ComputeSwarmError):
                     await self.backends.seller.close()
-
-

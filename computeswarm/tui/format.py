@@ -58,6 +58,12 @@ def size(count: int) -> str:
     return f"{value:.0f}{unit}" if value >= 10 or value == int(value) else f"{value:.1f}{unit}"
 
 
+def file_size(count: int) -> str:
+    """Bytes with their unit spelled out: ``149 B``, ``1.5 MB``."""
+    text = size(count)
+    return f"{text[:-1]} {text[-1]}" if text.endswith("B") else f"{text[:-1]} {text[-1]}B"
+
+
 def duration(seconds: float) -> str:
     """For people: ``45 s``, ``3 min``, ``1 h 12 min``, ``9 d``."""
     whole = int(seconds)

@@ -63,7 +63,9 @@ KEYS: tuple[Key, ...] = (
     Key("job.receipt", "r", "receipt", "r", "receipt", "Its receipt", "buyer", 26),
     Key("seller.price", "p", "price", "p", "price", "Change your price", "seller", 10),
     Key("seller.pause", "o", "pause", "o", "pause", "Take no new jobs, or again", "seller", 12),
-    Key("seller.evict", "x", "evict", "x", "evict", "End the job; refunds the unused", "seller", 14),
+    Key(
+        "seller.evict", "x", "evict", "x", "evict", "End the job; refunds the unused", "seller", 14
+    ),
     Key("row.down", "j,down", "down", "j ↓", "down", "Next row", "table"),
     Key("row.up", "k,up", "up", "k ↑", "up", "Previous row", "table"),
     Key("row.page_down", "pagedown,ctrl+d", "page_down", "PgDn", "page", "A page on", "table"),

@@ -9,7 +9,9 @@ from rich.cells import cell_len, get_character_cell_size
 from computeswarm.tui.views import LogLine
 
 MAX_LINES = 10_000
-_SLACK = 1_000  # lines are dropped from the front so many at a time: cutting a list costs its length
+_SLACK = (
+    1_000  # lines are dropped from the front so many at a time: cutting a list costs its length
+)
 
 
 class LogBuffer:

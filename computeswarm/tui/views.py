@@ -13,7 +13,7 @@ from typing import Literal
 
 from computeswarm.core.states import JobState
 
-LogKind = Literal["stdout", "stderr", "note", "good", "bad"]
+LogKind = Literal["stdout", "stderr", "note", "good", "warn", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +165,8 @@ class GpuItem:
     utilization_pct: int | None
     memory_used: int | None
     memory_total: int
+    past: tuple[int | None, ...] = ()
+    """Utilisation at the seller's last readings, oldest first."""
     temperature_c: int | None = None
     power_w: float | None = None
     power_limit_w: float | None = None
@@ -185,10 +187,11 @@ class EarningsItem:
     today: int = 0
     week: int = 0
     month: int = 0
-    refunds: int = 0
+    refunded: int = 0
+    """What went back in 30 days; the sums above are before it."""
     owed: int = 0
     by_day: tuple[tuple[str, int], ...] = ()
-    """Oldest first: ISO date and atoms kept."""
+    """Oldest first: ISO date, and atoms less refunds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,8 @@ class SellerJob:
 @dataclass(frozen=True, slots=True)
 class EventItem:
     at: float
-    word: str
+    level: str
+    """``info``, ``good``, ``warning`` or ``error``."""
     text: str
 
 

@@ -65,7 +65,7 @@ def node(number: int, **changes: Any) -> NodeItem:
     model, count, vram, price, name, region = models[number % len(models)]
     again = number // len(models)
     values: dict[str, Any] = {
-        "node_id": f"nd-{(number + 1) * 0x7F3A9C11 % 2**48:012x}",
+        "node_id": f"nd-{(number + 1) * 0x9E3779B97F4A % 2**48:012x}",
         "name": f"{name}-{again}" if again else name,
         "title": f"{count}× {model}" if count else "CPU 8× Intel i7-1260P",
         "gpu_count": count,
@@ -185,9 +185,12 @@ class FakeBuyer:
         self.asked.append((query, sort))
         if self.fault is not None:
             raise self.fault
-        field = {"vram": "vram_bytes", "uptime": "uptime_permille"}.get(sort.strip("-"), "price")
+        field = {"vram": "vram_bytes", "rel": "jobs_succeeded"}.get(sort.strip("-"), "price")
         found = [n for n in self.listed if not query or query.split(":")[-1] in n.title.lower()]
-        found.sort(key=lambda n: getattr(n, field), reverse=sort.startswith("-"))
+        found.sort(
+            key=lambda n: getattr(n, field),
+            reverse=sort.startswith("-") != (sort.strip("-") in ("vram", "rel")),
+        )
         return NodePage(tuple(found[:limit]), len(found))
 
     async def balance(self) -> Balance:
@@ -254,9 +257,10 @@ class FakeBuyer:
         return new
 
 
+PAST = tuple(min(99, 40 + n * 7 % 23 + n // 2) for n in range(120))
 GPUS = (
-    GpuItem(0, "RTX 4090", 98, 20 * GIB, 24 * GIB, 71, 402.0, 450.0, "job-204a" + "0" * 16),
-    GpuItem(1, "RTX 4090", 0, GIB // 3, 24 * GIB, 84, 22.0, 450.0),
+    GpuItem(0, "RTX 4090", 98, 20 * GIB, 24 * GIB, PAST, 71, 402.0, 450.0, "job-204a" + "0" * 16),
+    GpuItem(1, "RTX 4090", 0, GIB // 3, 24 * GIB, PAST[60:] + (0,) * 40, 84, 22.0, 450.0),
 )
 
 
@@ -272,11 +276,11 @@ def seller_status(**changes: Any) -> SellerItem:
                   380_000, 6_334, 4_398, 41_660, 600),
     )  # fmt: skip
     events = (
-        EventItem(NOW - 900, "listed", "at http://market.example:8402 as fra-01"),
-        EventItem(NOW - 172, "paid", "0.006334 USDC for job-202c22"),
-        EventItem(NOW - 130, "ended", "job-202c22 succeeded, 0.001936 USDC back"),
-        EventItem(NOW - 82, "warn", "gpu1 84 °C"),
-        EventItem(NOW - 80, "started", "job-204a00 on gpu0"),
+        EventItem(NOW - 900, "info", "listed at http://market.example:8402 as fra-01"),
+        EventItem(NOW - 172, "good", "job-202c22 paid 0.006334 USDC"),
+        EventItem(NOW - 130, "info", "job-202c22 succeeded, 0.001936 USDC back"),
+        EventItem(NOW - 82, "warning", "GPU 1 has 84 °C"),
+        EventItem(NOW - 80, "info", "job-204a00 started on GPU 0"),
     )
     values: dict[str, Any] = {
         "node_id": FLEET[0].node_id, "name": "fra-01", "wallet": WALLET,

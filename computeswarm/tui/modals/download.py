@@ -10,7 +10,7 @@ from textual.widgets import Input, ProgressBar, Static
 
 from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui.backend import BuyerBackend
-from computeswarm.tui.format import short_job, size
+from computeswarm.tui.format import file_size, short_job
 from computeswarm.tui.modals.dialog import Dialog
 from computeswarm.tui.views import Download, JobItem
 from computeswarm.tui.widgets.pane import line, lines
@@ -61,7 +61,7 @@ class DownloadModal(Dialog[None]):
 
     def _report(self, word: str, done: int, total: int) -> None:
         self.query_one(ProgressBar).update(total=total or None, progress=done)
-        self._say(line((f"{word} · {size(done)}B of {size(total)}B", "$muted")))
+        self._say(line((f"{word} · {file_size(done)} of {file_size(total)}", "$muted")))
 
     def _done(self, got: Download) -> None:
         self.query_one(ProgressBar).update(total=1, progress=1)

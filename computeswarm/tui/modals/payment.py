@@ -15,7 +15,15 @@ from textual.widgets import Button, Static
 
 from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui.draft import JobDraft
-from computeswarm.tui.format import clock, duration, money, price, short_address, size, time_of_day
+from computeswarm.tui.format import (
+    clock,
+    duration,
+    file_size,
+    money,
+    price,
+    short_address,
+    time_of_day,
+)
 from computeswarm.tui.keymap import bindings
 from computeswarm.tui.modals.dialog import Dialog
 from computeswarm.tui.views import OfferItem
@@ -119,7 +127,7 @@ class PaymentModal(Dialog[str]):
 
     def _report(self, word: str, done: int, total: int) -> None:
         if self.is_attached:
-            amount = f" {size(done)}B of {size(total)}B" if total else ""
+            amount = f" {file_size(done)} of {file_size(total)}" if total else ""
             self._status(line(("◌ ", "$primary"), f"{word}…{amount}"))
 
     def _status(self, text: Content) -> None:

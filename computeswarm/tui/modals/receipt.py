@@ -68,7 +68,9 @@ def receipt(job: JobItem) -> Content:
         _row("run", clock(job.metered_ms / 1000), f"= {money(job.cost)} USDC"),
     ]
     for number, payment in enumerate(job.payments):
-        rows.append(_row(f"paid {number + 1}", f"{money(payment.amount)} USDC", payment.transaction))
+        rows.append(
+            _row(f"paid {number + 1}", f"{money(payment.amount)} USDC", payment.transaction)
+        )
     if job.refund is not None:
         word = "refund" if job.refund.transaction else "owed"
         rows.append(_row(word, f"{money(job.refund.amount)} USDC", job.refund.transaction))

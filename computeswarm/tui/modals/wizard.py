@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 from computeswarm.core.errors import BadRequest
 from computeswarm.core.money import cost_atoms, seconds_bought
 from computeswarm.tui.draft import FIELDS, STEPS, JobDraft
-from computeswarm.tui.format import duration, money, price, size
+from computeswarm.tui.format import duration, file_size, money, price
 from computeswarm.tui.modals.dialog import Dialog
 from computeswarm.tui.views import NodeItem
 from computeswarm.tui.widgets.pane import line, lines
@@ -127,7 +127,7 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
         with path.open("rb") as file:
             head = file.read(8_192)
         shown = clean(head.decode("utf-8", "replace"), line_limit=200).split("\n")[:PREVIEW]
-        rows = [line((f"✓ {size(path.stat().st_size)}B", "$success"))]
+        rows = [line((f"✓ {file_size(path.stat().st_size)}", "$success"))]
         rows += [line((f"{n:>3} ", "$faint"), (text, "$muted")) for n, text in enumerate(shown, 1)]
         return lines(*rows)
 
@@ -149,7 +149,7 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
             return line(("No input files.", "$muted"))
         total = sum(path.stat().st_size for path in paths if path.is_file())
         return lines(
-            line((f"✓ {len(paths)} inputs, {size(total)}B", "$success")),
+            line((f"✓ {len(paths)} inputs, {file_size(total)}", "$success")),
             line(("They are uploaded when the job is paid, each checked by its digest.", "$muted")),
         )
 

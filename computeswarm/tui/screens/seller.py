@@ -197,7 +197,7 @@ class SellerScreen(ModeScreen):
 
 def _how_to_sell() -> object:
     return lines(
-        line(("⬡", "$primary")),
+        line(("◇", "$primary")),
         line(("No seller runs on this machine", "bold $bright")),
         line(""),
         line("Offer its idle seconds, paid per second in USDC:"),

@@ -20,7 +20,7 @@ class EarningsPane(Pane):
         self.notice("◌", "Asking the seller…")
 
     def load(self, earned: EarningsItem) -> None:
-        """Sums are after refunds."""
+        """The owner's figures as they are."""
         rows = [
             line((f"{'today':<9}", "$muted"), (f"{money(earned.today, 4):>12}", "bold $primary")),
             line((f"{'7 days':<9}", "$muted"), f"{money(earned.week, 4):>12}"),
@@ -30,15 +30,15 @@ class EarningsPane(Pane):
             days = [float(atoms) for _, atoms in earned.by_day[-30:]]
             bars = sparkline(list(days), len(days), max(days)) if any(days) else "▁" * len(days)
             rows.append(line((f"{'by day':<9}", "$muted"), " ", (bars, "$primary")))
-        rows.append(line((f"{'refunded':<9}", "$muted"), (f"{money(earned.refunds, 4):>12}", "")))
+        rows.append(line((f"{'refunded':<9}", "$muted"), f"{money(-earned.refunded, 4):>12}"))
         if earned.owed:
             rows.append(
                 line(
                     (f"{'owed':<9}", "$muted"),
                     (f"{money(earned.owed, 4):>12}", "$warning"),
-                    ("  goes out with the buyer's next refund", "$muted"),
+                    ("  with the next refund", "$muted"),
                 )
             )
         self.query_one("#earnings-text", Static).update(lines(*rows))
-        self.foot(("after refunds", "$muted"))
+        self.foot(("by day is after refunds", "$muted"))
         self.show_body()

@@ -9,7 +9,12 @@ from computeswarm.tui.views import EventItem, LogKind, LogLine
 from computeswarm.tui.widgets.log_view import LogView
 from computeswarm.tui.widgets.pane import Notice, Pane
 
-_KINDS: dict[str, LogKind] = {"warn": "stderr", "error": "bad", "paid": "good", "refund": "note"}
+_KINDS: dict[str, LogKind] = {
+    "info": "note",
+    "good": "good",
+    "warning": "warn",
+    "error": "bad",
+}
 
 
 class EventPane(Pane):
@@ -25,10 +30,9 @@ class EventPane(Pane):
         """The seller's latest events, oldest first."""
         view = self.query_one("#events", LogView)
         lines = [
-            LogLine(f"{event.word:<9} {event.text}", _KINDS.get(event.word, "stdout"),
-                    int(event.at * 1000))
+            LogLine(event.text, _KINDS.get(event.level, "note"), int(event.at * 1000))
             for event in events
-        ]  # fmt: skip
+        ]
         if lines and lines != view.buffer.lines:
             buffer = LogBuffer()
             buffer.extend(lines)

@@ -21,9 +21,9 @@ class _Fields(Suggester):
     async def get_suggestion(self, value: str) -> str | None:
         from computeswarm.core.query import completions  # after the first frame: brings the models
 
-        head, space, word = value.rpartition(" ")
-        found = completions(word) if word else []
-        return f"{head}{space}{found[0]}" if found else None
+        found = completions(value)
+        word = value.rpartition(" ")[2]
+        return value + found[0][len(word) :] if word and found else None
 
 
 class FilterBar(Vertical):

@@ -27,7 +27,8 @@ class Footer(Widget):
         self._spans: list[tuple[int, int, Key]] = []
 
     def render(self) -> Content:
-        keys = footer_keys(*self.places)
+        here = f"mode.{getattr(self.screen, 'mode', '')}"
+        keys = [key for key in footer_keys(*self.places) if key.id != here]
         while len(keys) > len(_KEPT) and _width(keys) > self.size.width - 1:
             keys.remove([k for k in keys if k.id not in _KEPT][-1])
         parts: list[Part] = [" "]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from textual.app import ComposeResult
 from textual.content import Content
@@ -18,7 +19,7 @@ HOT_C = 83
 
 
 class GpuPanel(Pane):
-    """Keeps the last two minutes itself: a sample a second."""
+    """The GPUs' past comes from the seller; the processor's is kept here, a sample a second."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- Textual's own name
         super().__init__(id=id)
@@ -36,14 +37,12 @@ class GpuPanel(Pane):
     def load(self, status: SellerItem) -> None:
         """One more sample."""
         self._status = status
-        for gpu in status.gpus:
-            self._sample(f"gpu{gpu.index}", gpu.utilization_pct)
         self._sample("cpu", status.host.cpu_pct)
         used = status.host.memory_used
         self._sample("memory", used / status.host.memory_total * 100 if used is not None else None)
         kind = f"{len(status.gpus)} GPU" if status.gpus else "CPU"
         self.head((kind, "bold"), (f"  {status.executor} · {status.isolation}", "$muted"))
-        self.foot((f"last {self._span()} · {status.slots} at a time", "$muted"))
+        self.foot((f"{status.slots} jobs at a time", "$muted"))
         self.show_body()
         self._draw()
 
@@ -53,15 +52,11 @@ class GpuPanel(Pane):
     def _sample(self, name: str, value: float | None) -> None:
         self._past.setdefault(name, deque(maxlen=SAMPLES)).append(value)
 
-    def _span(self) -> str:
-        count = len(self._past["cpu"])
-        return f"{count} s" if count < SAMPLES else "2 min"
-
     def _draw(self) -> None:
         status = self._status
         if status is None:
             return
-        width = self.size.width - 4
+        width = self.size.width
         if status.gpus:
             rows = [self._gpu(gpu, width) for gpu in status.gpus]
             rows.insert(0, self._heading(width))
@@ -75,35 +70,31 @@ class GpuPanel(Pane):
             ]  # fmt: skip
         self.query_one("#gpu-text", Static).update(lines(*rows))
 
-    def _chart_width(self, width: int) -> int:
-        return max(8, min(SAMPLES, width - 62))
-
     def _heading(self, width: int) -> Content:
-        chart = self._chart_width(width)
-        title = f"{'#':<2}{'MODEL':<16}{'USE':>5} {'OVER TIME':<{chart}}  {'VRAM':<18}{'TEMP':>5}"
+        chart, bar = _widths(width)
+        memory = f"{'VRAM':<{bar + 11}}"
+        title = f"{'#':<2}{'MODEL':<13}{'USE':>4} {'OVER TIME':<{chart}}  {memory}{'TEMP':>4}"
         return line((f"{title}{'POWER':>11}  JOB", "$muted"))
 
     def _gpu(self, gpu: GpuItem, width: int) -> Content:
-        chart = self._chart_width(width)
-        past = list(self._past.get(f"gpu{gpu.index}", ()))
+        chart, bar = _widths(width)
         use = DASH if gpu.utilization_pct is None else f"{gpu.utilization_pct}%"
         share = (gpu.memory_used or 0) / gpu.memory_total if gpu.memory_total else 0.0
         used = DASH if gpu.memory_used is None else size(gpu.memory_used)
         hot = gpu.temperature_c is not None and gpu.temperature_c >= HOT_C
         heat = DASH if gpu.temperature_c is None else f"{'!' if hot else ''}{gpu.temperature_c}°"
-        parts: list[Part] = [
+        return line(
             (f"{gpu.index:<2}", "$muted"),
-            (f"{gpu.model[:15]:<16}", "bold"),
-            (f"{use:>5} ", "bold $primary"),
-            (sparkline(past, chart), "$primary"),
+            (f"{gpu.model[:12]:<13}", "bold"),
+            (f"{use:>4} ", "bold $primary"),
+            *_chart(gpu.past, chart),
             "  ",
-            (gauge(share, 7), "$secondary"),
-            f" {f'{used}/{size(gpu.memory_total)}':<10}",
-            (f"{heat:>5}", "$error" if hot else ""),
+            (gauge(share, bar - 1) + " " if bar else "", "$secondary"),
+            f"{f'{used}/{size(gpu.memory_total)}':<11}",
+            (f"{heat:>4}", "$error" if hot else ""),
             f"{_power(gpu):>11}  ",
             (short_job(gpu.job_id) if gpu.job_id else "○ idle", "" if gpu.job_id else "$muted"),
-        ]
-        return line(*parts)
+        )
 
     def _host(self, width: int) -> Content:
         host = self._status.host if self._status else None
@@ -127,11 +118,23 @@ class GpuPanel(Pane):
         return line(
             (f"{name:<8}", "$muted"),
             (f"{DASH if value is None else f'{value:.0f} %':>6} ", "bold $primary"),
-            (sparkline(list(self._past.get(name, ())), chart), "$primary"),
+            *_chart(self._past.get(name, ()), chart),
             "  ",
             (gauge((value or 0) / 100, 12), "$secondary"),
             f" {text}",
         )
+
+
+def _chart(samples: Iterable[float | None], width: int) -> list[Part]:
+    """The samples so far; dots where there was none yet."""
+    past = list(samples)[-width:]
+    return [("·" * (width - len(past)), "$faint"), (sparkline(past, len(past)), "$primary")]
+
+
+def _widths(width: int) -> tuple[int, int]:
+    """Cells for the chart and for the memory's bar, which needs a wide screen."""
+    bar = 9 if width >= 90 else 0
+    return max(8, min(SAMPLES, width - 60 - bar)), bar
 
 
 def _power(gpu: GpuItem) -> str:

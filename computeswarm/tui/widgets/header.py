@@ -15,7 +15,7 @@ from computeswarm.tui.widgets.pane import Part, line
 
 LATE_SECONDS = 10.0
 """Without news for so long a connection is no longer called live."""
-_WORDMARK = " ⬢ ComputeSwarm "
+_WORDMARK = " ◆ ComputeSwarm "
 _BUYER, _SELLER = " 1 Buyer ", " 2 Seller "
 
 

@@ -25,12 +25,12 @@ def _money(job: JobItem) -> tuple[str, str]:
 
 
 COLUMNS: tuple[Column[JobItem], ...] = (
-    Column("JOB", 10, lambda j: (short_job(j.job_id), "muted")),
-    Column("NAME", 10, lambda j: (j.name, "bright"), rank=1, grow=True),
+    Column("JOB", 10, lambda j: (short_job(j.job_id), "muted"), rank=4),
+    Column("NAME", 10, lambda j: (j.name, "bright"), grow=True),
     Column("NODE", 9, lambda j: (j.node_name or j.node_id[:9], "muted"), rank=3),
     Column("STATE", 13, state_of),
     Column("TIME", 7, lambda j: (clock(j.metered_ms / 1000), ""), right=True),
-    Column("SPENT / CAP", 15, _money, right=True, rank=2),
+    Column("SPENT / CAP", 15, _money, right=True, rank=1),
 )
 
 
@@ -57,7 +57,7 @@ class JobPane(Pane):
         self.table.set_rows(jobs)
         if not jobs:
             ready = f"n starts one: {self._example} is ready" if self._example else "n starts one"
-            self.notice("⬡", "No jobs yet", ready)
+            self.notice("◇", "No jobs yet", ready)
             self.foot()
             return
         self.show_body()

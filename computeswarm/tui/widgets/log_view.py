@@ -26,8 +26,14 @@ from computeswarm.tui.widgets.table import TONES
 
 TIMES_FROM = 70
 """Cells of width from which each line has its time before it."""
-_TONE_OF = {"stderr": "warning", "note": "secondary", "good": "success", "bad": "error"}
-_MARK_OF = {"note": "· ", "good": "✓ ", "bad": "✗ "}
+_TONE_OF = {
+    "stderr": "warning",
+    "note": "secondary",
+    "good": "success",
+    "warn": "warning",
+    "bad": "error",
+}
+_MARK_OF = {"note": "· ", "good": "✓ ", "warn": "! ", "bad": "✗ "}
 
 
 class LogView(ScrollView, can_focus=True):
@@ -38,7 +44,7 @@ class LogView(ScrollView, can_focus=True):
         "log--match-line",
         *(f"tone--{tone}" for tone in TONES),
     }
-    BINDINGS = bindings("log")  # noqa: RUF012 -- as every Textual widget declares it
+    BINDINGS = bindings("log")
 
     follow: reactive[bool] = reactive(default=True)
     wrap: reactive[bool] = reactive(default=False)

@@ -11,10 +11,10 @@ from computeswarm.tui.format import (
     NODE_STATES,
     age,
     duration,
+    file_size,
     money,
     price,
     short_address,
-    size,
 )
 from computeswarm.tui.views import NodeItem
 from computeswarm.tui.widgets.pane import Notice, Pane, line, lines
@@ -34,13 +34,13 @@ def describe(node: NodeItem, now: float) -> Content:
     hardware = " · ".join(
         part
         for part in (
-            f"{size(node.vram_bytes)}B VRAM" if node.vram_bytes else "no GPU",
+            f"{file_size(node.vram_bytes)} VRAM" if node.vram_bytes else "no GPU",
             node.runtime,
             f"driver {node.driver}" if node.driver else "",
         )
         if part
     )
-    disk = f" · {size(node.disk_bytes)}B disk" if node.disk_bytes else ""
+    disk = f" · {file_size(node.disk_bytes)} disk" if node.disk_bytes else ""
     total = node.jobs_succeeded + node.jobs_failed
     done = f"{node.jobs_succeeded} of {total} jobs ended well" if total else "no job ended yet"
     unit = "GPU and hour" if node.gpu_count else "hour"
@@ -49,11 +49,11 @@ def describe(node: NodeItem, now: float) -> Content:
     return lines(
         line((node.title, "bold $bright"), f"  {hardware}"),
         line((f"{node.cpu_model} · {node.cpu_cores} cores · ", "$muted"),
-             (f"{size(node.memory_bytes)}B memory{disk}", "$muted")),
+             (f"{file_size(node.memory_bytes)} memory{disk}", "$muted")),
         line((price(node.price), "bold $primary"), f" USDC per {unit}, paid ",
              f"{duration(node.slice_seconds)} ahead · at most {duration(node.max_job_seconds)}"),
         line("Most you can lose: ", (f"{money(loss)} USDC", "bold"),
-             (f"  ({duration(node.slice_seconds)} on the whole machine)", "$muted")),
+             (f"  ({duration(node.slice_seconds)}, whole machine)", "$muted")),
         line((f"{glyph} {node.status}", f"${tone}"), queue, f" · {done}"),
         line((f"seen {node.uptime_permille / 10:.1f} % of {age(now - node.registered_at)} · last ",
               "$muted"), (f"{age(now - node.last_seen)} ago", "$muted")),

@@ -25,22 +25,35 @@ def _record(node: NodeItem) -> tuple[str, str]:
     return f"{node.jobs_succeeded}/{total}", "" if not node.jobs_failed else "warning"
 
 
+def _price(node: NodeItem) -> tuple[str, str]:
+    text = price(node.price)
+    return text.ljust(text.index(".") + 5), "accent"  # the points stand below one another
+
+
 COLUMNS: tuple[Column[NodeItem], ...] = (
     Column("NODE", 9, lambda n: (n.node_id[:9], "muted"), rank=2),
-    Column("NAME", 10, lambda n: (n.name, "bright"), rank=4, grow=True),
+    Column("NAME", 10, lambda n: (n.name, "bright"), "name", rank=4, grow=True),
     Column("HARDWARE", 16, lambda n: (n.title, ""), grow=True),
-    Column("VRAM", 6, lambda n: (size(n.vram_bytes) if n.vram_bytes else DASH, ""), "vram", True),
-    Column("$/H", 7, lambda n: (price(n.price), "accent"), "price", True),
+    Column(
+        "VRAM",
+        6,
+        lambda n: (size(n.vram_bytes) if n.vram_bytes else DASH, ""),
+        "vram",
+        True,
+        falls=True,
+    ),
+    Column("$/H", 8, _price, "price", True),
     Column("WALLS", 9, lambda n: (n.isolation, "muted"), rank=6),
-    Column("REGION", 8, lambda n: (n.region or DASH, "muted"), rank=7),
-    Column("UP", 6, lambda n: (f"{n.uptime_permille / 10:.1f}%", ""), "uptime", True, rank=5),
-    Column("DONE", 7, _record, right=True, rank=3),
+    Column("REGION", 8, lambda n: (n.region or DASH, "muted"), "region", rank=7),
+    Column("UP", 6, lambda n: (f"{n.uptime_permille / 10:.1f}%", ""), right=True, rank=5),
+    Column("DONE", 7, _record, "rel", right=True, rank=3, falls=True),
     Column("LONGEST", 8, lambda n: (duration(n.max_job_seconds), "muted"), right=True, rank=8),
     Column("STATE", 11, _state),
 )
 """``DONE`` is jobs that ended well of all that ended; ``WALLS`` is the job's isolation."""
 
 SORTS = tuple(column.sort for column in COLUMNS if column.sort)
+"""Keys of ``core.query.SORT_KEYS``."""
 
 
 class NodePane(Pane):
@@ -72,7 +85,7 @@ class NodePane(Pane):
             self.notice("○", "No node matches", "esc clears the filter, / changes it")
         else:
             self.notice(
-                "⬡",
+                "◇",
                 "No node is listed here yet",
                 "Start one on this or any machine:  computeswarm seller",
                 "It appears here by itself.",

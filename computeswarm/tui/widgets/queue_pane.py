@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from textual.app import ComposeResult
 
-from computeswarm.tui.format import JOB_STATES, clock, duration, price, short_address, short_job, spent
+from computeswarm.tui.format import (
+    JOB_STATES,
+    clock,
+    duration,
+    price,
+    short_address,
+    short_job,
+    spent,
+)
 from computeswarm.tui.views import SellerJob
 from computeswarm.tui.widgets.pane import Notice, Pane
 from computeswarm.tui.widgets.table import Column, Table
@@ -53,4 +61,4 @@ class QueuePane(Pane):
         elif paused:
             self.notice("◫", "Paused: no new jobs are taken", "o takes them again")
         else:
-            self.notice("⬡", "No job yet", "Listed and waiting; buyers come by themselves")
+            self.notice("◇", "No job yet", "Listed and waiting; buyers come by themselves")

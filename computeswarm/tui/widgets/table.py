@@ -36,6 +36,7 @@ class Column(Generic[Row]):
         cell: text and tone of a row's cell.
         sort: the sort key it stands for; empty when rows can't be sorted by it.
         right: numbers stand on the right.
+        falls: its natural order is from much to little.
         rank: columns with the highest rank are dropped first on a narrow screen; 0 never is.
         grow: takes what is left of the width.
     """
@@ -47,6 +48,7 @@ class Column(Generic[Row]):
     right: bool = False
     rank: int = 0
     grow: bool = False
+    falls: bool = False
 
 
 class Table(ScrollView, Generic[Row], can_focus=True):
@@ -59,7 +61,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         "table--cursor-quiet",
         *(f"tone--{tone}" for tone in TONES),
     }
-    BINDINGS = bindings("table")  # noqa: RUF012 -- as every Textual widget declares it
+    BINDINGS = bindings("table")
 
     cursor: reactive[int] = reactive(0)
     sort_key: reactive[str] = reactive("")
@@ -217,7 +219,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             is_sorted = bool(column.sort) and column.sort == self.sort_key
             title = column.title
             if is_sorted:
-                title += " ▼" if self.descending else " ▲"
+                title += " ▼" if self.descending != column.falls else " ▲"
             segments.append(
                 Segment(_fit(title, cells, column.right) + "  ", lit if is_sorted else plain)
             )
