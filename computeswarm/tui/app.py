@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.notifications import SeverityLevel
@@ -15,11 +15,13 @@ from textual.worker import Worker, WorkerState
 
 from computeswarm.core.clock import Clock, SystemClock
 from computeswarm.core.errors import ComputeSwarmError
-from computeswarm.tui.backend import Backends, BuyerBackend, Connect, SellerBackend
-from computeswarm.tui.draft import ExampleJob
 from computeswarm.tui.keymap import KEYS
-from computeswarm.tui.messages import Connected, ConnectFailed
+from computeswarm.tui.screens.boot import BootScreen
 from computeswarm.tui.theme import FALLBACKS, SWARM
+
+if TYPE_CHECKING:  # what the first frame doesn't need
+    from computeswarm.tui.backend import Backends, BuyerBackend, Connect, SellerBackend
+    from computeswarm.tui.draft import ExampleJob
 
 FIRST_RETRY, LAST_RETRY = 1.0, 10.0
 
@@ -54,6 +56,7 @@ class ComputeSwarmApp(App[None]):
         "buyer": _buyer_screen,
         "seller": _seller_screen,
     }
+    DEFAULT_MODE = "boot"
     ENABLE_COMMAND_PALETTE = True
     NOTIFICATION_TIMEOUT = 6
 
@@ -69,47 +72,53 @@ class ComputeSwarmApp(App[None]):
     ) -> None:
         super().__init__()
         self.register_theme(SWARM)
-        self.theme = SWARM.name
-        self.backends = Backends(buyer, seller) if buyer is not None else None
+        self.set_reactive(App.theme, SWARM.name)  # nothing is drawn yet that would have to change
+        self.backends: Backends | None = None
+        if buyer is not None:
+            from computeswarm.tui.backend import Backends
+
+            self.backends = Backends(buyer, seller)
         self.example = example
         self.clock: Clock = clock or SystemClock()
-        self.first_mode = mode
         self._connect = connect
+        self._first_mode = mode
+        self.add_mode("boot", lambda: BootScreen(mode, self.clock))
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own variables, for the themes that don't have them."""
         return dict(FALLBACKS)
 
-    async def on_mount(self) -> None:
+    def on_mount(self) -> None:
         self._catch_signals()
-        await self.switch_mode(self.first_mode)
-        if self._connect is not None:
-            self.call_after_refresh(self._start_connecting)
 
-    def _start_connecting(self) -> None:
-        self.run_worker(
-            self._keep_connecting(), group="connect", exclusive=True, exit_on_error=False
-        )
+    async def on_skeleton_drawn(self) -> None:
+        """The first frame is out: now the widgets, then the connection."""
+        await self.switch_mode(self._first_mode)
+        if self._connect is not None:
+            self.run_worker(
+                self._keep_connecting(), group="connect", exclusive=True, exit_on_error=False
+            )
 
     async def _keep_connecting(self) -> None:
+        from computeswarm.tui.messages import Connected, ConnectFailed
+
         assert self._connect is not None
         wait = FIRST_RETRY
         while True:
             try:
                 self.backends = await self._connect()
             except ComputeSwarmError as error:
-                self._tell_screens(lambda e=error, w=wait: ConnectFailed(e, w))
+                for screen in self._mode_screens():
+                    screen.post_message(ConnectFailed(error, wait))
                 await asyncio.sleep(wait)
                 wait = min(LAST_RETRY, wait * 2)
             else:
-                backends = self.backends
-                self._tell_screens(lambda: Connected(backends))
+                for screen in self._mode_screens():
+                    screen.post_message(Connected(self.backends))
                 return
 
-    def _tell_screens(self, make: Callable[[], Connected | ConnectFailed]) -> None:
-        for stack in self._screen_stacks.values():
-            if stack:
-                stack[0].post_message(make())
+    def _mode_screens(self) -> list[Screen[None]]:
+        return [stack[0] for stack in self._screen_stacks.values() if stack]
 
     # -- actions of the keymap
 
@@ -145,9 +154,9 @@ class ComputeSwarmApp(App[None]):
     def _live_jobs(self) -> list[str]:
         from computeswarm.tui.screens.buyer import BuyerScreen
 
-        for stack in self._screen_stacks.values():
-            if stack and isinstance(stack[0], BuyerScreen):
-                return stack[0].live_jobs()
+        for screen in self._mode_screens():
+            if isinstance(screen, BuyerScreen):
+                return screen.live_jobs()
         return []
 
     def get_system_commands(self, screen: Screen) -> list[SystemCommand]:  # type: ignore[type-arg]

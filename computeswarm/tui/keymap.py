@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,7 @@ KEYS: tuple[Key, ...] = (
     Key("job.receipt", "r", "receipt", "r", "receipt", "Its receipt", "buyer", 26),
     Key("seller.price", "p", "price", "p", "price", "Change your price", "seller", 10),
     Key("seller.pause", "o", "pause", "o", "pause", "Take no new jobs, or again", "seller", 12),
-    Key(
-        "seller.evict", "x", "evict", "x", "evict", "End the job; refunds the unused", "seller", 14
-    ),
+    Key("seller.evict", "x", "evict", "x", "evict", "End the job, refund the rest", "seller", 14),
     Key("row.down", "j,down", "down", "j ↓", "down", "Next row", "table"),
     Key("row.up", "k,up", "up", "k ↑", "up", "Previous row", "table"),
     Key("row.page_down", "pagedown,ctrl+d", "page_down", "PgDn", "page", "A page on", "table"),
@@ -85,7 +83,7 @@ KEYS: tuple[Key, ...] = (
 )
 
 
-def bindings(*places: str) -> list[Binding]:
+def bindings(*places: str) -> list[BindingType]:
     """Textual's bindings for one or more places, with their ids."""
     return [
         Binding(key.keys, key.action, key.label, show=False, id=f"{key.where}.{key.id}")

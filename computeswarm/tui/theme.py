@@ -40,7 +40,7 @@ SWARM = Theme(
         "border-blurred": "#2a3442",
     },
 )
-"""``$line``, ``$muted``, ``$faint``, ``$bright`` and ``$cursor`` are ours; the rest is Textual's."""
+"""``$line``, ``$muted``, ``$faint``, ``$bright``, ``$cursor`` are ours; the rest is Textual's."""
 
 FALLBACKS = {
     name: SWARM.variables[name]

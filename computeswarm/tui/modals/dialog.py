@@ -1,4 +1,4 @@
-"""The frame of every dialog: a titled box in the middle; escape leaves it without doing anything."""
+"""The frame of every dialog: a titled box in the middle; escape leaves it, nothing is done."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Dialog(ModalScreen[Result]):
     """Subclasses give ``content`` and a title."""
 
     AUTO_FOCUS = ""
+    CSS_PATH = "../styles/dialogs.tcss"
     BINDINGS: ClassVar = [Binding("escape", "leave", "close", show=False, id="dialog.leave")]
 
     def __init__(self, title: str) -> None:
@@ -41,7 +42,7 @@ class Dialog(ModalScreen[Result]):
 
     def compose(self) -> ComposeResult:
         with Box() as box:
-            box.border_title = line(self._title)  # type: ignore[assignment]
+            box.border_title = line(self._title)
             yield from self.content()
 
     def content(self) -> ComposeResult:
@@ -49,7 +50,7 @@ class Dialog(ModalScreen[Result]):
 
     def foot(self, *parts: Part) -> None:
         """The words in the box's lower edge."""
-        self.query_one(Box).border_subtitle = line(*parts)  # type: ignore[assignment]
+        self.query_one(Box).border_subtitle = line(*parts)
 
     def action_leave(self) -> None:
         self.dismiss(None)

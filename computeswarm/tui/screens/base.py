@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from textual import events
 from textual.app import ComposeResult
@@ -23,12 +23,12 @@ class ModeScreen(Screen[None]):
     """A mode. Subclasses give ``body`` and say in ``refusal`` which actions can't run and why."""
 
     mode = ""
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 -- as Textual declares it
         (0, "-narrow"),
         (100, "-wide"),
         (160, "-vast"),
     ]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012 -- as Textual declares it
         (0, "-short"),
         (32, "-tall"),
         (52, "-high"),
@@ -47,7 +47,7 @@ class ModeScreen(Screen[None]):
         yield from self.body()
         yield Footer(self.refusal)
 
-    def body(self) -> ComposeResult:
+    def body(self) -> list[Widget]:
         raise NotImplementedError
 
     def refusal(self, action: str) -> str:

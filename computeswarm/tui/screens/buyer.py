@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual import on
-from textual.app import ComposeResult
 from textual.containers import Container
+from textual.message import Message
+from textual.widget import Widget
 
 from computeswarm.core.errors import ComputeSwarmError, InvalidQuery
 from computeswarm.tui import messages as m
@@ -38,6 +39,8 @@ MOST_NODES = 1_000
 class BuyerScreen(ModeScreen):
     mode = "buyer"
     BINDINGS: ClassVar = bindings("app", "buyer")
+    CSS_PATH: ClassVar = ["../styles/panes.tcss", "../styles/buyer.tcss"]
+    AUTO_FOCUS = "#nodes"
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,19 +56,15 @@ class BuyerScreen(ModeScreen):
         self._polls: dict[str, Poll] = {}
         self._bought_job = ""
 
-    def body(self) -> ComposeResult:
+    def body(self) -> list[Widget]:
         example = self.swarm.example
-        with Container(id="buyer"):
-            yield NodePane(id="node-pane")
-            with Container(id="middle"):
-                yield NodeDetail(id="detail-pane")
-                yield JobPane(example.script.name if example else "", id="job-pane")
-            yield LogPane(id="log-pane")
+        jobs = JobPane(example.script.name if example else "", id="job-pane")
+        middle = Container(NodeDetail(id="detail-pane"), jobs, id="middle")
+        return [Container(NodePane(id="node-pane"), middle, LogPane(id="log-pane"), id="buyer")]
 
     def on_mount(self) -> None:
         table = self.query_one(NodePane).table
         table.sort_key, table.descending = self.sort, self.descending
-        table.focus()
         if self.swarm.backends is not None:
             self._begin(self.swarm.backends)
 
@@ -99,7 +98,7 @@ class BuyerScreen(ModeScreen):
         if buyer.identity.address:
             self._poll("balance", balance, BALANCE_EVERY)
 
-    def _poll(self, name: str, fetch: Callable[[], Awaitable[m.Message]], period: float) -> None:
+    def _poll(self, name: str, fetch: Callable[[], Awaitable[Message]], period: float) -> None:
         poll = self._polls[name] = Poll(name, fetch, self.post_message, period)
         self.run_worker(poll.run(), group=name, exclusive=True, exit_on_error=False)
 

@@ -6,8 +6,9 @@ from collections.abc import Awaitable
 from typing import ClassVar
 
 from textual import on
-from textual.app import ComposeResult
 from textual.containers import Container
+from textual.content import Content
+from textual.widget import Widget
 
 from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui import messages as m
@@ -31,6 +32,8 @@ STATUS_EVERY = 1.0
 class SellerScreen(ModeScreen):
     mode = "seller"
     BINDINGS: ClassVar = bindings("app", "seller")
+    CSS_PATH: ClassVar = ["../styles/panes.tcss", "../styles/seller.tcss"]
+    AUTO_FOCUS = "#queue"
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,17 +41,14 @@ class SellerScreen(ModeScreen):
         self._seller: SellerBackend | None = None
         self._poll: Poll | None = None
 
-    def body(self) -> ComposeResult:
-        yield Notice(id="no-seller")
-        with Container(id="seller"):
-            yield GpuPanel(id="gpu-pane")
-            with Container(id="seller-middle"):
-                yield EarningsPane(id="earnings-pane")
-                yield QueuePane(id="queue-pane")
-            yield EventPane(id="event-pane")
+    def body(self) -> list[Widget]:
+        middle = Container(
+            EarningsPane(id="earnings-pane"), QueuePane(id="queue-pane"), id="seller-middle"
+        )
+        panes = Container(GpuPanel(id="gpu-pane"), middle, EventPane(id="event-pane"), id="seller")
+        return [Notice(id="no-seller"), panes]
 
     def on_mount(self) -> None:
-        self.query_one(QueuePane).table.focus()
         if self.swarm.backends is not None:
             self._begin(self.swarm.backends)
 
@@ -195,7 +195,7 @@ class SellerScreen(ModeScreen):
             self._poll.kick()
 
 
-def _how_to_sell() -> object:
+def _how_to_sell() -> Content:
     return lines(
         line(("◇", "$primary")),
         line(("No seller runs on this machine", "bold $bright")),

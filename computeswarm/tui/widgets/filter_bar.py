@@ -9,7 +9,7 @@ from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
 from computeswarm.core.errors import InvalidQuery
-from computeswarm.tui.widgets.pane import line
+from computeswarm.tui.widgets.pane import line, lines
 
 PAUSE_SECONDS = 0.2
 """A query counts once nobody typed for so long."""
@@ -98,6 +98,8 @@ class FilterBar(Vertical):
         indent = max(0, at if isinstance(at, int) else 0)
         mark = "▔" * max(1, min(len(word), 60))
         self.query_one("#filter-error", Static).update(
-            line("  ", " " * min(indent, 200), (mark, "$error"), (f" {error.detail}", "$error"))
+            lines(
+                line(" " * (2 + min(indent, 200)), (mark, "$error")), line((error.detail, "$error"))
+            )
         )
         self.set_class(True, "-wrong")

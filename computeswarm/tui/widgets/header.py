@@ -34,7 +34,7 @@ class Header(Widget):
 
     link: reactive[Link] = reactive(Link())
     facts: reactive[tuple[Part, ...]] = reactive((), layout=False)
-    """What stands on the right, most important last; the first ones are dropped when it is narrow."""
+    """On the right, most important last; the first ones are dropped on a narrow screen."""
 
     def __init__(self, mode: str, clock: Clock) -> None:
         super().__init__()

@@ -34,13 +34,15 @@ class Pane(Vertical):
     body: str = ""
     """Selector of the part that a notice stands in for."""
 
+    DEFAULT_CLASSES = "-notice"
+
     def head(self, *parts: Part) -> None:
         """The title in the upper edge."""
-        self.border_title = line(*parts)  # type: ignore[assignment]
+        self.border_title = line(*parts)
 
     def foot(self, *parts: Part) -> None:
         """The words in the lower edge."""
-        self.border_subtitle = line(*parts)  # type: ignore[assignment]
+        self.border_subtitle = line(*parts)
 
     def notice(self, glyph: str, title: str, *hints: str, tone: str = "$muted") -> None:
         """Show a notice instead of the body."""

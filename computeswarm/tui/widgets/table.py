@@ -19,6 +19,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 
 from computeswarm.tui.keymap import bindings
 
@@ -76,7 +77,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             self.row = row
 
         @property
-        def control(self) -> Table[Row]:
+        def control(self) -> Widget:
             return self.table
 
     class Chosen(Message):
@@ -88,7 +89,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             self.row = row
 
         @property
-        def control(self) -> Table[Row]:
+        def control(self) -> Widget:
             return self.table
 
     def __init__(

@@ -1,0 +1,29 @@
+"""The first frame, before the widgets of a mode are even imported."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+
+from computeswarm.core.clock import Clock
+from computeswarm.tui.widgets.footer import Footer
+from computeswarm.tui.widgets.header import Header
+from computeswarm.tui.widgets.skeleton import Skeleton
+
+
+class BootScreen(Screen[None]):
+    """Shows the mode's skeleton; the app goes on to the mode itself once this is drawn."""
+
+    AUTO_FOCUS = ""
+
+    def __init__(self, mode: str, clock: Clock) -> None:
+        super().__init__()
+        self.mode = mode
+        self._clock = clock
+
+    def compose(self) -> ComposeResult:
+        footer = Footer(lambda _action: "")
+        footer.set_reactive(Footer.places, (self.mode, "app"))
+        yield Header(self.mode, self._clock)
+        yield Skeleton(self.mode)
+        yield footer
