@@ -47,7 +47,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_standing ON payments (job_id, slice)
 CREATE INDEX IF NOT EXISTS by_time ON payments (created_at);
 """
 # Money that is gone or may still go: everything but what expired, and what was refused and is dead.
-_COUNTS = "(state IN ('open', 'settled') OR (state = 'refused' AND valid_before + ? > ?))"
+_COUNTS = "(state IN ('open', 'settled', 'spent') OR (state = 'refused' AND valid_before + ? > ?))"
 
 
 class Fate(StrEnum):
@@ -57,6 +57,8 @@ class Fate(StrEnum):
     SETTLED = "settled"
     REFUSED = "refused"
     EXPIRED = "expired"
+    SPENT = "spent"
+    """The seller refused it, and yet it was used on chain: gone, and it bought nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class PaymentJournal:
         return None if row is None else _payment(row)
 
     def set_fate(self, nonce: str, fate: Fate, *, tx: str = "", reason: str = "") -> None:
-        """Record what became of an open payment; a settled one stays settled."""
+        """Record what became of a payment; a settled one stays settled."""
         with transaction(self._db):
             self._db.execute(
                 "UPDATE payments SET state = ?, tx = ?, reason = ?"

@@ -111,8 +111,8 @@ class Payer:
             if payment.chain_id != self._chain.chain_id or payment.valid_before > dead:
                 continue
             if await usdc.authorization_state(payment.payer, payment.nonce):
-                if self._journal.standing(payment.job_id, payment.slice) in (None, payment):
-                    self._journal.set_fate(payment.nonce, Fate.SETTLED)
+                refused = payment.state is Fate.REFUSED
+                self._journal.set_fate(payment.nonce, Fate.SPENT if refused else Fate.SETTLED)
                 spent.append(payment)
             else:
                 self._journal.set_fate(payment.nonce, Fate.EXPIRED)
