@@ -51,7 +51,7 @@ class Node:
             row.running,
             row.succeeded,
             row.failed,
-            row.gone,
+            bool(row.gone),  # SQLite has no truth values
         )
 
     def to_row(self, **changes: int | bool) -> NodeRow:

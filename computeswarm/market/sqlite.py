@@ -78,7 +78,7 @@ class SqliteStore:
 
     def load_nodes(self) -> Sequence[NodeRow]:
         sql = f"SELECT {', '.join(_COLUMNS)} FROM nodes"  # noqa: S608 - our own column names
-        return [NodeRow(*row[:-1], bool(row[-1])) for row in self._reader.execute(sql)]
+        return [NodeRow(*row) for row in self._reader.execute(sql)]
 
     def load_job(self, job_id: str) -> tuple[MarketJob, str] | None:
         sql = "SELECT job, submission FROM jobs WHERE job_id=?"

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from market_fixtures import FakeClock, MarketClient, Seller, running_market, submission
+
+from computeswarm.core.clock import SystemClock
+from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.errors import ConfigError, StorageFull, Unavailable
+from computeswarm.market import open_market
+from computeswarm.market.market import Market
+from computeswarm.market.sqlite import SqliteStore
+
+BUYER = PrivateKey(bytes(31) + b"\x05")
+PROGRAM = """
+import contextlib, sys
+from pathlib import Path
+from computeswarm.market import open_market
+from computeswarm.server.market_app import build_market_app
+from computeswarm.server.serving import Server, run, run_until_signal
+
+@contextlib.asynccontextmanager
+async def service():
+    async with Server(build_market_app(open_market(Path(sys.argv[1])))) as server:
+        yield await server.start("127.0.0.1", 0)
+
+run(run_until_signal(service(), ready=lambda url: print(url, flush=True)))
+"""
+
+
+async def test_a_restart_forgets_nothing(tmp_path: Path, clock: FakeClock) -> None:
+    path = tmp_path / "market.db"
+    async with running_market(path, clock) as client:
+        seller, left = Seller(client), Seller(client, name="left")
+        assert (await seller.register()).status == 201
+        assert (await left.register()).status == 201
+        old = left.signed()
+        assert (await left.register()).status == 201
+        assert (await left.leave()).status == 204
+        signed = submission(seller.node_id, BUYER)
+        await client.call("POST", "/api/v1/jobs/submit", data=signed.model_dump_json())
+        job_id = str(signed.document["job_id"])
+        assert (await seller.patch(job_id, "succeeded", metered_ms=500)).status == 200
+        clock.time += 10
+        assert (await seller.beat("busy", counter=70)).status == 200
+        before = [(await client.get(p)).body for p in ("/api/v1/nodes", "/api/v1/stats")]
+    async with running_market(path, clock) as client:
+        seller.client = client
+        after = [(await client.get(p)).body for p in ("/api/v1/nodes", "/api/v1/stats")]
+        assert after == before
+        assert (await client.get(f"/api/v1/jobs/{job_id}")).json["metered_ms"] == 500
+        assert (await seller.beat(counter=70)).status == 401
+        assert (await seller.beat(counter=71)).status == 200
+        reply = await client.call("POST", "/api/v1/nodes/register", data=old.model_dump_json())
+        assert reply.status == 409
+
+
+async def test_downtime_longer_than_a_lease_counts_as_absence(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    path = tmp_path / "market.db"
+    async with running_market(path, clock) as client:
+        seller = Seller(client)
+        assert (await seller.register()).status == 201
+    clock.time += 91
+    async with running_market(path, clock) as client:
+        seller.client = client
+        assert await client.ids() == []
+        assert (await seller.beat()).status == 200
+        assert await client.ids() == [seller.node_id]
+
+
+@asynccontextmanager
+async def market_process(
+    path: Path,
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, MarketClient]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, str(path), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        url = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
+        async with aiohttp.ClientSession() as session:
+            yield process, MarketClient(session, url)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_kill_9_in_mid_traffic_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "market.db"
+    now = int(SystemClock().now())
+    registered: set[str] = set()
+    enough = asyncio.Event()
+    submitted: dict[str, str] = {}
+    async with market_process(path) as (process, client):
+
+        async def traffic(number: int) -> None:
+            seller = Seller(client, name=f"rig-{number}", issued_at=now)
+            for _ in range(1_000):
+                assert (await seller.register()).status == 201
+                registered.add(seller.node_id)
+                signed = submission(seller.node_id, BUYER)
+                body = signed.model_dump_json()
+                reply = await client.call("POST", "/api/v1/jobs/submit", data=body)
+                assert reply.status == 201
+                submitted[reply.json["job_id"]] = "created"
+                assert (await seller.patch(reply.json["job_id"], "running")).status == 200
+                submitted[reply.json["job_id"]] = "running"
+                if len(submitted) >= 40:
+                    enough.set()
+
+        async def killer() -> None:
+            await asyncio.wait_for(enough.wait(), 60)
+            process.send_signal(signal.SIGKILL)
+
+        results = await asyncio.gather(*map(traffic, range(4)), killer(), return_exceptions=True)
+        assert results[-1] is None
+        assert all(isinstance(r, aiohttp.ClientError) for r in results[:-1]), results
+    async with market_process(path) as (_, client):
+        assert set(await client.ids()) == registered
+        for job_id, state in submitted.items():
+            found = (await client.get(f"/api/v1/jobs/{job_id}")).json["state"]
+            assert found in (state, "running")  # an answer may have been lost after the commit
+
+
+async def test_a_database_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "market.db"
+    sqlite3.connect(path).execute("PRAGMA user_version=999").connection.close()
+    with pytest.raises(ConfigError, match="later version"):
+        open_market(path)
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(ConfigError, match=r"market\.db"):
+        open_market(path)
+
+
+async def test_only_the_owner_reads_the_session_keys(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "market.db")
+    await store.close()
+    assert (tmp_path / "market.db").stat().st_mode & 0o077 == 0
+
+
+async def test_a_full_disk_refuses_and_heals(tmp_path: Path, clock: FakeClock) -> None:
+    store = SqliteStore(tmp_path / "market.db")
+    market = Market(store, clock=clock)
+    seller = Seller(MarketClient(None, ""))  # type: ignore[arg-type]
+    store._writer.execute("PRAGMA max_page_count=1")
+    big = {"images": tuple("x" * 100 + str(n) for n in range(60))}
+    with pytest.raises((StorageFull, Unavailable)):
+        for _ in range(50):
+            await market.register(seller.signed(name="n" + str(next(seller.seq)), **big))
+    known = len(market.live_nodes())
+    assert len(store.load_nodes()) == known
+    store._writer.execute("PRAGMA max_page_count=1000000")
+    await market.register(seller.signed(name="healed"))
+    assert len(store.load_nodes()) == known + 1
+    await market.close()

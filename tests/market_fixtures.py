@@ -1,0 +1,168 @@
+"""A market over real HTTP, sellers that sign, and a clock that a test moves."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.ids import new_job_id
+from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission
+from computeswarm.core.market_auth import headers
+from computeswarm.core.nodes import RECORD_KIND, GPUInfo, Hardware, NodeRecord, Registration
+from computeswarm.core.signing import Signed
+from computeswarm.market import open_market
+from computeswarm.server.market_app import build_market_app
+from computeswarm.server.serving import Server
+
+START = 1_800_000_000
+CHAIN_ID = 84532
+
+
+@dataclass
+class FakeClock:
+    """Stands still until told otherwise."""
+
+    time: float = START
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+@dataclass
+class Reply:
+    """A response, read whole."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class MarketClient:
+    """Calls one market at ``url``."""
+
+    session: aiohttp.ClientSession
+    url: str
+
+    async def call(self, method: str, path: str, **options: Any) -> Reply:
+        async with self.session.request(method, self.url + path, **options) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+    async def get(self, path: str, **options: Any) -> Reply:
+        return await self.call("GET", path, **options)
+
+    async def ids(self, query: str = "") -> list[str]:
+        reply = await self.get("/api/v1/nodes", params={"q": query})
+        assert reply.status == 200, reply.body
+        return [node["node_id"] for node in reply.json["nodes"]]
+
+
+@dataclass
+class Seller:
+    """A wallet with one node; keeps its session as a real seller does."""
+
+    client: MarketClient
+    name: str = "rig"
+    key: PrivateKey = field(default_factory=PrivateKey.generate)
+    issued_at: int = START
+    changes: dict[str, Any] = field(default_factory=dict)
+    seq: Any = field(default_factory=lambda: itertools.count(1))
+    counter: Any = field(default_factory=lambda: itertools.count(1))
+    session_key: str = ""
+
+    def record(self, **changes: Any) -> NodeRecord:
+        gpu = GPUInfo(vendor="nvidia", model="RTX 4090", memory_bytes=24 * 2**30)
+        values: dict[str, Any] = {
+            "wallet": self.key.address,
+            "name": self.name,
+            "endpoint": "http://127.0.0.1:9/",
+            "hardware": Hardware(cpu_model="x", cpu_cores=2, memory_bytes=2**33, gpus=(gpu,)),
+            "isolation": "namespace",
+            "price_per_hour": 360_000,
+            "slice_seconds": 60,
+            "max_job_seconds": 600,
+            "seq": next(self.seq),
+            "issued_at": self.issued_at,
+        }
+        return NodeRecord.model_validate(values | self.changes | changes)
+
+    @property
+    def node_id(self) -> str:
+        return self.record(seq=0).node_id
+
+    def signed(self, **changes: Any) -> Signed:
+        return Signed.make(self.key, RECORD_KIND, CHAIN_ID, self.record(**changes))
+
+    async def register(self, **changes: Any) -> Reply:
+        body = self.signed(**changes).model_dump_json()
+        reply = await self.client.call("POST", "/api/v1/nodes/register", data=body)
+        if reply.status == 201:
+            self.session_key = Registration.model_validate_json(reply.body).session_key
+            self.counter = itertools.count(1)
+        return reply
+
+    def auth(self, method: str, path: str, body: bytes, **changes: Any) -> dict[str, str]:
+        counter = changes.pop("counter", None) or next(self.counter)
+        return headers(
+            changes.pop("node", self.node_id),
+            changes.pop("session_key", self.session_key),
+            method=method,
+            path=path,
+            counter=counter,
+            body=body,
+        )
+
+    async def call(self, method: str, path: str, body: bytes, **changes: Any) -> Reply:
+        made = self.auth(method, path, body, **changes)
+        return await self.client.call(method, path, data=body, headers=made)
+
+    async def beat(self, status: str = "idle", **changes: Any) -> Reply:
+        body = json.dumps({"status": status, "running": int(status == "busy")}).encode()
+        return await self.call("POST", f"/api/v1/nodes/{self.node_id}/heartbeat", body, **changes)
+
+    async def leave(self) -> Reply:
+        return await self.call("DELETE", f"/api/v1/nodes/{self.node_id}", b"")
+
+    async def patch(self, job_id: str, state: str, **members: Any) -> Reply:
+        body = json.dumps({"state": state, **members}).encode()
+        return await self.call("PATCH", f"/api/v1/jobs/{job_id}", body)
+
+
+def submission(node_id: str, buyer: PrivateKey, **changes: Any) -> Signed:
+    """A job's metadata, signed by its buyer."""
+    values = {
+        "job_id": new_job_id(),
+        "node_id": node_id,
+        "buyer": buyer.address,
+        "spec_hash": "0x" + "ab" * 32,
+        "price_per_hour": 360_000,
+        "max_seconds": 600,
+        "issued_at": START,
+    }
+    document = JobSubmission.model_validate(values | changes)
+    return Signed.make(buyer, SUBMISSION_KIND, CHAIN_ID, document)
+
+
+@asynccontextmanager
+async def running_market(path: Path, clock: FakeClock) -> AsyncIterator[MarketClient]:
+    """A market on a free port; leaving stops it as a restart would."""
+    async with (
+        Server(build_market_app(open_market(path, clock=clock))) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        yield MarketClient(session, await server.start("127.0.0.1", 0))
