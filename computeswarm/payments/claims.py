@@ -101,7 +101,8 @@ class Claim:
     """One authorization as it stands; ``amount`` in atoms, times in unix seconds.
 
     ``subject`` is what it pays for: the seller's job id, with ``#n`` for slice n. ``transaction``
-    is the one that proves the payment, or the last one that was to bring it.
+    is the one that proves the payment, or the last one that was to bring it; ``signed_tx`` is there
+    while that is on its way.
     """
 
     id: int
@@ -288,7 +289,9 @@ def _dump(authorization: Authorization) -> str:
 
 def _claim(row: sqlite3.Row) -> Claim:
     authorization = Authorization(**json.loads(row["authorization"]))
-    signed = None if row["raw"] is None else SignedTx(row["raw"], row["tx"], row["tx_nonce"])
+    signed = None
+    if row["state"] == ClaimState.BROADCAST:
+        signed = SignedTx(row["raw"], row["tx"], row["tx_nonce"])
     return Claim(
         id=row["id"],
         chain_id=row["chain_id"],

@@ -117,7 +117,11 @@ class Settlements:
         for claim in self._store.in_state(ClaimState.RESERVED):
             self._store.fail(claim, Reason.UNEXPECTED_VERIFY)  # nothing was sent for it
         for claim in self._store.in_state(ClaimState.BROADCAST, ClaimState.SETTLED):
-            self._spawn(_running_key(claim.authorization), claim.binding, self._resume(claim))
+            self._spawn(
+                _running_key(claim.authorization),
+                claim.binding,
+                self._resume(claim, lost_sight=True),
+            )
         self._refunds.start()
 
     async def close(self) -> None:
@@ -161,7 +165,7 @@ class Settlements:
                 if known.state in (ClaimState.CONSUMED, ClaimState.REFUNDED):
                     return known
             if known is not None and known.state in (ClaimState.BROADCAST, ClaimState.SETTLED):
-                steps = self._resume(known)
+                steps = self._resume(known, lost_sight=True)
             else:
                 check_authorization(presented, terms, now=self._clock.now())
                 claim = self._reserve(known, presented, terms, binding, subject)
@@ -294,10 +298,13 @@ class Settlements:
             _log.warning("broadcast without an answer: %s", error.detail)
         return claim
 
-    async def _resume(self, claim: Claim) -> Claim:
-        """From BROADCAST or SETTLED to the end, however long the chain takes."""
+    async def _resume(self, claim: Claim, *, lost_sight: bool = False) -> Claim:
+        """From BROADCAST or SETTLED to the end, however long the chain takes.
+
+        After a crash we have lost sight of it: it may never have been sent.
+        """
         if claim.state is ClaimState.BROADCAST:
-            claim = await self._await_fate(claim)
+            claim = await self._await_fate(claim, look_first=lost_sight)
         return await self._hand_over(claim)
 
     async def _hand_over(self, claim: Claim) -> Claim:
@@ -306,22 +313,20 @@ class Settlements:
         # the one who took over may have refunded it already
         return self._store.consume(claim) if claim.state is ClaimState.SETTLED else claim
 
-    async def _await_fate(self, claim: Claim) -> Claim:
+    async def _await_fate(self, claim: Claim, *, look_first: bool) -> Claim:
         pauses = iter(_RETRY_SECONDS)
         while True:
             try:
+                if look_first and (decided := await self._reconsider(claim)) is not None:
+                    return decided
                 receipt = await self._sender.wait_receipt(
                     claim.transaction, timeout=_RECEIPT_SECONDS
                 )
                 return await self._judge(claim, receipt)
-            except ChainUnavailable:
-                pass  # unknown is not failed: look closer, then ask again
-            try:
-                if (decided := await self._reconsider(claim)) is not None:
-                    return decided
-            except (ChainUnavailable, RpcError) as error:
-                _log.warning("a payment's fate is still unknown: %s", error.detail)
-            await asyncio.sleep(next(pauses, _RETRY_SECONDS[-1]))
+            except (ChainUnavailable, RpcError) as error:  # unknown is not failed
+                _log.warning("a payment's fate is not known yet: %s", error.detail)
+                await asyncio.sleep(next(pauses, _RETRY_SECONDS[-1]))
+            look_first = True
 
     async def _judge(self, claim: Claim, receipt: Receipt) -> Claim:
         """Settled or failed, by our own transaction's receipt."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from computeswarm.core.crypto import PrivateKey, is_address, same_address, to_checksum
 from computeswarm.core.errors import StorageFull, WalletError, WrongPassword
+from computeswarm.core.imports import import_late
 from computeswarm.core.settings import ENV_PREFIX, Settings
 
 _MAX_BYTES = 64 * 1024
@@ -52,10 +53,8 @@ def load_wallet(path: Path, password: str) -> PrivateKey:
         WalletError: there is no wallet, or the file is damaged.
     """
     document = _read(path)
-    from eth_keyfile.keyfile import decode_keyfile_json  # 0.1 s
-
     try:
-        key = PrivateKey(decode_keyfile_json(document, password.encode()))
+        key = PrivateKey(_keyfile().decode_keyfile_json(document, password.encode()))
     except ValueError as error:
         if "mac" in str(error).lower():
             raise WrongPassword(f"The password does not open {path}; try again.") from None
@@ -104,14 +103,18 @@ def resolve_password(
     return password
 
 
+def _keyfile() -> Any:
+    return import_late("eth_keyfile.keyfile")  # 0.1 s
+
+
 def _store(path: Path, key: PrivateKey, password: str) -> PrivateKey:
     if not password:
         raise WalletError("A wallet needs a password; choose one.")
     if path.exists():
         raise _exists(path)
-    from eth_keyfile.keyfile import create_keyfile_json
-
-    document = create_keyfile_json(key.secret, password.encode(), version=3, kdf="scrypt")
+    document = _keyfile().create_keyfile_json(
+        key.secret, password.encode(), version=3, kdf="scrypt"
+    )
     document["address"] = key.address[2:].lower()
     _write_new(path, json.dumps(document).encode())
     return key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,13 @@ from computeswarm.payments.terms import Terms
 PRICE = 4_200
 URL = "http://seller.test/execute"
 BINDING = request_binding("POST", URL, b"{}")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens in the background."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - the background has no event to offer
+            await asyncio.sleep(0.01)
 
 
 def sign(key: PrivateKey, authorization: Authorization) -> bytes:

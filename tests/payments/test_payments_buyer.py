@@ -1,0 +1,292 @@
+"""The buyer's side: nothing is signed that a rule forbids, and nothing signed is ever forgotten."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from computeswarm.core.chains import BASE, BASE_SEPOLIA
+from computeswarm.core.crypto import PrivateKey, recover_address
+from computeswarm.core.eip712 import transfer_authorization_digest
+from computeswarm.core.errors import BadRequest, PolicyRefused, StorageFull
+from computeswarm.core.x402 import HEADER_REQUIRED_V2, encode_header
+from computeswarm.payments.challenge import Challenge, parse_402
+from computeswarm.payments.guard import Purpose, SpendingPolicy
+from computeswarm.payments.journal import Fate, PaymentJournal
+from computeswarm.payments.payer import Payer
+from computeswarm.payments.terms import Terms, payment_required
+
+KEY = PrivateKey(b"\x07" * 32)
+SELLER = PrivateKey(b"\x08" * 32).address
+POLICY = SpendingPolicy(max_payment=1_000, max_job=2_500, max_day=4_000)
+USDC = BASE_SEPOLIA.usdc
+
+
+class Clock:
+    time = 1_800_000_000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+def purpose(**changes: Any) -> Purpose:
+    base = Purpose("job-a", 0, "http://s.test/execute", "POST", 1_000, SELLER)
+    return replace(base, **changes)
+
+
+def challenge(amount: int = 700, version: int = 2, **changes: Any) -> Challenge:
+    """Our own 402, with members of its requirements changed."""
+    terms = Terms(BASE_SEPOLIA, SELLER, amount, "http://s.test/execute", "slice")
+    headers, body = payment_required(terms, error="Pay first.")
+    if version == 1:
+        body["accepts"][0].update(changes)
+        return parse_402({}, json.dumps(body).encode())
+    document = {"x402Version": 2, "resource": {"url": terms.resource_url}}
+    document["accepts"] = [terms.requirements_v2().wire() | changes]
+    assert HEADER_REQUIRED_V2 in headers
+    return parse_402({HEADER_REQUIRED_V2.lower(): encode_header(document)}, b"")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Any:
+    journal = PaymentJournal(tmp_path / "payments.db")
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def payer(journal: PaymentJournal) -> Payer:
+    return Payer(KEY, BASE_SEPOLIA, journal, POLICY, Clock())
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_is_signed_is_what_was_asked_and_it_is_stored_first(
+    journal: PaymentJournal, payer: Payer, version: int, tmp_path: Path
+) -> None:
+    payment = payer.authorize(purpose(), challenge(version=version))
+    with sqlite3.connect(tmp_path / "payments.db") as other:
+        assert other.execute("SELECT nonce FROM payments").fetchall() == [(payment.nonce,)]
+    other.close()
+    exact = payment.payload["payload"]
+    given = exact["authorization"]
+    digest = transfer_authorization_digest(
+        BASE_SEPOLIA,
+        from_=given["from"],
+        to=SELLER,
+        value=700,
+        valid_after=int(given["validAfter"]),
+        valid_before=int(given["validBefore"]),
+        nonce=given["nonce"],
+    )
+    assert recover_address(digest, bytes.fromhex(exact["signature"][2:])) == KEY.address
+    assert int(given["validBefore"]) - Clock.time == 60
+    assert list(payment.headers()) == ["PAYMENT-SIGNATURE" if version == 2 else "X-PAYMENT"]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("rule", "changes"),
+    [
+        ("scheme", {"scheme": "upto"}),
+        ("network", {"network": "eip155:8453"}),
+        ("network", {"network": "base"}),
+        ("asset", {"asset": BASE.usdc.address}),
+        ("domain", {"extra": {"name": "USD Coin", "version": "2"}}),
+        ("domain", {"extra": {"name": "USDC", "version": "1"}}),
+        ("transfer_method", {"extra": {"assetTransferMethod": "permit2"}}),
+        ("payment_flow", {"extra": {"paymentFlow": "escrow"}}),
+        ("payee", {"payTo": KEY.address}),
+        ("window", {"maxTimeoutSeconds": 1}),
+        ("amount", {"amount": 1001}),
+    ],
+)
+def test_each_rule_refuses_by_name_and_signs_nothing(
+    journal: PaymentJournal, payer: Payer, version: int, rule: str, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(PolicyRefused) as caught:
+        payer.authorize(purpose(), challenge(version=version, **changes))
+    assert caught.value.extra["rule"] == rule
+    assert journal.pending() == []
+
+
+def test_the_caps_hold_over_payments_jobs_and_days(payer: Payer, journal: PaymentJournal) -> None:
+    def rule(amount: int, **changes: Any) -> str:
+        with pytest.raises(PolicyRefused) as caught:
+            payer.authorize(purpose(expected_amount=9_999, **changes), challenge(amount))
+        return str(caught.value.extra["rule"])
+
+    assert rule(1_001) == "max_payment"
+    for index in range(2):
+        payer.authorize(purpose(slice=index), challenge(1_000))
+    assert rule(501, slice=2) == "max_job"
+    assert rule(701, job_id="job-b", job_budget=700) == "max_job"
+    payer.authorize(purpose(job_id="job-b"), challenge(1_000))
+    assert rule(1_000, slice=2, job_budget=2_999) == "max_job"
+    payer.authorize(purpose(slice=2, job_budget=3_000), challenge(1_000))
+    assert rule(1, job_id="job-c") == "max_day"
+    assert payer.spent_today() == 4_000
+    later = Clock.time + 86_401
+    assert journal.spent_day(later) == 0
+
+
+def test_one_purpose_gives_one_payment_until_its_fate_is_known(
+    payer: Payer, journal: PaymentJournal
+) -> None:
+    first = payer.authorize(purpose(), challenge())
+    assert payer.authorize(purpose(), challenge(version=1)) == first
+    payer.settled(purpose(), None)
+    again = payer.authorize(purpose(), challenge(300))
+    assert (again.nonce, again.state) == (first.nonce, Fate.SETTLED)
+    payer.refused(purpose(), "too late for that")
+    assert payer.authorize(purpose(), challenge()).nonce == first.nonce
+
+    second = payer.authorize(purpose(slice=1), challenge())
+    payer.refused(purpose(slice=1), "insufficient_funds")
+    third = payer.authorize(purpose(slice=1), challenge())
+    assert third.nonce != second.nonce
+    # a refused one is still in the seller's hand: it counts until its window has closed
+    assert payer.spent_today() == 2_100
+    assert journal.spent_job("job-a", Clock.time + 3_600) == 1_400
+
+
+def test_a_crash_keeps_the_payment_and_a_full_disk_hands_none_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "payments.db"
+    journal = PaymentJournal(path)
+    first = Payer(KEY, BASE_SEPOLIA, journal, POLICY, Clock()).authorize(purpose(), challenge())
+    # no close: the process is gone, and what it handed out has to be there all the same
+    journal = PaymentJournal(path)
+    payer = Payer(KEY, BASE_SEPOLIA, journal, POLICY, Clock())
+    assert payer.authorize(purpose(), challenge()) == first
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(journal, "add", full)
+    with pytest.raises(StorageFull):
+        payer.authorize(purpose(slice=1), challenge())
+    monkeypatch.undo()
+    assert [payment.nonce for payment in journal.pending()] == [first.nonce]
+    journal.close()
+
+
+class ChainSays:
+    """``authorizationState`` as the chain would answer."""
+
+    def __init__(self, *used: str) -> None:
+        self.used = used
+
+    async def authorization_state(self, payer: str, nonce: str) -> bool:
+        assert payer == KEY.address
+        return nonce in self.used
+
+
+async def test_the_chain_decides_what_became_of_payments_whose_window_closed(
+    journal: PaymentJournal,
+) -> None:
+    clock = Clock()
+    payer = Payer(KEY, BASE_SEPOLIA, journal, POLICY, clock)
+    used, unused, stolen = (payer.authorize(purpose(slice=i), challenge(700)) for i in range(3))
+    payer.refused(purpose(slice=2), "no")
+    chain: Any = ChainSays(used.nonce, stolen.nonce)
+    assert await payer.reconcile(chain) == []  # their windows are open: nobody can know yet
+    clock.time = Clock.time + 1_000
+    spent = await payer.reconcile(chain)
+    assert {payment.nonce for payment in spent} == {used.nonce, stolen.nonce}
+    fates = {payment.slice: payment.state for payment in journal.of_job("job-a")}
+    assert fates == {0: Fate.SETTLED, 1: Fate.EXPIRED, 2: Fate.SPENT}
+    assert payer.spent_today() == 1_400
+    assert payer.authorize(purpose(slice=1), challenge()).nonce != unused.nonce
+
+
+ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(max_size=20), st.just("5"), st.just({})
+)
+AMOUNT = st.one_of(st.integers(0, 5_000).map(str), st.integers(0, 2**260).map(str), ANYTHING)
+ENTRY = st.fixed_dictionaries(
+    {
+        "scheme": st.sampled_from(["exact", "exact", "upto", ""]),
+        "network": st.sampled_from(["eip155:84532", "base-sepolia", "base", "solana:x"]),
+        "asset": st.sampled_from([USDC.address, USDC.address, USDC.address.lower(), SELLER]),
+        "payTo": st.sampled_from([SELLER, SELLER, KEY.address, "0x1"]),
+        "maxTimeoutSeconds": st.one_of(st.integers(-1, 90_000), ANYTHING),
+        "resource": st.just("http://s.test/"),
+    },
+    optional={
+        "amount": AMOUNT,
+        "maxAmountRequired": AMOUNT,
+        "extra": st.one_of(ANYTHING, st.just({"name": "USDC", "version": "2"})),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.lists(ENTRY, max_size=4), st.sampled_from([1, 2])), max_size=12))
+def test_no_sequence_of_402s_exceeds_a_cap(offers: list[tuple[list[Any], int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        journal = PaymentJournal(Path(folder) / "payments.db")
+        payer = Payer(KEY, BASE_SEPOLIA, journal, POLICY, Clock())
+        for index, (accepts, version) in enumerate(offers):
+            document = {"x402Version": version, "accepts": accepts, "error": "pay"}
+            headers = {HEADER_REQUIRED_V2: encode_header(document)} if version == 2 else {}
+            wanted = purpose(job_id=f"job-{index % 2}", slice=index)
+            try:
+                payment = payer.authorize(wanted, parse_402(headers, json.dumps(document).encode()))
+            except (PolicyRefused, BadRequest):
+                continue
+            authorization = payment.payload["payload"]["authorization"]
+            assert int(authorization["value"]) == payment.amount <= POLICY.max_payment
+            assert authorization["to"] == SELLER
+            assert 10 <= int(authorization["validBefore"]) - Clock.time <= 600
+            if index % 3 == 0:
+                payer.refused(wanted, "no")
+        signed = [p for job in ("job-0", "job-1") for p in journal.of_job(job)]
+        assert sum(payment.amount for payment in signed) <= POLICY.max_day
+        for job in ("job-0", "job-1"):
+            assert sum(payment.amount for payment in journal.of_job(job)) <= POLICY.max_job
+        journal.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({}, b""),
+        ({}, b"[]"),
+        ({}, b"[" * 100_000),
+        ({}, b'{"x402Version": 1, "accepts": 3}'),
+        ({}, b"x" * 300_000),
+        ({HEADER_REQUIRED_V2: "%%"}, b""),
+        ({HEADER_REQUIRED_V2: "A" * 20_000}, b""),
+    ],
+    ids=["nothing", "list", "deep", "no-list", "huge", "no-base64", "long"],
+)
+def test_what_is_no_challenge_is_a_bad_request(headers: dict[str, str], body: bytes) -> None:
+    lifted = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000)  # other suites' libraries lift it; this project never does
+    try:
+        with pytest.raises(BadRequest):
+            parse_402(headers, body)
+    finally:
+        sys.setrecursionlimit(lifted)
+
+
+def test_other_chains_entries_do_not_hide_ours() -> None:
+    solana = {"scheme": "exact", "network": "solana:x", "asset": "So1", "amount": "1"}
+    ours = Terms(BASE_SEPOLIA, SELLER, 7, "http://s.test/").requirements_v2().wire()
+    document = {"x402Version": 2, "accepts": [solana, "nonsense", ours]}
+    found = parse_402({HEADER_REQUIRED_V2: encode_header(document)}, b"")
+    assert [option.wire for option in found.options] == [ours]
