@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +35,11 @@ from computeswarm.payments.present import Presented
 Opener = Callable[..., Awaitable[Shop]]
 _CANCEL = selector("cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)")
 _CANCEL_TYPE = keccak256(b"CancelAuthorization(address authorizer,bytes32 nonce)")
+
+
+_WALLET = json.loads(
+    (Path(__file__).parents[1] / "chain/artifacts/TestWallet.json").read_text("utf-8")
+)["bytecode"]
 
 
 class FaultyRpc(RpcClient):
@@ -169,6 +176,29 @@ async def test_a_payment_submitted_by_a_third_party_counts_once(
     assert first.state is ClaimState.CONSUMED
     assert await rpc.nonce(shop.sender.address) == before
     assert len(shop.started) == 1
+
+
+async def test_whoever_has_code_is_asked_himself(
+    devnet: Devnet, rpc: RpcClient, shop: Shop
+) -> None:
+    """A contract wallet (ERC-1271) pays by its holder's signature; so does a delegated account
+    (EIP-7702), whose own key no longer counts."""
+    holder, delegated = devnet.keys[2], await new_buyer(devnet)
+    wallet = PrivateKey.generate().address
+    await devnet.place(wallet, _WALLET + address_word(holder.address).hex())
+    await devnet.fund(wallet, usdc_atoms=PRICE)
+    await rpc.call("anvil_setCode", [delegated.address, "0xef0100" + wallet[2:]])
+    for payer in (wallet, delegated.address):
+        payment = pay(holder, shop.terms.pay_to, from_=payer)
+        stranger = replace(payment, signature=sign(devnet.keys[3], payment.authorization))
+        assert await reason_of(shop, stranger) == Reason.BAD_SIGNATURE
+        if payer == delegated.address:
+            own = replace(payment, signature=sign(delegated, payment.authorization))
+            assert await reason_of(shop, own) == Reason.BAD_SIGNATURE
+        # a forged signature binds nobody: the real one may come with another request
+        claim = await shop.settle(payment, binding=f"request of {payer}")
+        assert claim.state is ClaimState.CONSUMED
+        assert await shop.usdc.balance_of(payer) == 0
 
 
 async def test_a_third_party_that_wins_the_race_pays_all_the_same(
