@@ -1,0 +1,116 @@
+"""The market as a buyer uses it. Nothing it says of a node counts unless the node's wallet did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from computeswarm.buyer.http.base import Peer
+from computeswarm.core.errors import BadRequest, ComputeSwarmError, MarketUnavailable
+from computeswarm.core.jobs import MarketJob
+from computeswarm.core.nodes import ComputeNode
+from computeswarm.core.signing import Signed, parse, parse_json
+
+_SUBMIT_SECONDS = 5.0
+_MAX_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class NodePage:
+    """One page of a search."""
+
+    nodes: list[ComputeNode]
+    next: str | None
+    total: int
+    rejected: int
+    """How many the market listed whose record is not signed by the wallet it names."""
+
+
+class MarketClient:
+    """One market.
+
+    Args:
+        url: its address.
+        chain_id: the chain we pay on; records for another one are rejected.
+    """
+
+    def __init__(self, url: str, *, chain_id: int) -> None:
+        self._peer = Peer(url, who="The market", unavailable=MarketUnavailable)
+        self._chain_id = chain_id
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._peer.close()
+
+    async def nodes(
+        self, query: str = "", *, sort: str = "price", cursor: str | None = None, limit: int = 50
+    ) -> NodePage:
+        """Search nodes.
+
+        Raises:
+            InvalidQuery: a word of the query can't be read.
+            MarketUnavailable: no usable answer.
+        """
+        params: dict[str, str | int] = {"sort": sort, "limit": limit}
+        if query:
+            params["q"] = query
+        if cursor:
+            params["cursor"] = cursor
+        answer = (await self._peer.request("GET", "/api/v1/nodes", params=params)).json()
+        listed = answer.get("nodes") if isinstance(answer, dict) else None
+        if not isinstance(listed, list):
+            raise MarketUnavailable("The market's list of nodes can't be read; try another market.")
+        checked = [self._checked(item) for item in listed[:_MAX_PAGE]]
+        nodes = [node for node in checked if node is not None]
+        following, total = answer.get("next"), answer.get("total")
+        return NodePage(
+            nodes=nodes,
+            next=following if isinstance(following, str) and len(following) <= 500 else None,
+            total=total if isinstance(total, int) and 0 <= total < 2**53 else len(nodes),
+            rejected=len(checked) - len(nodes),
+        )
+
+    async def node(self, node_id: str) -> ComputeNode:
+        """One node, its record's signature checked.
+
+        Raises:
+            NodeNotFound: the market doesn't know it.
+            Unauthorized: its record is not signed by its wallet.
+        """
+        answer = await self._peer.request("GET", f"/api/v1/nodes/{node_id}")
+        node = self._checked(answer.json())
+        if node is None or node.node_id != node_id:
+            raise BadRequest(f"The market's record of {node_id} is not its owner's; don't use it.")
+        return node
+
+    async def stats(self) -> dict[str, Any]:
+        """The market's figures, as it states them."""
+        value = (await self._peer.request("GET", "/api/v1/stats")).json()
+        if not isinstance(value, dict):
+            raise MarketUnavailable("The market's figures can't be read.")
+        return value
+
+    async def submit(self, submission: Signed) -> MarketJob:
+        """Tell the market of a job; the same submission again is the same job."""
+        answer = await self._peer.request(
+            "POST",
+            "/api/v1/jobs/submit",
+            body=submission.model_dump_json().encode(),
+            headers={"Content-Type": "application/json"},
+            seconds=_SUBMIT_SECONDS,
+        )
+        return parse_json(MarketJob, answer.body)
+
+    async def job(self, job_id: str) -> MarketJob:
+        """A job as the market keeps it."""
+        return parse_json(
+            MarketJob, (await self._peer.request("GET", f"/api/v1/jobs/{job_id}")).body
+        )
+
+    def _checked(self, item: Any) -> ComputeNode | None:
+        try:
+            node = parse(ComputeNode, item)
+            _ = node.info  # checks the signature, and keeps the record it read
+        except ComputeSwarmError:
+            return None
+        return node if node.record.chain_id == self._chain_id else None
