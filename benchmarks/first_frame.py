@@ -21,6 +21,7 @@ import time
 
 GOAL = 1.35
 MARK = b"Looking for nodes"
+FULL_MARK = b"gpu:4090"  # stands in the filter of the mode itself, which replaces the skeleton
 BARE = f"""
 from textual.app import App
 from textual.widgets import Static
@@ -39,7 +40,7 @@ ComputeSwarmApp(connect=connect).run()
 PASS = f"print({MARK.decode()!r}); import time; time.sleep(60)"
 
 
-def first_frame(code: str, limit: float = 30.0) -> float:
+def first_frame(code: str, mark: bytes = MARK, limit: float = 30.0) -> float:
     """Seconds until the mark stands on a 120x40 terminal; the process is ended then."""
     began = time.perf_counter()
     pid, master = pty.fork()
@@ -49,7 +50,7 @@ def first_frame(code: str, limit: float = 30.0) -> float:
         os.execve(sys.executable, [sys.executable, "-c", code], environ)
     seen = b""
     try:
-        while MARK not in seen:
+        while mark not in seen:
             if time.perf_counter() - began > limit:
                 raise TimeoutError(f"no frame in {limit:.0f} s; last seen: {seen[-300:]!r}")
             if select.select([master], [], [], 0.5)[0]:
@@ -63,11 +64,16 @@ def first_frame(code: str, limit: float = 30.0) -> float:
 
 def measure(rounds: int) -> dict[str, float]:
     """Medians in seconds, of alternating runs after one unmeasured run each."""
-    codes = {"python": PASS, "bare": BARE, "ours": OURS}
+    codes = {
+        "python": (PASS, MARK),
+        "bare": (BARE, MARK),
+        "ours": (OURS, MARK),
+        "full": (OURS, FULL_MARK),
+    }
     times: dict[str, list[float]] = {name: [] for name in codes}
     for turn in range(rounds + 1):
-        for name, code in codes.items():
-            took = first_frame(code)
+        for name, (code, mark) in codes.items():
+            took = first_frame(code, mark)
             if turn:
                 times[name].append(took)
     return {name: statistics.median(values) for name, values in times.items()}
@@ -80,6 +86,7 @@ def main() -> int:
     print(f"python -c pass         {took['python'] * 1000:7.0f} ms")
     print(f"bare Textual app       {took['bare'] * 1000:7.0f} ms")
     print(f"computeswarm's app     {took['ours'] * 1000:7.0f} ms")
+    print(f"  with all its widgets {took['full'] * 1000:7.0f} ms")
     print(f"first frame            {ratio:7.2f} x bare Textual (goal {GOAL})")
     return 0
 

@@ -82,7 +82,7 @@ class ComputeSwarmApp(App[None]):
         self.clock: Clock = clock or SystemClock()
         self._connect = connect
         self._first_mode = mode
-        self.add_mode("boot", lambda: BootScreen(mode, self.clock))
+        self.add_mode("boot", lambda: BootScreen(mode, self.clock, self._booted))
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own variables, for the themes that don't have them."""
@@ -91,7 +91,10 @@ class ComputeSwarmApp(App[None]):
     def on_mount(self) -> None:
         self._catch_signals()
 
-    async def on_skeleton_drawn(self) -> None:
+    def _booted(self) -> None:
+        self.call_later(self._enter)
+
+    async def _enter(self) -> None:
         """The first frame is out: now the widgets, then the connection."""
         await self.switch_mode(self._first_mode)
         if self._connect is not None:

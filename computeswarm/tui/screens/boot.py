@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual.app import ComposeResult
 from textual.screen import Screen
 
@@ -16,14 +18,15 @@ class BootScreen(Screen[None]):
 
     AUTO_FOCUS = ""
 
-    def __init__(self, mode: str, clock: Clock) -> None:
+    def __init__(self, mode: str, clock: Clock, drawn: Callable[[], object]) -> None:
         super().__init__()
         self.mode = mode
         self._clock = clock
+        self._drawn = drawn
 
     def compose(self) -> ComposeResult:
         footer = Footer(lambda _action: "")
         footer.set_reactive(Footer.places, (self.mode, "app"))
         yield Header(self.mode, self._clock)
-        yield Skeleton(self.mode)
+        yield Skeleton(self.mode, self._drawn)
         yield footer

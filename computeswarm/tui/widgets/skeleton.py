@@ -6,8 +6,9 @@ would otherwise wait for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual.content import Content
-from textual.message import Message
 from textual.widget import Widget
 
 Frame = tuple[str, str, int]
@@ -26,19 +27,18 @@ _SHORT: dict[str, tuple[Frame, ...]] = {
 class Skeleton(Widget):
     """Frames below one another, as many and as high as the mode's own."""
 
-    class Drawn(Message):
-        """The first frame is out."""
-
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, drawn: Callable[[], object]) -> None:
+        """``drawn`` is called while the first frame is drawn: it may only ask for more later."""
         super().__init__()
         self._mode = mode
+        self._drawn = drawn
         self._told = False
 
     def render(self) -> Content:
         width, height = self.size
         if not self._told and height:
             self._told = True
-            self.call_after_refresh(self.post_message, self.Drawn())
+            self._drawn()
         frames = (_TALL if height >= 30 else _SHORT)[self._mode]
         rest = max(2, height - sum(lines for _, _, lines in frames))
         rows: list[str] = []

@@ -1,0 +1,215 @@
+"""How every screen and dialog looks. Plain functions: the plugin runs its own event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from computeswarm.core.errors import (
+    InsufficientFunds,
+    MarketUnavailable,
+    SellerUnavailable,
+)
+from computeswarm.core.text import clean_line
+from computeswarm.tui.app import ComputeSwarmApp
+from tui_drive import make_app, settled, until
+from tui_fake import (
+    FLEET,
+    JOBS,
+    NOW,
+    FakeBuyer,
+    FakeSeller,
+    job,
+    node,
+    seller_status,
+)
+from computeswarm.tui.views import LogLine
+
+SIZES = {"80x24": (80, 24), "120x40": (120, 40)}
+DOWN = MarketUnavailable("The market at http://market.example:8402 does not answer; is it running?")
+EVIL = "[red]x[/] [@click=app.exit()]me[/] [/nope] ‮evil \x1b]0;owned\x07 日本語 \x9b31m"
+EVIL_NODE = node(0, name=clean_line(EVIL), title=clean_line(EVIL), region=clean_line(EVIL))
+EVIL_JOB = job(0, name=clean_line(EVIL), node_name=clean_line(EVIL))
+EVIL_LOG = [LogLine(clean_line(EVIL), kind, int(NOW * 1000)) for kind in ("stdout", "stderr")]
+
+Snap = Callable[..., bool]
+
+
+def _buyer(kind: str) -> FakeBuyer:
+    match kind:
+        case "empty":
+            return FakeBuyer(nodes=(), jobs=[])
+        case "disconnected":
+            return FakeBuyer(jobs=[], fault=DOWN)
+        case "hostile":
+            return FakeBuyer(nodes=(EVIL_NODE, *FLEET[:3]), jobs=[EVIL_JOB], log=EVIL_LOG)
+        case _:
+            return FakeBuyer()
+
+
+def _seller(kind: str) -> FakeSeller | None:
+    if kind == "empty":
+        return None
+    fake = FakeSeller()
+    if kind == "disconnected":
+        fake.fault = SellerUnavailable("The seller at http://127.0.0.1:8403 does not answer.")
+    if kind == "hostile":
+        state = seller_status()
+        fake.state = replace(
+            state,
+            name=clean_line(EVIL),
+            jobs=tuple(replace(j, name=clean_line(EVIL), image=clean_line(EVIL)) for j in state.jobs),
+            events=tuple(replace(e, text=clean_line(EVIL)) for e in state.events),
+        )
+    if kind == "cpu":
+        fake.state = seller_status(gpus=(), jobs=(), events=())
+    return fake
+
+
+def _shot(
+    snap: Snap,
+    app: ComputeSwarmApp,
+    size: str,
+    then: Callable[[Pilot[None]], Awaitable[None]] | None = None,
+) -> bool:
+    async def run_before(pilot: Pilot[None]) -> None:
+        await settled(pilot)
+        if then is not None:
+            await then(pilot)
+            await pilot.pause()
+
+    return snap(app, terminal_size=SIZES[size], run_before=run_before)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ["loaded", "empty", "disconnected", "hostile"])
+def test_buyer(snap_compare: Snap, kind: str, size: str) -> None:
+    assert _shot(snap_compare, make_app(_buyer(kind)), size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ["loaded", "empty", "disconnected", "hostile", "cpu"])
+def test_seller(snap_compare: Snap, kind: str, size: str) -> None:
+    app = make_app(FakeBuyer(), _seller(kind), mode="seller")
+    assert _shot(snap_compare, app, size)
+
+
+def test_larger_screen(snap_compare: Snap) -> None:
+    async def run_before(pilot: Pilot[None]) -> None:
+        await settled(pilot)
+
+    assert snap_compare(make_app(FakeBuyer()), terminal_size=(200, 60), run_before=run_before)
+
+
+def test_without_colours(snap_compare: Snap, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert _shot(snap_compare, make_app(FakeBuyer()), "80x24")
+
+
+def test_wrong_word_in_the_filter(snap_compare: Snap) -> None:
+    async def then(pilot: Pilot[None]) -> None:
+        await pilot.press("slash", *"gpu:4090", "space", *"vrom>=24")
+        await until(pilot, lambda: pilot.app.screen.query("FilterBar.-wrong"))
+
+    assert _shot(snap_compare, make_app(FakeBuyer()), "80x24", then)
+
+
+def _keys(*keys: str) -> Callable[[Pilot[None]], Awaitable[None]]:
+    async def then(pilot: Pilot[None]) -> None:
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause()
+
+    return then
+
+
+DIALOGS: dict[str, tuple[str, ...]] = {
+    "help": ("question_mark",),
+    "node": ("i",),
+    "wizard_resources": ("enter", "enter"),
+    "cancel": ("x",),
+    "quit": ("q",),
+}
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A script in the current folder, so that its path looks the same everywhere."""
+    from computeswarm.tui.draft import ExampleJob
+
+    monkeypatch.chdir(tmp_path)
+    Path("monte_carlo.py").write_text("import random\n\nprint(4)\n")
+    return ExampleJob(Path("monte_carlo.py"))
+
+
+@pytest.mark.parametrize("name", DIALOGS)
+def test_dialog(snap_compare: Snap, name: str, script: Any) -> None:
+    app = make_app(FakeBuyer(), example=script)
+    assert _shot(snap_compare, app, "80x24", _keys(*DIALOGS[name]))
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_wizard(snap_compare: Snap, step: int, script: Any) -> None:
+    app = make_app(FakeBuyer(), example=script)
+    assert _shot(snap_compare, app, "80x24", _keys("n", *["enter"] * step))
+
+
+@pytest.mark.parametrize("kind", ["offered", "refused", "failed", "poor"])
+def test_payment(snap_compare: Snap, kind: str, script: Any) -> None:
+    buyer = FakeBuyer()
+    if kind == "refused":
+        buyer.offer_fault = SellerUnavailable("The seller of nd-9e3779 does not answer.")
+    if kind == "failed":
+        buyer.buy_fault = InsufficientFunds("The wallet holds less than this slice costs.")
+    if kind == "poor":
+        buyer.usdc = 12
+
+    async def then(pilot: Pilot[None]) -> None:
+        await pilot.press("n", *["enter"] * 5)
+        screen = pilot.app.screen
+        await until(pilot, lambda: screen.query("#pay-text") and "signed quote" not in str(screen.query_one("#pay-text").visual))  # noqa: E501
+        if kind == "failed":
+            await pilot.press("p")
+            await until(pilot, lambda: screen._over)  # type: ignore[attr-defined]
+
+    assert _shot(snap_compare, make_app(buyer, example=script), "80x24", then)
+
+
+def test_receipt(snap_compare: Snap) -> None:
+    async def then(pilot: Pilot[None]) -> None:
+        pilot.app.screen.query_one("#jobs").select(JOBS[2].job_id)  # type: ignore[attr-defined]
+        await pilot.pause()
+        await pilot.press("r")
+
+    assert _shot(snap_compare, make_app(FakeBuyer()), "80x24", then)
+
+
+def test_download(snap_compare: Snap) -> None:
+    async def then(pilot: Pilot[None]) -> None:
+        pilot.app.screen.query_one("#jobs").select(JOBS[2].job_id)  # type: ignore[attr-defined]
+        await pilot.pause()
+        await pilot.press("d")
+        await pilot.pause()
+        await pilot.press("enter")
+        text = pilot.app.screen.query_one("#download-text")
+        await until(pilot, lambda: "digests checked" in str(text.visual))
+
+    assert _shot(snap_compare, make_app(FakeBuyer()), "80x24", then)
+
+
+def test_price(snap_compare: Snap) -> None:
+    app = make_app(FakeBuyer(), FakeSeller(), mode="seller")
+    assert _shot(snap_compare, app, "80x24", _keys("p"))
+
+
+def test_find_in_the_log(snap_compare: Snap) -> None:
+    async def then(pilot: Pilot[None]) -> None:
+        await pilot.press("l", "slash", *"accuracy", "enter", "z")
+        await pilot.pause()
+
+    assert _shot(snap_compare, make_app(FakeBuyer()), "80x24", then)
