@@ -1,0 +1,48 @@
+"""The owner's door to the seller that runs on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from computeswarm.core.errors import SellerUnavailable, Unauthorized
+from computeswarm.seller.owner_client import OwnerClient
+from computeswarm.tui.backends.mapping import seller_item
+from computeswarm.tui.views import SellerItem
+
+
+class LiveSeller:
+    """Looks for ``owner.json`` again when the seller was restarted under another address."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` is ``Paths.seller``.
+
+        Raises:
+            SellerUnavailable: no seller runs there.
+        """
+        self._folder = folder
+        self._client = OwnerClient.find(folder)
+
+    async def status(self) -> SellerItem:
+        """Everything at once."""
+        try:
+            return seller_item(await self._client.status())
+        except (SellerUnavailable, Unauthorized):
+            fresh = OwnerClient.find(self._folder)
+            await self._client.close()
+            self._client = fresh
+            return seller_item(await fresh.status())
+
+    async def pause(self) -> None:
+        await self._client.pause()
+
+    async def resume(self) -> None:
+        await self._client.resume()
+
+    async def set_price(self, atoms_per_hour: int) -> None:
+        await self._client.set_price(atoms_per_hour)
+
+    async def evict(self, job_id: str) -> None:
+        await self._client.evict(job_id)
+
+    async def close(self) -> None:
+        await self._client.close()
