@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from computeswarm.core.market_auth import Verifier
 from computeswarm.core.nodes import ComputeNode, NodeRecord, NodeStatus
 from computeswarm.core.query import Facts, facts
 from computeswarm.core.signing import Signed
@@ -30,6 +31,10 @@ class Node:
     succeeded: int = 0
     failed: int = 0
     gone: bool = False
+    verifier: Verifier = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.verifier = Verifier(self.session_key)
 
     @classmethod
     def from_row(cls, row: NodeRow, lease_seconds: float) -> Node:

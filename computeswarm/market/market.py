@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from computeswarm.core.chains import BASE_SEPOLIA, ChainInfo
 from computeswarm.core.clock import Clock, SystemClock
 from computeswarm.core.errors import Conflict, NodeNotFound, Unauthorized, Unprocessable
 from computeswarm.core.ids import new_secret
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, JobUpdate, MarketJob
-from computeswarm.core.market_auth import MAX_COUNTER, verify
+from computeswarm.core.market_auth import MAX_COUNTER
 from computeswarm.core.nodes import (
     ComputeNode,
     Heartbeat,
@@ -39,8 +39,7 @@ MAX_RECORD_AGE = 86_400
 MAX_CLOCK_SKEW = 600
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """An authenticated call as it came: see ``core.market_auth``."""
 
     node: str
@@ -260,8 +259,7 @@ class Market:
         if (
             call.node != node_id
             or not node.counter < counter < MAX_COUNTER
-            or not verify(
-                node.session_key,
+            or not node.verifier.verify(
                 call.mac,
                 method=call.method,
                 path=call.path,

@@ -96,11 +96,20 @@ class _Handlers:
         self._market = market
 
     def routes(self) -> list[Route]:
-        """The route table; aiohttp matches literal paths before patterns."""
+        """The route table; the busiest comes first, since routes are tried in order."""
         node, job = "/api/v1/nodes/{node_id}", "/api/v1/jobs/{job_id}"
         document = {200: JSON_CONTENT_TYPE}
         created = {201: MarketJob, 200: MarketJob}
         return [
+            Route(
+                "POST",
+                f"{node}/heartbeat",
+                self.heartbeat,
+                "A sign of life",
+                body=Heartbeat,
+                replies={200: HeartbeatReply},
+                headers=_AUTH,
+            ),
             Route("GET", "/", self.root, "What this is", replies=dict(document)),
             Route("GET", "/health", self.health, "Whether it works", replies=dict(document)),
             Route("GET", "/x402.json", self.x402, "x402 manifest", replies=dict(document)),
@@ -122,15 +131,6 @@ class _Handlers:
                 query=_SEARCH,
             ),
             Route("GET", node, self.node, "One node", replies={200: ComputeNode}),
-            Route(
-                "POST",
-                f"{node}/heartbeat",
-                self.heartbeat,
-                "A sign of life",
-                body=Heartbeat,
-                replies={200: HeartbeatReply},
-                headers=_AUTH,
-            ),
             Route("DELETE", node, self.leave, "Leave", replies={204: None}, headers=_AUTH),
             Route(
                 "POST",

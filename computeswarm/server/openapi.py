@@ -14,7 +14,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 import computeswarm
 from computeswarm.core.errors import PROBLEM_CONTENT_TYPE
-from computeswarm.server.web import JSON_CONTENT_TYPE, json_reply, problem_middleware
+from computeswarm.server.web import JSON_CONTENT_TYPE, answering, json_reply, no_such_route
 
 _PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*(?:\{[^{}]*\}[^{}]*)*)?\}")
 _REF = "#/components/schemas/{model}"
@@ -57,7 +57,7 @@ class Route:
 
 def build_app(routes: Sequence[Route], *, title: str, description: str) -> web.Application:
     """An application with these routes, ``GET /openapi.json`` and problem documents."""
-    app = web.Application(middlewares=[problem_middleware])
+    app = web.Application()
     table = list(routes)
 
     async def openapi(_: web.Request) -> web.StreamResponse:
@@ -68,10 +68,12 @@ def build_app(routes: Sequence[Route], *, title: str, description: str) -> web.A
     )
     document = from_routes(table, title=title, description=description)
     for route in table:
+        handler = answering(route.handler)
         if route.method == "GET":
-            app.router.add_get(route.path, route.handler)
+            app.router.add_get(route.path, handler)  # and HEAD
         else:
-            app.router.add_route(route.method, route.path, route.handler)
+            app.router.add_route(route.method, route.path, handler)
+    app.router.add_route("*", "/{path:.*}", answering(no_such_route))
     return app
 
 

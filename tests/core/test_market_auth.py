@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from computeswarm.core.market_auth import COUNTER_HEADER, MAC_HEADER, headers, mac, verify
+from computeswarm.core.market_auth import COUNTER_HEADER, MAC_HEADER, Verifier, headers, mac
 
 KEY = "ab" * 32
 CALL = {"method": "POST", "path": "/api/v1/nodes/nd-0/heartbeat", "counter": 7, "body": b"{}"}
@@ -11,7 +11,7 @@ CALL = {"method": "POST", "path": "/api/v1/nodes/nd-0/heartbeat", "counter": 7, 
 def test_the_right_call_passes() -> None:
     made = headers("nd-0", KEY, **CALL)  # type: ignore[arg-type]
     assert made[COUNTER_HEADER] == "7"
-    assert verify(KEY, made[MAC_HEADER], **CALL)  # type: ignore[arg-type]
+    assert Verifier(KEY).verify(made[MAC_HEADER], **CALL)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,6 @@ def test_the_right_call_passes() -> None:
 )
 def test_every_covered_part_matters(change: dict[str, object]) -> None:
     made = mac(KEY, **CALL)  # type: ignore[arg-type]
-    assert not verify(KEY, made, **(CALL | change))  # type: ignore[arg-type]
-    assert not verify("cd" * 32, made, **CALL)  # type: ignore[arg-type]
-    assert not verify(KEY, "\ud800", **CALL)  # type: ignore[arg-type]
+    assert not Verifier(KEY).verify(made, **(CALL | change))  # type: ignore[arg-type]
+    assert not Verifier("cd" * 32).verify(made, **CALL)  # type: ignore[arg-type]
+    assert not Verifier(KEY).verify("\ud800", **CALL)  # type: ignore[arg-type]
