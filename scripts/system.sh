@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The programs that the tests use: Debian's packages where root may install them, then npm's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()
+need() { command -v "$1" >/dev/null || [ -e "$1" ] || missing+=("$2"); }
+need bwrap bubblewrap
+need setpriv util-linux
+need mkfs.ext4 e2fsprogs
+need tmux tmux
+need node nodejs
+need npm npm
+ldconfig -p | grep -q libcairo.so.2 || missing+=(libcairo2)
+
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Installing ${missing[*]} …" >&2
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  else
+    echo "Not found: ${missing[*]}. The tests that need them are skipped." >&2
+  fi
+fi
+
+command -v npm >/dev/null || exit 0
+for folder in contracts tests/e2e/x402_npm; do
+  stamp=$folder/node_modules/.stamp
+  wanted=$(cksum < "$folder/package-lock.json")
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then continue; fi
+  echo "Installing npm packages for $folder …" >&2
+  # no package's own scripts run: all we need comes inside the packages
+  npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+  echo "$wanted" > "$stamp"
+done
