@@ -144,10 +144,10 @@ class ComputeSwarmApp(App[None]):
             return
         from computeswarm.tui.modals.ask import AskModal
 
-        name = live[0] if len(live) == 1 else f"{len(live)} jobs"
+        who = f"{live[0]} runs" if len(live) == 1 else f"{len(live)} jobs run"
         question = AskModal(
             "Leave while a job runs?",
-            f"{name} runs on until what is paid is used up, and then ends.",
+            f"{who} on until what is paid is used up, then that is the end.",
             "computeswarm logs JOB -f follows and pays it from a shell.",
             yes="Leave",
             no="Stay",

@@ -9,14 +9,6 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-
-from computeswarm.core.errors import (
-    InsufficientFunds,
-    MarketUnavailable,
-    SellerUnavailable,
-)
-from computeswarm.core.text import clean_line
-from computeswarm.tui.app import ComputeSwarmApp
 from tui_drive import make_app, settled, until
 from tui_fake import (
     FLEET,
@@ -28,11 +20,19 @@ from tui_fake import (
     node,
     seller_status,
 )
+
+from computeswarm.core.errors import (
+    InsufficientFunds,
+    MarketUnavailable,
+    SellerUnavailable,
+)
+from computeswarm.core.text import clean_line
+from computeswarm.tui.app import ComputeSwarmApp
 from computeswarm.tui.views import LogLine
 
 SIZES = {"80x24": (80, 24), "120x40": (120, 40)}
 DOWN = MarketUnavailable("The market at http://market.example:8402 does not answer; is it running?")
-EVIL = "[red]x[/] [@click=app.exit()]me[/] [/nope] ‮evil \x1b]0;owned\x07 日本語 \x9b31m"
+EVIL = "[red]x[/] [@click=app.exit()]me[/] [/nope] \u202eevil \x1b]0;owned\x07 日本語 \x9b31m"
 EVIL_NODE = node(0, name=clean_line(EVIL), title=clean_line(EVIL), region=clean_line(EVIL))
 EVIL_JOB = job(0, name=clean_line(EVIL), node_name=clean_line(EVIL))
 EVIL_LOG = [LogLine(clean_line(EVIL), kind, int(NOW * 1000)) for kind in ("stdout", "stderr")]
@@ -63,7 +63,9 @@ def _seller(kind: str) -> FakeSeller | None:
         fake.state = replace(
             state,
             name=clean_line(EVIL),
-            jobs=tuple(replace(j, name=clean_line(EVIL), image=clean_line(EVIL)) for j in state.jobs),
+            jobs=tuple(
+                replace(j, name=clean_line(EVIL), image=clean_line(EVIL)) for j in state.jobs
+            ),
             events=tuple(replace(e, text=clean_line(EVIL)) for e in state.events),
         )
     if kind == "cpu":
@@ -172,7 +174,13 @@ def test_payment(snap_compare: Snap, kind: str, script: Any) -> None:
     async def then(pilot: Pilot[None]) -> None:
         await pilot.press("n", *["enter"] * 5)
         screen = pilot.app.screen
-        await until(pilot, lambda: screen.query("#pay-text") and "signed quote" not in str(screen.query_one("#pay-text").visual))  # noqa: E501
+        await until(
+            pilot,
+            lambda: (
+                screen.query("#pay-text")
+                and "signed quote" not in str(screen.query_one("#pay-text").visual)
+            ),
+        )
         if kind == "failed":
             await pilot.press("p")
             await until(pilot, lambda: screen._over)  # type: ignore[attr-defined]

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from textual.pilot import Pilot
+from tui_fake import FakeBuyer, FakeSeller, FixedClock
 
 from computeswarm.tui.app import ComputeSwarmApp
 from computeswarm.tui.draft import ExampleJob
 from computeswarm.tui.screens.buyer import BuyerScreen
 from computeswarm.tui.screens.seller import SellerScreen
 from computeswarm.tui.widgets.header import Header
-from tui_fake import FakeBuyer, FakeSeller, FixedClock
 
 LIMIT = 30.0
 
@@ -38,13 +38,15 @@ async def until(pilot: Pilot[None], true: Callable[[], Any], what: str = "") -> 
 
 
 def buyer_screen(pilot: Pilot[None]) -> BuyerScreen:
-    found = [s[0] for s in pilot.app._screen_stacks.values() if s and isinstance(s[0], BuyerScreen)]
-    return found[0]
+    return next(s for s in _base_screens(pilot) if isinstance(s, BuyerScreen))
 
 
 def seller_screen(pilot: Pilot[None]) -> SellerScreen:
-    found = [s[0] for s in pilot.app._screen_stacks.values() if s and isinstance(s[0], SellerScreen)]
-    return found[0]
+    return next(s for s in _base_screens(pilot) if isinstance(s, SellerScreen))
+
+
+def _base_screens(pilot: Pilot[None]) -> list[Any]:
+    return [stack[0] for stack in pilot.app._screen_stacks.values() if stack]
 
 
 async def settled(pilot: Pilot[None]) -> None:
@@ -56,13 +58,9 @@ async def settled(pilot: Pilot[None]) -> None:
         if not isinstance(screen, BuyerScreen | SellerScreen) or not screen.query(Header):
             return False
         link = screen.query_one(Header).link.state
-        if isinstance(screen, BuyerScreen) and screen.swarm.backends and link == "live":
-            fake = screen.swarm.backends.buyer
-            balance_in = screen.balance is not None or not fake.identity.address
-            selected = screen.selected_job
-            log_in = selected is None or screen._logs.get(selected.job_id, ()) and screen._logs[selected.job_id].end >= len(fake.lines)  # type: ignore[attr-defined]
-            return balance_in and len(screen.jobs) == len(fake.journal) and bool(log_in)  # type: ignore[attr-defined]
-        return link in ("live", "offline", "none")
+        if isinstance(screen, SellerScreen) or link != "live":
+            return link in ("live", "offline", "none")
+        return _buyer_is_full(screen)
 
     await until(pilot, ready, "the first answers")
     await asyncio.sleep(0.15)
@@ -74,3 +72,15 @@ def example(folder: Path) -> ExampleJob:
     script = folder / "monte_carlo.py"
     script.write_text('"""Estimate pi by throwing darts."""\nimport random\n\nprint(4)\n')
     return ExampleJob(script)
+
+
+def _buyer_is_full(screen: BuyerScreen) -> bool:
+    """Balance, jobs and the selected job's log are all there."""
+    assert screen.swarm.backends is not None
+    fake: Any = screen.swarm.backends.buyer
+    if screen.balance is None and fake.identity.address:
+        return False
+    if len(screen.jobs) != len(fake.journal):
+        return False
+    job = screen.selected_job
+    return job is None or (job.job_id in screen._logs and bool(screen._logs[job.job_id].end))

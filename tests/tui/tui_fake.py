@@ -236,8 +236,9 @@ class FakeBuyer:
         if not held.ended:
             yield Meter(held.metered_ms, held.cost, held.paid, 97, 8 * GIB)
             await self.hold.wait()
-            held = self._replace(replace(held, state=JobState.SUCCEEDED, exit_code=0,
-                                         outputs_ready=True, refund=Transfer(1_936, TX)))  # fmt: skip
+            back = Transfer(1_936, TX)
+            ended = replace(held, state=JobState.SUCCEEDED, outputs_ready=True, refund=back)
+            held = self._replace(replace(ended, exit_code=0))
         yield held
 
     async def cancel(self, job_id: str) -> None:
@@ -266,7 +267,7 @@ GPUS = (
 
 def seller_status(**changes: Any) -> SellerItem:
     """A seller with two GPUs and a week of earnings."""
-    days = tuple((f"2025-11-{d:02}", a) for d, a in zip(range(11, 26), range(200_000, 3_200_000, 200_000), strict=True))  # fmt: skip
+    days = tuple((f"2025-11-{day:02}", (day - 10) * 200_000) for day in range(11, 26))
     jobs = (
         SellerJob("job-204a" + "0" * 16, BUYER, "train_digits.py", JobState.RUNNING, "torch", 1,
                   380_000, 12_668, 7_643, 72_400, 3600),

@@ -19,14 +19,15 @@ LISTED = 8
 
 
 class DownloadModal(Dialog[None]):
-    def __init__(self, job: JobItem, backend: BuyerBackend) -> None:
+    def __init__(self, job: JobItem, backend: BuyerBackend, folder: str = "") -> None:
         super().__init__(f"Download outputs · {short_job(job.job_id)}")
         self._job, self._backend = job, backend
+        self._folder = folder or f"outputs/{short_job(job.job_id)}"
         self._busy = False
 
     def content(self) -> ComposeResult:
         yield Static("Into which folder?", markup=False)
-        yield Input(f"outputs/{short_job(self._job.job_id)}", compact=True, select_on_focus=False)
+        yield Input(self._folder, compact=True, select_on_focus=False)
         yield ProgressBar(show_eta=False)
         yield Static("", id="download-text", markup=False)
 

@@ -27,7 +27,7 @@ LABELS = {
     "image": ("Image", "an environment the seller has"),
     "inputs": ("Input files", "paths, separated by spaces; the job finds them beside it"),
     "env": ("Environment", "NAME=value, separated by spaces"),
-    "output": ("Outputs to", "a folder for what it writes to outputs/; for the command line"),
+    "output": ("Outputs to", "the folder into which d downloads what it wrote"),
     "budget": ("Budget", "USDC; no more is ever paid for this job"),
 }
 PREVIEW = 8

@@ -55,6 +55,7 @@ class BuyerScreen(ModeScreen):
         self._followed: set[str] = set()
         self._polls: dict[str, Poll] = {}
         self._bought_job = ""
+        self._folders: dict[str, str] = {}
 
     def body(self) -> list[Widget]:
         example = self.swarm.example
@@ -347,6 +348,8 @@ class BuyerScreen(ModeScreen):
     def _bought(self, job_id: str | None) -> None:
         self.kick("jobs", "balance", "nodes")
         if job_id:
+            if self.draft is not None:
+                self._folders[job_id] = self.draft.output
             self._bought_job = job_id  # the cursor goes there as soon as the journal lists it
             self.query_one(LogView).focus()
 
@@ -414,7 +417,8 @@ class BuyerScreen(ModeScreen):
             return
         from computeswarm.tui.modals.download import DownloadModal
 
-        self.app.push_screen(DownloadModal(job, backends.buyer))
+        folder = self._folders.get(job.job_id, "")
+        self.app.push_screen(DownloadModal(job, backends.buyer, folder))
 
     @on(LogView.SaveAsked)
     def _save_log(self) -> None:

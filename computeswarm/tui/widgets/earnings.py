@@ -36,7 +36,6 @@ class EarningsPane(Pane):
                 line(
                     (f"{'owed':<9}", "$muted"),
                     (f"{money(earned.owed, 4):>12}", "$warning"),
-                    ("  with the next refund", "$muted"),
                 )
             )
         self.query_one("#earnings-text", Static).update(lines(*rows))
