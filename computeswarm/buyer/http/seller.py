@@ -161,4 +161,4 @@ class SellerClient:
 
 def execute_body(request: ExecuteRequest) -> bytes:
     """The request's bytes: a payment is bound to them, so a repetition sends the very same."""
-    return request.model_dump_json(exclude_none=True).encode()
+    return request.model_dump_json().encode()

@@ -1,0 +1,156 @@
+"""Buying one slice: the 402, the guard, the signature, and presenting it until its fate is known.
+
+Nothing is signed that the guard refuses, and what was signed is never signed a second time: after
+a lost reply or a crash the same payment goes out again, with the same body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from pydantic import ValidationError
+
+from computeswarm.buyer.http.base import Answer
+from computeswarm.core.clock import Clock
+from computeswarm.core.errors import (
+    BadRequest,
+    ComputeSwarmError,
+    InsufficientFunds,
+    PaymentPending,
+    PaymentRequired,
+    TooManyRequests,
+    Unavailable,
+)
+from computeswarm.core.text import clean_line
+from computeswarm.core.x402 import (
+    HEADER_RESPONSE_V1,
+    HEADER_RESPONSE_V2,
+    Reason,
+    SettleResponse,
+    decode_header,
+)
+from computeswarm.payments.challenge import parse_402
+from computeswarm.payments.guard import Purpose
+from computeswarm.payments.payer import Payer, SignedPayment
+
+PRESENT_SECONDS = 120.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+
+Ask = Callable[[Mapping[str, str] | None], Awaitable[Answer]]
+"""Posts one request, with payment headers or without; always the same body."""
+
+
+class Cashier:
+    """Pays with one wallet.
+
+    Args:
+        present_seconds: how long an unanswered payment is presented again before giving up.
+    """
+
+    def __init__(
+        self, payer: Payer, clock: Clock, *, present_seconds: float = PRESENT_SECONDS
+    ) -> None:
+        self._payer = payer
+        self._clock = clock
+        self._present_seconds = present_seconds
+
+    @property
+    def address(self) -> str:
+        """The paying wallet."""
+        return self._payer.address
+
+    def signed(self, purpose: Purpose) -> bool:
+        """Whether a payment for this was ever handed out and may be taken."""
+        return self._payer.standing(purpose) is not None
+
+    async def pay(
+        self, purpose: Purpose, ask: Ask, *, before_signing: Callable[[], None]
+    ) -> Answer:
+        """The answer to a paid request.
+
+        ``before_signing`` is called when a price was named and nothing is signed yet.
+
+        Raises:
+            PolicyRefused: the challenge breaks a rule; nothing was signed.
+            Unavailable: no answer, and nothing was signed.
+            PaymentPending: signed and presented, fate unknown; the next call presents it again.
+            InsufficientFunds, PaymentRequired, ComputeSwarmError: the seller refused it.
+        """
+        payment = self._payer.standing(purpose)
+        if payment is None:
+            answer = await ask(None)
+            if answer.status != 402:
+                return answer
+            challenge = parse_402(answer.headers, answer.body)
+            before_signing()
+            payment = self._payer.authorize(purpose, challenge)
+        return await self._present(purpose, payment, ask)
+
+    async def _present(self, purpose: Purpose, payment: SignedPayment, ask: Ask) -> Answer:
+        give_up = self._clock.monotonic() + self._present_seconds
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                answer = await ask(payment.headers())
+            except (Unavailable, TooManyRequests) as error:
+                # unknown is not failed: he may have the money, so only the same payment goes again
+                if self._clock.monotonic() + pause > give_up:
+                    raise _pending(purpose, error.detail) from None
+            except ComputeSwarmError as error:
+                self._payer.refused(purpose, error.code)
+                raise
+            else:
+                if answer.status != 402:
+                    self._payer.settled(purpose, _receipt(answer))
+                    return answer
+                refusal = _refusal(answer)
+                if refusal.extra["reason"] != Reason.SETTLEMENT_PENDING:
+                    self._payer.refused(purpose, refusal.extra["reason"])
+                    raise refusal
+                if self._clock.monotonic() + pause > give_up:
+                    raise _pending(purpose, "The chain has not confirmed it.")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _pending(purpose: Purpose, why: str) -> PaymentPending:
+    return PaymentPending(
+        f"The payment is signed but not confirmed: {why} It is kept, and the same one is presented "
+        f"again by `computeswarm logs {purpose.job_id} -f`.",
+        job_id=purpose.job_id,
+    )
+
+
+def _receipt(answer: Answer) -> SettleResponse | None:
+    for name in (HEADER_RESPONSE_V2, HEADER_RESPONSE_V1):
+        if header := answer.headers.get(name.lower()):
+            try:
+                return SettleResponse.model_validate(decode_header(header))
+            except (BadRequest, ValidationError):
+                return None
+    return None
+
+
+def _refusal(answer: Answer) -> ComputeSwarmError:
+    """Why a presented payment was not taken."""
+    receipt = _receipt(answer)
+    reason, words = (
+        (receipt.error_reason or "", receipt.error_message or "") if receipt else ("", "")
+    )
+    if not reason:
+        try:
+            reason = parse_402(answer.headers, answer.body).error
+        except BadRequest:
+            reason = "refused"
+    reason = clean_line(reason, limit=120)
+    if reason == Reason.INSUFFICIENT_FUNDS:
+        return InsufficientFunds(
+            "The wallet has too little USDC for this slice; fund it (`computeswarm wallet show` "
+            "prints its address) and try again.",
+            reason=reason,
+        )
+    return PaymentRequired(
+        f"The seller did not take the payment ({clean_line(words) or reason}); try another node.",
+        reason=reason,
+    )

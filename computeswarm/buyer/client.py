@@ -1,0 +1,449 @@
+"""The buyer as the screens use it: search, quote, buy, follow, cancel, fetch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any, Self
+
+from computeswarm.buyer.cashier import PRESENT_SECONDS, Cashier
+from computeswarm.buyer.http.market import MarketClient, NodePage
+from computeswarm.buyer.http.seller import SellerClient
+from computeswarm.buyer.http.stream import LOST_SECONDS, follow_events
+from computeswarm.buyer.journal import JobJournal, JobRecord, Stage
+from computeswarm.buyer.offer import Offer, check_quote
+from computeswarm.buyer.outputs import fetch_outputs
+from computeswarm.buyer.progress import Progress, Report, ignore
+from computeswarm.buyer.purchase import Purchases, access, check_view
+from computeswarm.buyer.slices import SlicePayer
+from computeswarm.buyer.spec import JobPlan
+from computeswarm.chain.rpc import RpcClient
+from computeswarm.chain.usdc import Usdc
+from computeswarm.core.chains import ChainInfo, chain_by_id
+from computeswarm.core.clock import Clock, SystemClock
+from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.errors import (
+    ComputeSwarmError,
+    ConfigError,
+    InsufficientFunds,
+    NodeNotFound,
+    PolicyRefused,
+    SellerUnavailable,
+    Unavailable,
+    WalletError,
+)
+from computeswarm.core.events import EndEvent, JobEvent, StateEvent
+from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission
+from computeswarm.core.money import format_usdc
+from computeswarm.core.nodes import ComputeNode, NodeStatus
+from computeswarm.core.query import parse as parse_query
+from computeswarm.core.settings import Paths, Settings
+from computeswarm.core.signing import Signed
+from computeswarm.core.text import clean_line
+from computeswarm.payments.guard import SpendingPolicy
+from computeswarm.payments.journal import PaymentJournal
+from computeswarm.payments.payer import Payer
+from computeswarm.payments.wallet import wallet_address
+
+_BALANCE_SECONDS = 3.0
+_PAGES = 10
+
+
+class Buyer:
+    """One wallet at one market. An async context manager; every journal lies below ``paths.buyer``.
+
+    Args:
+        key: the unlocked wallet; without it everything works but paying.
+        lost_seconds: how long a seller may be silent before he counts as gone.
+        present_seconds: how long an unanswered payment is presented again before giving up.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        paths: Paths,
+        key: PrivateKey | None = None,
+        *,
+        clock: Clock | None = None,
+        lost_seconds: float = LOST_SECONDS,
+        present_seconds: float = PRESENT_SECONDS,
+    ) -> None:
+        self.settings = settings
+        self.paths = paths
+        self.chain: ChainInfo = chain_by_id(settings.chain_id)
+        self._key = key
+        self._clock = clock or SystemClock()
+        self._lost_seconds = lost_seconds
+        self._present_seconds = present_seconds
+        self._sellers: dict[str, SellerClient] = {}
+
+    async def __aenter__(self) -> Self:
+        policy = SpendingPolicy.from_settings(self.settings)
+        self._journal = JobJournal(self.paths.buyer / "jobs.db")
+        self._payments = PaymentJournal(self.paths.buyer / "payments.db")
+        self._market = MarketClient(self.settings.market, chain_id=self.chain.chain_id)
+        self._rpc = RpcClient(self.settings.rpc_urls) if self.settings.rpc_urls else None
+        self._purchases: Purchases | None = None
+        self._payer: Payer | None = None
+        self._cashier: Cashier | None = None
+        if self._key is not None:
+            self._payer = Payer(self._key, self.chain, self._payments, policy, self._clock)
+            self._cashier = Cashier(self._payer, self._clock, present_seconds=self._present_seconds)
+            self._purchases = Purchases(self._journal, self._cashier, self._clock)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close connections and files."""
+        await self._market.close()
+        for seller in self._sellers.values():
+            await seller.close()
+        if self._rpc is not None:
+            await self._rpc.close()
+        self._journal.close()
+        self._payments.close()
+
+    # Looking around
+
+    @property
+    def address(self) -> str:
+        """The wallet's address.
+
+        Raises:
+            WalletError: there is none.
+        """
+        return self._key.address if self._key else wallet_address(self.paths.wallet)
+
+    async def balance(self) -> tuple[int, int]:
+        """USDC in atoms and the chain's own coin in wei.
+
+        Raises:
+            ConfigError: no RPC address is set.
+            ChainUnavailable: the chain doesn't answer.
+        """
+        if self._rpc is None:
+            raise ConfigError("No chain is set; give --rpc or COMPUTESWARM_RPC its address.")
+        usdc, wei = await asyncio.gather(
+            Usdc(self._rpc, self.chain).balance_of(self.address),
+            self._rpc.native_balance(self.address),
+        )
+        return usdc, wei
+
+    def spent_today(self) -> int:
+        """Atoms gone or at risk in the last 24 hours."""
+        return self._payments.spent_day(self._clock.now())
+
+    async def nodes(
+        self, query: str = "", *, sort: str = "price", cursor: str | None = None, limit: int = 50
+    ) -> NodePage:
+        """Search the market; nodes whose record its wallet didn't sign are left out and counted.
+
+        Raises:
+            InvalidQuery, MarketUnavailable.
+        """
+        return await self._market.nodes(query, sort=sort, cursor=cursor, limit=limit)
+
+    async def node(self, node_id: str) -> ComputeNode:
+        """A node by its id or the unique beginning of it.
+
+        Raises:
+            NodeNotFound: none, or several.
+        """
+        wanted = node_id.strip().lower()
+        if len(wanted) == len("nd-") + 12 and wanted.startswith("nd-"):
+            return await self._market.node(wanted)
+        if not wanted.removeprefix("nd-").isalnum():
+            raise NodeNotFound(f"{node_id[:60]!r} is no node id; `computeswarm nodes` lists them.")
+        stem = wanted if wanted.startswith("nd-") else f"nd-{wanted}"
+        found = [n for n in await self._search("", sort="price") if n.node_id.startswith(stem)]
+        if len(found) == 1:
+            return found[0]
+        what = "Several nodes start" if found else "No node starts"
+        raise NodeNotFound(f"{what} with {node_id[:60]}; `computeswarm nodes` lists them.")
+
+    async def candidates(
+        self, query: str = "", *, image: str = "python", gpu_count: int = 0, max_seconds: int = 1
+    ) -> list[ComputeNode]:
+        """Idle nodes that match and could take such a job, cheapest first."""
+        wanted = parse_query(query)
+        return [
+            node
+            for node in await self._search(query, sort="price")
+            if node.status is NodeStatus.IDLE
+            and image in node.info.images
+            and len(node.info.hardware.gpus) >= gpu_count
+            and node.info.max_job_seconds >= max_seconds
+            and wanted.matches(node)  # the market's word alone doesn't choose whom we pay
+        ]
+
+    async def _search(self, query: str, *, sort: str) -> list[ComputeNode]:
+        found: list[ComputeNode] = []
+        cursor: str | None = None
+        for _ in range(_PAGES):
+            page = await self._market.nodes(query, sort=sort, cursor=cursor, limit=100)
+            found += page.nodes
+            if (cursor := page.next) is None:
+                break
+        return found
+
+    async def stats(self) -> dict[str, Any]:
+        """The market's own figures."""
+        return await self._market.stats()
+
+    # Buying
+
+    async def quote(self, node: ComputeNode, plan: JobPlan) -> Offer:
+        """The node's signed offer for a job, checked against its signed record.
+
+        Raises:
+            SellerUnavailable, Unprocessable, Unauthorized, PolicyRefused, QuoteExpired.
+        """
+        signed = await self._seller(node.info.endpoint).quote(plan.spec)
+        return check_quote(signed, node, plan, chain=self.chain, now=self._clock.now())
+
+    async def start(self, offer: Offer, *, budget: int, report: Report = ignore) -> JobRecord:
+        """Buy the first slice and start the job. The same offer again carries on with the same
+        purchase: nothing is paid twice.
+
+        Args:
+            budget: most atoms for the whole job.
+
+        Raises:
+            PolicyRefused, InsufficientFunds, QuoteExpired: nothing was paid.
+            PaymentPending: signed, and its fate unknown; ``resume`` presents the same again.
+            Unavailable: nothing was paid where the journal says ``abandoned``.
+        """
+        purchases = self._paying()
+        if offer.first_amount > budget:
+            raise PolicyRefused(
+                f"The first slice costs {format_usdc(offer.first_amount)} USDC, the budget is "
+                f"{format_usdc(budget)}; nothing was paid.",
+                rule="budget",
+            )
+        record = purchases.open(offer, budget)
+        if record.stage in (Stage.QUOTED, Stage.PAYING):
+            report(Progress("submitting"))
+            beside = self._announce(offer, report)
+            record = await purchases.pay(record, self._seller(record.endpoint), beside)
+        return await self._deliver(record, report)
+
+    async def _deliver(self, record: JobRecord, report: Report) -> JobRecord:
+        seller = self._seller(record.endpoint)
+        try:
+            return await self._paying().upload(record, seller, report)
+        except Unavailable:
+            raise
+        except ComputeSwarmError:
+            # paid, but can't run: stop it, so that the money comes back at once
+            with contextlib.suppress(ComputeSwarmError):
+                self._journal.see(check_view(record, await seller.cancel(access(record))))
+            raise
+
+    async def _announce(self, offer: Offer, report: Report) -> None:
+        """Tell the market, and look whether the money is there; neither may hold up a purchase."""
+        results = await asyncio.gather(
+            self._submit(offer), self._check_funds(offer.first_amount), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, InsufficientFunds):
+                raise result
+            if isinstance(result, BaseException) and not isinstance(result, ComputeSwarmError):
+                raise result
+        report(Progress("paying"))
+
+    async def _submit(self, offer: Offer) -> None:
+        assert self._key is not None
+        submission = JobSubmission(
+            job_id=offer.job_id,
+            node_id=offer.node.node_id,
+            buyer=self._key.address,
+            spec_hash=offer.quote.spec_hash,
+            price_per_hour=offer.quote.price_per_hour,
+            max_seconds=offer.quote.max_seconds,
+            gpu_count=offer.spec.gpu_count,
+            issued_at=offer.quote.issued_at,
+        )
+        await self._market.submit(
+            Signed.make(self._key, SUBMISSION_KIND, self.chain.chain_id, submission)
+        )
+
+    async def _check_funds(self, amount: int) -> None:
+        if self._rpc is None:
+            return
+        try:
+            async with asyncio.timeout(_BALANCE_SECONDS):
+                held = await Usdc(self._rpc, self.chain).balance_of(self.address)
+        except (TimeoutError, Unavailable):
+            return  # the seller settles on his own view of the chain; ours is only the kinder word
+        if held < amount:
+            raise InsufficientFunds(
+                f"The wallet {self.address} holds {format_usdc(held)} USDC on {self.chain.title}, "
+                f"the first slice costs {format_usdc(amount)}; send it USDC and try again."
+            )
+
+    async def resume(self, job_id: str | None = None) -> list[JobRecord]:
+        """Carry on with what a crash interrupted: the same payment is presented again, inputs that
+        are missing are sent. What was never signed is abandoned.
+
+        Raises:
+            what ``start`` raises, when one job is named; otherwise each job's trouble waits.
+        """
+        if self._payer is not None and self._rpc is not None and self._payer.pending():
+            with contextlib.suppress(Unavailable):
+                await self._payer.reconcile(Usdc(self._rpc, self.chain))
+        if job_id is not None:
+            return [await self._carry_on(self._journal.find(job_id))]
+        carried = []
+        for record in self._journal.unfinished():
+            try:
+                carried.append(await self._carry_on(record))
+            except ComputeSwarmError:
+                carried.append(self._journal.get(record.job_id))
+        return carried
+
+    async def _carry_on(self, record: JobRecord) -> JobRecord:
+        if record.stage in (Stage.ENDED, Stage.ABANDONED):
+            return record
+        if record.stage is Stage.PAID:
+            record = await self.refresh(record.job_id)
+            return record if self._purchases is None else await self._deliver(record, ignore)
+        purchases = self._paying()
+        if not purchases.signed(record):
+            return self._journal.step(
+                record.job_id, Stage.ABANDONED, reason="Interrupted before anything was paid."
+            )
+        record = await purchases.pay(record, self._seller(record.endpoint), None)
+        return await self._deliver(record, ignore)
+
+    # What was bought
+
+    def jobs(self) -> list[JobRecord]:
+        """All jobs of this wallet's journal, newest first; asks nobody."""
+        return self._journal.all()
+
+    def job(self, prefix: str) -> JobRecord:
+        """The job whose id starts so.
+
+        Raises:
+            JobNotFound: none, or several.
+        """
+        return self._journal.find(prefix)
+
+    async def refresh(self, job_id: str) -> JobRecord:
+        """Ask the seller how the job stands.
+
+        Raises:
+            SellerUnavailable: no answer; what is known stays.
+        """
+        record = self._journal.find(job_id)
+        if record.stage not in (Stage.PAID, Stage.ENDED):
+            return record
+        view = await self._seller(record.endpoint).job(access(record))
+        return self._journal.see(check_view(record, view))
+
+    async def events(self, job_id: str, since: int = 0) -> AsyncGenerator[JobEvent, None]:
+        """The events so far, without waiting for more."""
+        record = self._journal.find(job_id)
+        while page := await self._seller(record.endpoint).events(access(record), since):
+            fresh = [event for event in page if event.seq > since]
+            for event in fresh:
+                since = max(since, event.seq)
+                yield event
+            if not fresh:
+                return
+
+    async def follow(
+        self, job_id: str, since: int = 0, *, note: Callable[[str], None] = lambda _: None
+    ) -> AsyncGenerator[JobEvent, None]:
+        """Every event after ``since``, to the end event; the next slices are paid meanwhile.
+
+        ``note`` gets sentences on why no further slice is paid.
+
+        Raises:
+            SellerUnavailable: he is gone; the sentence says what may be lost.
+        """
+        record = self._journal.find(job_id)
+        if record.stage in (Stage.QUOTED, Stage.PAYING):
+            (record,) = await self.resume(record.job_id)
+        if record.stage is Stage.ABANDONED:
+            raise ComputeSwarmError(f"{record.job_id} was never paid. {record.reason}".strip())
+        seller = self._seller(record.endpoint)
+        paying = None
+        if self._cashier is not None and record.stage is Stage.PAID:
+            slices = SlicePayer(record, seller, self._cashier, self._journal, self._clock, note)
+            paying = asyncio.create_task(slices.run())
+        stream = follow_events(seller, access(record), since, lost_seconds=self._lost_seconds)
+        try:
+            async for event in stream:
+                self._keep(record, event)
+                yield event
+        except SellerUnavailable as error:
+            raise self._lost(record, error) from None
+        finally:
+            await stream.aclose()
+            if paying is not None:
+                paying.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await paying
+
+    def _keep(self, record: JobRecord, event: JobEvent) -> None:
+        if isinstance(event, EndEvent):
+            self._journal.see(check_view(record, event.job))
+        elif isinstance(event, StateEvent):
+            known = self._journal.get(record.job_id).view
+            if known is not None and not event.state.terminal:
+                update = {"state": event.state, "reason": clean_line(event.reason)}
+                self._journal.see(known.model_copy(update=update))
+
+    def _lost(self, record: JobRecord, error: SellerUnavailable) -> SellerUnavailable:
+        record = self._journal.get(record.job_id)
+        at_risk = max(0, self._payments.spent_job(record.job_id, self._clock.now()) - record.cost)
+        return SellerUnavailable(
+            f"{error.detail} At most {format_usdc(at_risk)} USDC paid ahead may be lost; no "
+            f"more is paid. `computeswarm logs {record.job_id} -f` carries on when he is back.",
+            job_id=record.job_id,
+            at_risk=at_risk,
+        )
+
+    async def cancel(self, job_id: str) -> JobRecord:
+        """Stop a job; the seller sends back what was not used.
+
+        Raises:
+            SellerUnavailable: he doesn't answer; slices are no longer paid when nobody follows.
+        """
+        record = self._journal.find(job_id)
+        if record.stage in (Stage.QUOTED, Stage.PAYING):
+            (record,) = await self.resume(record.job_id)
+        if record.stage is not Stage.PAID:
+            return record
+        view = await self._seller(record.endpoint).cancel(access(record))
+        return self._journal.see(check_view(record, view))
+
+    async def outputs(self, job_id: str, dest: Path, report: Report = ignore) -> list[Path]:
+        """Fetch what the job wrote to ``dest``, digests checked.
+
+        Raises:
+            TooLarge, SellerUnavailable, NotFound, Gone.
+        """
+        record = self._journal.find(job_id)
+        return await fetch_outputs(
+            self._seller(record.endpoint),
+            access(record),
+            dest,
+            max_bytes=record.disk_bytes,
+            report=report,
+        )
+
+    def _paying(self) -> Purchases:
+        if self._purchases is None:
+            raise WalletError("Paying needs the wallet; make one with `computeswarm wallet new`.")
+        return self._purchases
+
+    def _seller(self, endpoint: str) -> SellerClient:
+        if endpoint not in self._sellers:
+            self._sellers[endpoint] = SellerClient(endpoint)
+        return self._sellers[endpoint]

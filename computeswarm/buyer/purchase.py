@@ -1,0 +1,183 @@
+"""A purchase from the quote to a job with its inputs in place, each step durable before the next.
+
+``quoted → paying → paid → ended``, or ``abandoned`` where nothing was paid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+from computeswarm.buyer.cashier import Cashier
+from computeswarm.buyer.http.base import Answer
+from computeswarm.buyer.http.seller import Access, SellerClient, execute_body
+from computeswarm.buyer.journal import JobJournal, JobRecord, Stage
+from computeswarm.buyer.offer import Offer
+from computeswarm.buyer.progress import Progress, Report
+from computeswarm.core.clock import Clock
+from computeswarm.core.errors import BadRequest, ComputeSwarmError, PaymentPending, Unavailable
+from computeswarm.core.jobs import ExecuteReply, ExecuteRequest, JobView
+from computeswarm.core.signing import parse_json
+from computeswarm.payments.guard import Purpose
+
+_BLOCK = 256 * 1024
+_UPLOAD_TRIES = 5
+
+
+def access(record: JobRecord) -> Access:
+    """What opens the job at its seller."""
+    return Access(record.job_id, record.access_key)
+
+
+def slice_purpose(record: JobRecord, index: int) -> Purpose:
+    """What paying slice ``index`` may cost, and whom it pays: from the quote that was checked."""
+    path = "/execute" if index == 0 else f"/jobs/{record.job_id}/payments"
+    return Purpose(
+        job_id=record.job_id,
+        slice=index,
+        url=record.endpoint.rstrip("/") + path,
+        method="POST",
+        expected_amount=record.quote.slice_amount(index),
+        pay_to=record.seller,
+        job_budget=record.budget,
+    )
+
+
+def check_view(record: JobRecord, view: JobView) -> JobView:
+    """A seller's word on a job, held against what was bought.
+
+    Raises:
+        BadRequest: it is another job, or other terms.
+    """
+    if view.job_id != record.job_id or view.node_id != record.node_id:
+        raise BadRequest("The seller answers for another job than the one that was bought.")
+    if view.price_per_hour != record.price_per_hour:
+        raise BadRequest("The seller shows another price than the one he quoted.")
+    return view
+
+
+class Purchases:
+    """Buys jobs with one wallet, and carries on with those that a crash interrupted."""
+
+    def __init__(self, journal: JobJournal, cashier: Cashier, clock: Clock) -> None:
+        self._journal = journal
+        self._cashier = cashier
+        self._clock = clock
+
+    def open(self, offer: Offer, budget: int) -> JobRecord:
+        """Write the purchase down; nothing is signed yet."""
+        request = ExecuteRequest(spec=offer.spec, quote=offer.signed, job_id=offer.job_id)
+        return self._journal.add(offer, request, budget=budget, now=self._clock.now())
+
+    def signed(self, record: JobRecord) -> bool:
+        """Whether money may be on its way for it."""
+        return record.stage is Stage.PAYING and self._cashier.signed(slice_purpose(record, 0))
+
+    async def pay(
+        self, record: JobRecord, seller: SellerClient, beside: Coroutine[Any, Any, object] | None
+    ) -> JobRecord:
+        """Pay the first slice and take over the job.
+
+        Args:
+            beside: runs while the seller is asked for the price, and ends before the payment is
+                presented (telling the market, looking at the balance). What it raises stops the
+                purchase.
+
+        Raises:
+            PaymentPending: the payment's fate is not known.
+            ComputeSwarmError: nothing was bought; the purchase is abandoned.
+        """
+        body = execute_body(self._journal.request(record.job_id))
+        other = asyncio.ensure_future(beside) if beside is not None else None
+
+        async def ask(payment: Any) -> Answer:
+            if payment is None:
+                answer = await seller.execute(body)
+                if other is not None:
+                    await other
+                return answer
+            return await seller.execute(body, payment)
+
+        def before_signing() -> None:
+            self._journal.step(record.job_id, Stage.PAYING)
+
+        try:
+            answer = await self._cashier.pay(
+                slice_purpose(record, 0), ask, before_signing=before_signing
+            )
+        except PaymentPending:
+            raise
+        except (ComputeSwarmError, asyncio.CancelledError) as error:
+            if not self._cashier.signed(slice_purpose(record, 0)):
+                why = error.detail if isinstance(error, ComputeSwarmError) else "Interrupted."
+                self._journal.step(record.job_id, Stage.ABANDONED, reason=why)
+            raise
+        finally:
+            if other is not None and not other.done():
+                other.cancel()
+                with contextlib.suppress(asyncio.CancelledError, ComputeSwarmError):
+                    await other
+        # whatever the answer holds, the money is gone: that comes first
+        self._journal.step(record.job_id, Stage.PAID, now=self._clock.now())
+        reply = parse_json(ExecuteReply, answer.body)
+        return self._journal.see(check_view(record, reply.job))
+
+    async def upload(self, record: JobRecord, seller: SellerClient, report: Report) -> JobRecord:
+        """Send the inputs that the seller misses; starts over with what is still missing.
+
+        Raises:
+            BadRequest: a local file is gone or has changed since the job was planned.
+            SellerUnavailable: he takes none.
+        """
+        for attempt in range(_UPLOAD_TRIES):
+            view = record.view or check_view(record, await seller.job(access(record)))
+            if not view.missing_inputs or view.state.terminal:
+                return record
+            try:
+                await self._send(record, seller, view, report)
+                view = check_view(record, await seller.job(access(record)))
+                return self._journal.see(view)
+            except Unavailable:
+                if attempt == _UPLOAD_TRIES - 1:
+                    raise
+                await asyncio.sleep(min(0.25 * 2**attempt, 2))
+                record = self._journal.see(check_view(record, await seller.job(access(record))))
+        raise AssertionError("not reached")
+
+    async def _send(
+        self, record: JobRecord, seller: SellerClient, view: JobView, report: Report
+    ) -> None:
+        sizes = {f.sha256: f.size for f in self._journal.request(record.job_id).spec.inputs}
+        sources = self._journal.sources(record.job_id)
+        # only what is an input of this job: a seller can't ask for other files
+        wanted = [digest for digest in view.missing_inputs if digest in sources]
+        total, done = sum(sizes[digest] for digest in wanted), 0
+        for digest in wanted:
+            path, size = sources[digest], sizes[digest]
+            before = done
+
+            def tell(sent: int, before: int = before) -> None:
+                report(Progress("uploading", before + sent, total))
+
+            chunks = _read(path, size, tell)
+            await seller.upload(access(record), digest, size, chunks)
+            done += size
+
+
+async def _read(path: Path, size: int, tell: Any) -> AsyncIterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            sent = 0
+            while block := await asyncio.to_thread(file.read, _BLOCK):
+                sent += len(block)
+                if sent > size:
+                    break
+                tell(sent)
+                yield block
+    except OSError as error:
+        raise BadRequest(f"{path} can't be read any more: {error.strerror}.") from None
+    if sent != size:
+        raise BadRequest(f"{path} has changed since the job was planned; run it again.")

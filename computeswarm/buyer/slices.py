@@ -1,0 +1,100 @@
+"""Paying for time while a job runs: the next slice shortly before the last one ends.
+
+Apart from the job's stream, so that nobody who reads slowly lets a job run out of funds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from computeswarm.buyer.cashier import Cashier
+from computeswarm.buyer.http.seller import SellerClient
+from computeswarm.buyer.journal import JobJournal, JobRecord
+from computeswarm.buyer.offer import lead_seconds
+from computeswarm.buyer.purchase import access, check_view, slice_purpose
+from computeswarm.core.clock import Clock
+from computeswarm.core.errors import ComputeSwarmError, Conflict, Unavailable
+from computeswarm.core.jobs import JobView
+from computeswarm.core.money import format_usdc
+from computeswarm.core.signing import parse_json
+
+Note = Callable[[str], None]
+_SHORTEST_WAIT = 0.2
+_CLOCK_SLACK_SECONDS = 2.0
+
+
+class SlicePayer:
+    """Keeps one job paid, within its budget.
+
+    The seller's meter says when a slice is due, and our own clock has to agree: he can't call for
+    slices faster than time passes.
+    """
+
+    def __init__(
+        self,
+        record: JobRecord,
+        seller: SellerClient,
+        cashier: Cashier,
+        journal: JobJournal,
+        clock: Clock,
+        note: Note,
+    ) -> None:
+        self._record = record
+        self._quote = record.quote
+        self._lead = lead_seconds(record.quote)
+        self._seller = seller
+        self._cashier = cashier
+        self._journal = journal
+        self._clock = clock
+        self._note = note
+
+    async def run(self) -> None:
+        """Until the job has ended, is wholly paid, or may not be paid any further."""
+        view = self._record.view
+        while view is None or not self._finished(view):
+            wait = self._wait(view) if view is not None else 0
+            await asyncio.sleep(max(wait, _SHORTEST_WAIT))
+            try:
+                view = check_view(self._record, await self._seller.job(access(self._record)))
+                self._journal.see(view)
+                if not self._finished(view) and self._wait(view) <= 0:
+                    view = await self._pay(view.slices_paid)
+            except (Unavailable, Conflict):
+                # unknown, or just ended: ask again; a signed slice is presented again as it is
+                await asyncio.sleep(1)
+            except ComputeSwarmError as error:
+                self._note(f"The next slice is not paid: {error.detail}")
+                return
+
+    def _finished(self, view: JobView) -> bool:
+        if view.state.terminal or view.slices_paid >= self._quote.slice_count:
+            return True
+        index = view.slices_paid
+        total = self._quote.slice_amount(0) * index + self._quote.slice_amount(index)
+        if total <= self._record.budget:
+            return False
+        self._note(
+            f"The budget of {format_usdc(self._record.budget)} USDC pays for no further slice; "
+            "the job stops when its paid time ends."
+        )
+        return True
+
+    def _wait(self, view: JobView) -> float:
+        """Seconds until the next slice is due: metered time never runs faster than the clock."""
+        if view.next_payment_due_ms is None:
+            return self._lead / 2
+        by_meter = view.next_payment_due_ms / 1000 - self._lead
+        begun = self._record.paid_at or self._record.created_at
+        allowed = begun + view.slices_paid * self._quote.slice_seconds - self._lead
+        return max(by_meter, allowed - _CLOCK_SLACK_SECONDS - self._clock.now())
+
+    async def _pay(self, index: int) -> JobView:
+        answer = await self._cashier.pay(
+            slice_purpose(self._record, index),
+            lambda payment: self._seller.pay_slice(access(self._record), index, payment),
+            before_signing=lambda: None,
+        )
+        view = check_view(self._record, parse_json(JobView, answer.body))
+        self._journal.see(view)
+        return view
