@@ -35,7 +35,7 @@ from computeswarm.core.errors import (
     WalletError,
 )
 from computeswarm.core.events import EndEvent, JobEvent, StateEvent
-from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission
+from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, OutputList
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import ComputeNode, NodeStatus
 from computeswarm.core.query import parse as parse_query
@@ -422,6 +422,11 @@ class Buyer:
             return record
         view = await self._seller(record.endpoint).cancel(access(record))
         return self._journal.see(check_view(record, view))
+
+    async def output_list(self, job_id: str) -> OutputList:
+        """What the job has left at the seller."""
+        record = self._journal.find(job_id)
+        return await self._seller(record.endpoint).outputs(access(record))
 
     async def outputs(self, job_id: str, dest: Path, report: Report = ignore) -> list[Path]:
         """Fetch what the job wrote to ``dest``, digests checked.

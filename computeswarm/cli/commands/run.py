@@ -1,0 +1,148 @@
+"""``computeswarm run``: buy a job, show its output as it comes, and end as it ends."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from computeswarm.core.errors import (
+    ComputeSwarmError,
+    Conflict,
+    ExitCode,
+    NodeNotFound,
+    PolicyRefused,
+    Unavailable,
+    Unprocessable,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from computeswarm.buyer.client import Buyer
+    from computeswarm.buyer.offer import Offer
+    from computeswarm.buyer.spec import JobPlan
+    from computeswarm.cli.context import Context
+    from computeswarm.core.nodes import ComputeNode
+
+TAKES_REST = True
+_TRIES = 3
+_EPILOG = """\
+Examples:
+  computeswarm run train.py --gpu 'gpu:4090 price<0.5' --input data.csv --output results
+  computeswarm run simulate.py --budget 0.20 --max-time 5m --yes -- --samples 1000000
+  computeswarm run --input data -- python -c 'print(open("data/a.txt").read())'
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.epilog = _EPILOG
+    parser.add_argument("script", nargs="?", metavar="SCRIPT", help="a .py or shell script")
+    parser.add_argument("--gpu", default="", metavar="QUERY", help="which nodes (see `nodes`)")
+    parser.add_argument("--gpus", type=int, metavar="N", help="GPUs (1 where the node has any)")
+    parser.add_argument("--node", metavar="ID", help="this node; otherwise the cheapest idle one")
+    parser.add_argument("--budget", metavar="USD", help="most USDC for the job (max_job)")
+    parser.add_argument("--max-time", default="10m", metavar="TIME", help="time limit (10m)")
+    parser.add_argument(
+        "--input", action="append", default=[], metavar="PATH", help="file or folder (repeatable)"
+    )
+    parser.add_argument("--output", metavar="DIR", help="fetch what the job leaves in outputs/")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="K=V", help="variable (repeatable)"
+    )
+    parser.add_argument("--image", default="python", metavar="NAME", help="image (python)")
+    parser.add_argument("--yes", action="store_true", help="pay without asking")
+
+
+async def run(context: Context) -> int:
+    """From the script to the job's own exit code."""
+    from computeswarm.cli.buying import buyer_of, unlock
+    from computeswarm.cli.running import Run
+    from computeswarm.core.money import parse_usdc
+
+    plan = await asyncio.to_thread(_plan, context)
+    budget = parse_usdc(context.args.budget or context.settings.max_job)
+    if not context.args.yes and not context.interactive:
+        raise PolicyRefused("Nobody is here to agree to the price; add --yes.", rule="confirm")
+    key = unlock(context)
+    async with buyer_of(context, key) as buyer:
+        offer = await _offer(context, buyer, plan)
+        if not _agreed(context, buyer, offer, budget):
+            context.note("computeswarm: nothing was paid.")
+            return ExitCode.REFUSED
+        return await Run(context, buyer, offer, budget).to_end()
+
+
+def _plan(context: Context) -> JobPlan:
+    from computeswarm.buyer.spec import plan_job
+    from computeswarm.core.durations import parse_duration
+
+    args = context.args
+    pairs = [pair.partition("=") for pair in args.env]
+    if wrong := next((name for name, equals, _ in pairs if not equals or not name), None):
+        raise UsageError(f"--env takes NAME=value, not {wrong[:40]!r}.")
+    return plan_job(
+        args.script,
+        context.rest,
+        inputs=args.input,
+        env={name: value for name, _, value in pairs},
+        image=args.image,
+        max_seconds=parse_duration(args.max_time),
+        gpu_count=args.gpus or 0,
+    )
+
+
+async def _offer(context: Context, buyer: Buyer, plan: JobPlan) -> Offer:
+    """A quote of the chosen node, or of the cheapest that answers."""
+    args = context.args
+    if args.node:
+        node = await buyer.node(args.node)
+        return await buyer.quote(node, _for_node(plan, node, args.gpus))
+    nodes = await buyer.candidates(
+        args.gpu,
+        image=plan.spec.image,
+        gpu_count=plan.spec.gpu_count,
+        max_seconds=plan.spec.max_seconds,
+    )
+    if not nodes:
+        raise NodeNotFound(
+            f"No idle node{' matches' if args.gpu else ''} for this job (image {plan.spec.image}, "
+            f"{args.max_time}); see `computeswarm nodes`, or ask for less."
+        )
+    failure: ComputeSwarmError | None = None
+    for node in nodes[:_TRIES]:
+        try:
+            return await buyer.quote(node, _for_node(plan, node, args.gpus))
+        except (Unavailable, Unprocessable, Conflict, PolicyRefused) as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _for_node(plan: JobPlan, node: ComputeNode, gpus: int | None) -> JobPlan:
+    if gpus is not None or not node.info.hardware.gpus:
+        return plan
+    return replace(plan, spec=plan.spec.model_copy(update={"gpu_count": 1}))
+
+
+def _agreed(context: Context, buyer: Buyer, offer: Offer, budget: int) -> bool:
+    from computeswarm.cli.output import offer_document, offer_lines
+
+    chain = buyer.chain.title + ("" if buyer.chain.real_money else " (test money)")
+    if context.json:
+        context.document(offer_document(offer, budget=budget))
+    for line in offer_lines(offer, budget=budget, chain=chain):
+        context.note(line)
+    if context.args.yes:
+        return True
+    sys.stderr.write("Pay and start? [y/N] ")
+    sys.stderr.flush()
+    # asyncio's own handler would wait for the end of this line; here Ctrl+C means no at once
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    finally:
+        signal.signal(signal.SIGINT, before)
