@@ -1,0 +1,52 @@
+"""What a seller is told at its start, once settings are read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from computeswarm.core.chains import ChainInfo
+from computeswarm.core.nodes import Hardware
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SellerConfig:
+    """Money in atoms, times in seconds, sizes in bytes."""
+
+    folder: Path
+    """State of this seller: jobs.db, settlements, inputs, logs, outputs, owner.json."""
+    chain: ChainInfo
+    name: str
+    market: str
+    hardware: Hardware
+    price_per_hour: int
+    """Of one GPU; of the whole machine on a cpu node."""
+    endpoint: str = ""
+    """Where buyers reach us; the listening address when empty."""
+    region: str = ""
+    slots: int = 1
+    slice_seconds: int = 60
+    max_job_seconds: int = 86400
+    keep_outputs: float = 86400
+    network: bool = False
+    """Jobs may ask for a network."""
+    trusted: frozenset[str] = frozenset()
+    """Lower-case wallets served by an executor without walls."""
+    queue_limit: int = 64
+    """Paid jobs that may wait; beyond that no payment is asked."""
+    term_seconds: float = 5.0
+    """From SIGTERM to SIGKILL."""
+    silent_start: float = 2.0
+    """A job without output is metered from its launch once so much time has passed."""
+    inputs_seconds: float = 600.0
+    """Without any progress of its upload for so long, a job fails."""
+    output_bytes: int = 64 * MIB
+    """stdout and stderr of one job that are kept."""
+    store_bytes: int = 20 * 1024 * MIB
+    """Outputs of all ended jobs together; the oldest go first."""
+    upload_bytes: int = 20 * 1024 * MIB
+    """Uploaded inputs that wait for their jobs, together."""
+    dust: int = 1000
+    """Refunds below this are kept as owed until the same buyer's next refund."""

@@ -1,0 +1,166 @@
+"""What the owner of a seller sees: one document with everything the Seller screen shows.
+
+Money in atoms, sizes in bytes, times in unix seconds unless a name says otherwise. Text that came
+from a buyer is clean.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from computeswarm.core.ids import JobIdText, NodeIdText
+from computeswarm.core.nodes import Address, Atoms, Isolation
+from computeswarm.core.signing import Document
+from computeswarm.core.states import JobState
+
+EventLevel = Literal["info", "good", "warning", "error"]
+
+
+class OwnerFile(Document):
+    """``owner.json`` in the seller's folder (mode 0600): how its owner reaches a running seller."""
+
+    url: str
+    token: str
+    pid: int
+
+
+class GpuSample(Document):
+    """One reading of one GPU; None for what the driver does not tell."""
+
+    at: int
+    """Unix milliseconds."""
+    utilization_pct: int | None = None
+    memory_used_bytes: int | None = None
+    temperature_c: int | None = None
+    power_mw: int | None = None
+
+
+class OwnerGpu(Document):
+    """A GPU of this machine and its last readings (about 120), oldest first."""
+
+    index: int
+    model: str
+    uuid: str = ""
+    memory_bytes: int
+    power_limit_mw: int | None = None
+    job_id: str = ""
+    """The job that has it now."""
+    samples: tuple[GpuSample, ...] = ()
+
+
+class OwnerHost(Document):
+    """The machine round the GPUs, now."""
+
+    cpu_model: str
+    cpu_cores: int
+    memory_bytes: int
+    cpu_pct: int | None = None
+    memory_used_bytes: int | None = None
+
+
+class OwnerJob(Document):
+    """A row of the queue: jobs that wait or run, and those that ended last."""
+
+    job_id: JobIdText
+    buyer: Address
+    name: str
+    state: JobState
+    reason: str = ""
+    image: str
+    gpu_count: int
+    price_per_hour: Atoms
+    paid: Atoms
+    cost: Atoms
+    """What has been earned with it so far."""
+    metered_ms: int
+    left_ms: int | None = None
+    """Milliseconds until the paid slices are used up; None when it does not run."""
+    max_seconds: int
+    created_ms: int
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    queue_position: int | None = None
+
+
+class DayEarnings(Document):
+    """One day (UTC)."""
+
+    day: str
+    """ISO date."""
+    gross: Atoms
+    refunded: Atoms
+    jobs: int
+
+
+class Earnings(Document):
+    """Gross is what buyers paid; refunds are what went back; owed is what still has to."""
+
+    today: Atoms = 0
+    week: Atoms = 0
+    month: Atoms = 0
+    refunded_month: Atoms = 0
+    owed: Atoms = 0
+    by_day: tuple[DayEarnings, ...] = ()
+    """The last 30 days, oldest first."""
+
+
+class OwnerEvent(Document):
+    """Something that happened, in one clean line."""
+
+    at: float
+    level: EventLevel
+    text: str
+
+
+class MarketLink(Document):
+    """How things stand with the market."""
+
+    url: str
+    connected: bool
+    last_ok: float | None = None
+    problem: str = ""
+    """Why it is not connected, in one sentence."""
+
+
+class OwnerStatus(Document):
+    """``GET /owner/status``."""
+
+    node_id: NodeIdText
+    name: str
+    wallet: Address
+    endpoint: str
+    chain: str
+    started_at: float
+    accepting: bool
+    """New jobs are taken."""
+    paused: bool
+    stopping: bool
+    market: MarketLink
+    price_per_hour: Atoms
+    slice_seconds: int
+    executor: str
+    isolation: Isolation
+    images: tuple[str, ...]
+    trusted: tuple[Address, ...] = ()
+    """The only wallets served, where there is no sandbox; empty when everybody is."""
+    slots: int = Field(ge=1)
+    running: int
+    queued: int
+    host: OwnerHost
+    gpus: tuple[OwnerGpu, ...] = ()
+    earnings: Earnings = Earnings()
+    gas_wei: str = ""
+    """Native balance of the wallet as a decimal string; empty while unknown."""
+    jobs: tuple[OwnerJob, ...] = ()
+    events: tuple[OwnerEvent, ...] = ()
+    """Newest last."""
+    notes: tuple[str, ...] = ()
+    """What the owner should know or do, such as that no GPU was found."""
+
+
+class PriceChange(Document):
+    """``POST /owner/price``; quotes that are out keep their price."""
+
+    price_per_hour: Atoms
