@@ -1,0 +1,39 @@
+"""``computeswarm market``: run a market until Ctrl+C."""
+
+from __future__ import annotations
+
+import argparse
+
+from computeswarm.cli.context import Context
+from computeswarm.cli.options import add_settings
+from computeswarm.core.errors import ExitCode
+
+DEFAULT_PORT = 8402
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_settings(parser, "host", "port")
+
+
+def run(context: Context) -> int:
+    from computeswarm.core.chains import chain_by_id
+    from computeswarm.market import open_market
+    from computeswarm.server.logs import setup_logging
+    from computeswarm.server.market_app import build_market_app
+    from computeswarm.server.serving import Server, run, run_until_signal
+
+    settings = context.settings
+    setup_logging(settings.log_level)
+    chain = chain_by_id(settings.chain_id)
+    market = open_market(context.paths.market / "market.db", chain=chain)
+    server = Server(build_market_app(market))
+
+    async def serve() -> None:
+        url = await server.start(settings.host, settings.port or DEFAULT_PORT)
+        if context.json:
+            context.document({"market": url, "chain_id": chain.chain_id})
+        context.note(f"The market is open at {url} ({chain.title}). Ctrl+C closes it.")
+        await run_until_signal(server)
+
+    run(serve())
+    return ExitCode.OK

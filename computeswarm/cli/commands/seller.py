@@ -1,0 +1,111 @@
+"""``computeswarm seller``: rent this machine out until Ctrl+C."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from computeswarm.cli.context import Context
+from computeswarm.cli.options import add_settings
+from computeswarm.core.errors import ExitCode
+
+if TYPE_CHECKING:
+    from computeswarm.core.crypto import PrivateKey
+    from computeswarm.seller.build import RunningSeller
+    from computeswarm.tui.backend import Backends
+
+_SETTINGS = (
+    *("price", "node_name", "host", "port", "endpoint", "region", "executor", "slots"),
+    *("slice_seconds", "max_job_seconds", "keep_outputs", "password_file"),
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--headless", action="store_true", help="no terminal app: serve until Ctrl+C"
+    )
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--trust",
+        metavar="ADDRESS",
+        action="append",
+        default=[],
+        help="a wallet whose jobs may run without a sandbox (executor process); may be repeated",
+    )
+    add_settings(parser, *_SETTINGS)
+
+
+def run(context: Context) -> int:
+    return _headless(context) if context.args.headless else _with_app(context)
+
+
+def _headless(context: Context) -> int:
+    from computeswarm.cli.demo.child import ending_with
+    from computeswarm.seller.build import open_seller
+    from computeswarm.server.logs import setup_logging
+    from computeswarm.server.serving import run, run_until_signal
+
+    setup_logging(context.settings.log_level)
+    key = _unlock(context)
+
+    def announce(seller: RunningSeller) -> None:
+        status = seller.status()
+        if context.json:
+            context.document(
+                {"seller": seller.url, "node_id": status.node_id, "wallet": status.wallet}
+            )
+        for note in status.notes:
+            context.note(note)
+        context.note(
+            f"{status.node_id} ({status.name}) takes jobs at {status.endpoint}. "
+            "Ctrl+C finishes them or hands them back."
+        )
+
+    async def serve() -> None:
+        trusted = [key.address, *context.args.trust]
+        async with ending_with(context.args.parent):
+            opening = open_seller(context.settings, context.paths, key, trusted=trusted)
+            await run_until_signal(opening, ready=announce)
+
+    run(serve())
+    return ExitCode.OK
+
+
+def _unlock(context: Context) -> PrivateKey:
+    from computeswarm.payments.wallet import load_wallet, resolve_password
+
+    ask = context.ask_password
+    prompt = (lambda: ask("Wallet password (not shown): ")) if ask else None
+    password = resolve_password(context.settings, prompt=prompt)
+    return load_wallet(context.paths.wallet, password)
+
+
+def _with_app(context: Context) -> int:
+    """The app attaches to a seller that runs already, and starts one otherwise."""
+    from computeswarm.cli.demo.child import HeadlessChild
+    from computeswarm.tui.run import run_tui
+
+    running = (context.paths.seller / "owner.json").exists()
+    child = nullcontext(None) if running else HeadlessChild("seller", *_flags(context))
+    with child as started:
+
+        async def connect() -> Backends:
+            if started is not None:
+                await started.ready()
+            from computeswarm.tui.backends.connect import live_connect
+
+            return await live_connect(context.settings, context.paths)()
+
+        return run_tui(context.settings, context.paths, mode="seller", connect=connect)
+
+
+def _flags(context: Context) -> list[str]:
+    args = vars(context.args)
+    flags: list[str] = []
+    for name in ("home", "market", "rpc", "chain_id", "log_level", *_SETTINGS):
+        if args.get(name) is not None:
+            flags += ["--" + name.replace("_", "-"), args[name]]
+    for address in args["trust"]:
+        flags += ["--trust", address]
+    return flags
