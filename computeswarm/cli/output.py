@@ -104,7 +104,8 @@ def job_lines(record: JobRecord) -> list[str]:
         f"Node     {clean_line(record.node_name)} ({record.node_id})",
         f"Seller   {record.seller} at {clean_line(record.endpoint)}",
         f"Begun    {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created_at))}",
-        f"Budget   {format_usdc(record.budget)} USDC at {format_usdc(record.price_per_hour)} an hour",
+        f"Price    {format_usdc(record.price_per_hour)} USDC an hour, "
+        f"budget {format_usdc(record.budget)}",
         *receipt_lines(record),
     ]
 
