@@ -47,7 +47,7 @@ class RpcClient:
     def __init__(self, url: str | Sequence[str], *, timeout: float = 10.0) -> None:
         self.urls = (url,) if isinstance(url, str) else tuple(url)
         if not self.urls:
-            raise ConfigError("No RPC address is set; set rpc_url.")
+            raise ConfigError("No chain is set; give --rpc or COMPUTESWARM_RPC its address.")
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
         self._ids = itertools.count(1)
@@ -115,12 +115,12 @@ class RpcClient:
                 return b"".join(chunks)
         except TimeoutError:
             raise RpcUnavailable(
-                "The chain's RPC did not answer in time; try again or set another rpc_url."
+                "The chain's RPC did not answer in time; try again or give --rpc another address."
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise RpcUnavailable(
                 f"The chain's RPC can't be reached ({type(error).__name__});"
-                " check that it runs, or set another rpc_url."
+                " check that it runs, or give --rpc another address."
             ) from None
 
     async def chain_id(self) -> int:
@@ -135,7 +135,7 @@ class RpcClient:
         """
         found = await self.chain_id()
         if found != expected:
-            raise ConfigError(f"The RPC serves chain {found}, not {expected}; set another rpc_url.")
+            raise ConfigError(f"The RPC serves chain {found}, not {expected}; give --rpc another address.")
 
     async def block_number(self) -> int:
         """The number of the latest block."""
@@ -209,7 +209,7 @@ class RpcClient:
         """The receipt, or None while the transaction is not in a block."""
         found = parse_receipt(await self.call("eth_getTransactionReceipt", [tx_hash]))
         if found is not None and found.tx_hash != parse_hash(tx_hash):
-            raise RpcUnavailable("The RPC answered with another receipt; set another rpc_url.")
+            raise RpcUnavailable("The RPC answered with another receipt; give --rpc another address.")
         return found
 
 
@@ -226,18 +226,18 @@ def _result_of(body: bytes, request_id: int) -> Any:
     except (ValueError, RecursionError):
         reply = None
     if not isinstance(reply, dict):
-        raise RpcUnavailable("What answers at rpc_url is no JSON-RPC node; set another.")
+        raise RpcUnavailable("What answers at the RPC address is no JSON-RPC node; give --rpc another.")
     error = reply.get("error")
     if error is not None:
         raise _error_of(error)
     if reply.get("id") != request_id or "result" not in reply:
-        raise RpcUnavailable("The RPC's answer doesn't fit the question; set another rpc_url.")
+        raise RpcUnavailable("The RPC's answer doesn't fit the question; give --rpc another address.")
     return reply["result"]
 
 
 def _error_of(error: Any) -> RpcError | RpcUnavailable:
     if not isinstance(error, dict):
-        return RpcUnavailable("The RPC answered with an error we can't read; set another rpc_url.")
+        return RpcUnavailable("The RPC answered with an error we can't read; give --rpc another address.")
     number = error.get("code")
     code = number if isinstance(number, int) else 0
     message = str(error.get("message") or "no reason given")

@@ -105,7 +105,7 @@ class Usdc:
             return read_uint(answer)
         except ValueError:
             raise RpcUnavailable(
-                f"There is no USDC at {self.address} on this RPC; set the right rpc_url."
+                f"There is no USDC at {self.address} on this RPC; give --rpc the right address."
             ) from None
 
     def payment_proof(self, receipt: Receipt, authorization: Authorization) -> bool:

@@ -46,7 +46,7 @@ class Receipt:
 
 
 def _nonsense(what: str) -> RpcUnavailable:
-    return RpcUnavailable(f"The RPC's answer makes no sense ({what}); set another rpc_url.")
+    return RpcUnavailable(f"The RPC's answer makes no sense ({what}); give --rpc another address.")
 
 
 def parse_quantity(value: Any) -> int:
