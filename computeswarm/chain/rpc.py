@@ -135,7 +135,9 @@ class RpcClient:
         """
         found = await self.chain_id()
         if found != expected:
-            raise ConfigError(f"The RPC serves chain {found}, not {expected}; give --rpc another address.")
+            raise ConfigError(
+                f"The RPC serves chain {found}, not {expected}; give --rpc another address."
+            )
 
     async def block_number(self) -> int:
         """The number of the latest block."""
@@ -209,7 +211,9 @@ class RpcClient:
         """The receipt, or None while the transaction is not in a block."""
         found = parse_receipt(await self.call("eth_getTransactionReceipt", [tx_hash]))
         if found is not None and found.tx_hash != parse_hash(tx_hash):
-            raise RpcUnavailable("The RPC answered with another receipt; give --rpc another address.")
+            raise RpcUnavailable(
+                "The RPC answered with another receipt; give --rpc another address."
+            )
         return found
 
 
@@ -226,18 +230,24 @@ def _result_of(body: bytes, request_id: int) -> Any:
     except (ValueError, RecursionError):
         reply = None
     if not isinstance(reply, dict):
-        raise RpcUnavailable("What answers at the RPC address is no JSON-RPC node; give --rpc another.")
+        raise RpcUnavailable(
+            "What answers at the RPC address is no JSON-RPC node; give --rpc another."
+        )
     error = reply.get("error")
     if error is not None:
         raise _error_of(error)
     if reply.get("id") != request_id or "result" not in reply:
-        raise RpcUnavailable("The RPC's answer doesn't fit the question; give --rpc another address.")
+        raise RpcUnavailable(
+            "The RPC's answer doesn't fit the question; give --rpc another address."
+        )
     return reply["result"]
 
 
 def _error_of(error: Any) -> RpcError | RpcUnavailable:
     if not isinstance(error, dict):
-        return RpcUnavailable("The RPC answered with an error we can't read; give --rpc another address.")
+        return RpcUnavailable(
+            "The RPC answered with an error we can't read; give --rpc another address."
+        )
     number = error.get("code")
     code = number if isinstance(number, int) else 0
     message = str(error.get("message") or "no reason given")

@@ -20,7 +20,7 @@ _EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "A chain with test money, a market, a seller on this machine and a buyer with 10,000 USDC.\n"
+        "A chain with test money, a market, a seller on this machine, a buyer with 10,000 USDC.\n"
         "All of it ends with the demo. State goes to a throwaway folder, or to COMPUTESWARM_HOME."
     )
     parser.add_argument(

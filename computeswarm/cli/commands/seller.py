@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
+import json
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from computeswarm.cli.context import Context
@@ -72,22 +75,33 @@ def _headless(context: Context) -> int:
     return ExitCode.OK
 
 
-def _unlock(context: Context) -> PrivateKey:
-    from computeswarm.payments.wallet import load_wallet, resolve_password
+def _password(context: Context) -> str:
+    from computeswarm.payments.wallet import resolve_password, wallet_address
 
+    wallet_address(context.paths.wallet)  # no wallet: say so before asking for its password
     ask = context.ask_password
     prompt = (lambda: ask("Wallet password (not shown): ")) if ask else None
-    password = resolve_password(context.settings, prompt=prompt)
-    return load_wallet(context.paths.wallet, password)
+    return resolve_password(context.settings, prompt=prompt)
+
+
+def _unlock(context: Context) -> PrivateKey:
+    from computeswarm.payments.wallet import load_wallet
+
+    return load_wallet(context.paths.wallet, _password(context))
 
 
 def _with_app(context: Context) -> int:
     """The app attaches to a seller that runs already, and starts one otherwise."""
     from computeswarm.cli.demo.child import HeadlessChild
+    from computeswarm.payments.wallet import load_wallet
     from computeswarm.tui.run import run_tui
 
-    running = (context.paths.seller / "owner.json").exists()
-    child = nullcontext(None) if running else HeadlessChild("seller", *_flags(context))
+    child: AbstractContextManager[HeadlessChild | None] = nullcontext()
+    if not _runs_already(context.paths.seller / "owner.json"):
+        password = _password(context)
+        load_wallet(context.paths.wallet, password)  # a wrong one is said here, not in the app
+        environ = {"COMPUTESWARM_PASSWORD": password}
+        child = HeadlessChild("seller", *_flags(context), environ=environ)
     with child as started:
 
         async def connect() -> Backends:
@@ -98,6 +112,15 @@ def _with_app(context: Context) -> int:
             return await live_connect(context.settings, context.paths)()
 
         return run_tui(context.settings, context.paths, mode="seller", connect=connect)
+
+
+def _runs_already(owner_file: Path) -> bool:
+    """Whether the seller that wrote the file lives; one that was killed leaves it behind."""
+    try:
+        os.kill(int(json.loads(owner_file.read_bytes())["pid"]), 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def _flags(context: Context) -> list[str]:

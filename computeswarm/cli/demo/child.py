@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
 
 from computeswarm.core.errors import ComputeSwarmError, Unavailable
@@ -27,13 +28,14 @@ _POLL_SECONDS = 1.0
 class HeadlessChild:
     """``demo --headless`` (or ``seller --headless``) as a child, and the one line it says."""
 
-    def __init__(self, command: str, *flags: str) -> None:
+    def __init__(self, command: str, *flags: str, environ: Mapping[str, str] | None = None) -> None:
         argv = [sys.executable, "-m", "computeswarm", command, "--headless", "--json"]
         self._process = subprocess.Popen(
             [*argv, "--parent", str(os.getpid()), *flags],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, **(environ or {})},
             # a Ctrl+C in the terminal is the app's to handle
             start_new_session=True,
         )
@@ -77,7 +79,7 @@ class HeadlessChild:
 
 
 @contextlib.asynccontextmanager
-async def ending_with(parent: int | None) -> Any:
+async def ending_with(parent: int | None) -> AsyncIterator[None]:
     """Have ourselves terminated when ``parent`` ends, however it ends. None: nobody to follow."""
     if parent is None:
         yield
@@ -93,6 +95,6 @@ async def ending_with(parent: int | None) -> Any:
 
 async def _watch(parent: int) -> None:
     """Where the kernel doesn't tell, or the parent was gone before it was asked to."""
-    while os.getppid() == parent:
+    while os.getppid() == parent:  # noqa: ASYNC110 - nobody sets an event when a parent dies
         await asyncio.sleep(_POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)

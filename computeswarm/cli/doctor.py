@@ -1,0 +1,189 @@
+"""What ``computeswarm doctor`` looks at: one function for each thing, none of which raises."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from computeswarm.cli.context import Context
+from computeswarm.core.errors import ComputeSwarmError
+
+Status = Literal["ok", "note", "fix"]
+
+LOW_DISK_BYTES = 2 * 2**30
+CLOCK_SECONDS = 30
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``note``: something is missing that not everybody needs. ``fix``: something is wrong."""
+
+    name: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+    def document(self) -> dict[str, str]:
+        """The JSON of it."""
+        return asdict(self)
+
+
+Check = Callable[[Context], Awaitable[Finding]]
+
+
+async def examine(context: Context) -> list[Finding]:
+    """All findings, in the order of ``CHECKS``; the slow ones run side by side."""
+    return list(await asyncio.gather(*(check(context) for check in CHECKS)))
+
+
+async def _python(_: Context) -> Finding:
+    version = platform.python_version()
+    where = f"{version} on {platform.system()} {platform.machine()}"
+    return Finding("python", "ok", f"{where} at {sys.executable}")
+
+
+async def _disk(context: Context) -> Finding:
+    folder = _existing(context.paths.state)
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / _GIB:.1f} GiB free at {folder}"
+    if free < LOW_DISK_BYTES:
+        return Finding("disk", "fix", detail, "Free some space; jobs and images need a few GiB.")
+    return Finding("disk", "ok", detail)
+
+
+async def _sandbox(context: Context) -> Finding:
+    from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
+
+    try:
+        problems = await BubblewrapExecutor(context.paths.seller).check()
+    except ComputeSwarmError as error:
+        return Finding("sandbox", "note", "strangers' jobs can't be taken", error.detail)
+    if problems:
+        detail = " ".join(problem.what for problem in problems)
+        fixes = " ".join(problem.fix for problem in problems)
+        return Finding("sandbox", "note", f"strangers' jobs can't be taken: {detail}", fixes)
+    return Finding("sandbox", "ok", "bubblewrap, control groups and seccomp work")
+
+
+async def _docker(_: Context) -> Finding:
+    found = shutil.which("docker")
+    if found is None:
+        return Finding("docker", "note", "not found; this version does without it")
+    return Finding("docker", "ok", f"{found}; this version does without it")
+
+
+async def _gpus(context: Context) -> Finding:
+    from computeswarm.seller.gpus import detect
+
+    inventory = await detect()
+    if not inventory.gpus:
+        return Finding("gpu", "note", "none found; a seller here is listed as cpu")
+    names = ", ".join(f"{g.model} ({g.memory_bytes / _GIB:.0f} GiB)" for g in inventory.gpus)
+    return Finding("gpu", "ok", names)
+
+
+async def _devnet(_: Context) -> Finding:
+    from computeswarm.chain.devnet import find_anvil
+
+    try:
+        anvil = find_anvil()
+    except ComputeSwarmError as error:
+        return Finding("local chain", "fix", error.detail)
+    if anvil:
+        return Finding("local chain", "ok", f"anvil at {anvil}")
+    if importlib.util.find_spec("eth"):
+        return Finding("local chain", "ok", "py-evm")
+    fix = "For the demo run: pip install 'computeswarm[devnet]'."
+    return Finding("local chain", "note", "neither anvil nor py-evm is installed", fix)
+
+
+async def _wallet(context: Context) -> Finding:
+    from computeswarm.payments.wallet import wallet_address
+
+    path = context.paths.wallet
+    if not path.exists():
+        fix = "Make one with `computeswarm wallet new`."
+        return Finding("wallet", "note", f"there is none at {path}", fix)
+    try:
+        address = wallet_address(path)
+    except ComputeSwarmError as error:
+        return Finding("wallet", "fix", error.detail)
+    if (mode := path.stat().st_mode & 0o777) & 0o077:
+        fix = f"Run: chmod 600 {path}"
+        return Finding("wallet", "fix", f"{path} has mode {mode:03o}: others can read it", fix)
+    return Finding("wallet", "ok", f"{address} in {path}")
+
+
+async def _market(context: Context) -> Finding:
+    import aiohttp
+
+    url = context.settings.market
+    fix = "Start one with `computeswarm market`, or name another with --market."
+    try:
+        timeout = aiohttp.ClientTimeout(total=5)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{url.rstrip('/')}/health") as reply,
+        ):
+            if reply.status == 200:
+                return Finding("market", "ok", f"{url} answers")
+            return Finding("market", "note", f"{url} answers {reply.status}", fix)
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return Finding("market", "note", f"{url} does not answer", fix)
+
+
+async def _chain(context: Context) -> Finding:
+    from computeswarm.chain.rpc import RpcClient
+    from computeswarm.core.chains import chain_by_id
+
+    urls = context.settings.rpc_urls
+    if not urls:
+        fix = "Name one with --rpc, COMPUTESWARM_RPC or in config.toml."
+        return Finding("chain", "note", "no RPC address is set", fix)
+    try:
+        chain = chain_by_id(context.settings.chain_id)
+        async with RpcClient(urls, timeout=5) as rpc:
+            await rpc.verify_chain(chain.chain_id)
+            block = await rpc.head()
+    except ComputeSwarmError as error:
+        return Finding("chain", "fix", error.detail)
+    return _clock(chain.title, block.timestamp - time.time())
+
+
+def _clock(title: str, ahead: float) -> Finding:
+    """Payments carry times: with a clock that lags, a fresh one is not valid yet for us."""
+    if ahead > CLOCK_SECONDS:
+        detail = f"{title} answers, but its clock is {ahead:.0f} s ahead of this machine's"
+        return Finding("chain", "fix", detail, "Set this machine's clock (chrony or ntp).")
+    if ahead < -300:
+        detail = f"{title} answers; its last block is {-ahead:.0f} s old"
+        fix = "Normal on an idle local chain; elsewhere check the clock, or name another RPC."
+        return Finding("chain", "note", detail, fix)
+    return Finding("chain", "ok", f"{title} answers, and the clocks agree")
+
+
+def _existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    return path if path.exists() or path == path.parent else _existing(path.parent)
+
+
+CHECKS: tuple[Check, ...] = (
+    _python,
+    _disk,
+    _sandbox,
+    _docker,
+    _gpus,
+    _devnet,
+    _wallet,
+    _market,
+    _chain,
+)
