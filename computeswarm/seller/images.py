@@ -6,8 +6,25 @@ of packages that ``pip install --target`` filled.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from computeswarm.core.errors import ConfigError, ExecutorError, NotFound
+from computeswarm.seller.executors.base import Problem
+
+Progress = Callable[[str], None]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?([=<>!~]=?[^\s;@]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +48,200 @@ class Image:
     """Directory of ``libpython`` where the interpreter needs it."""
     root: Path | None = None
     """A directory that becomes ``/`` (read-only); ``None`` is the machine's own ``/usr``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """An image that can be built, whether or not it has been."""
+
+    name: str
+    description: str
+    packages: tuple[str, ...]
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("python", "Python and its standard library", ()),
+        Recipe("python-ml", "Python with NumPy and PyTorch", ("numpy>=2", "torch==2.13.0")),
+    )
+}
+
+
+class ImageError(ExecutorError):
+    """An image can't be built or used."""
+
+    code = "image"
+    title = "The image can't be used"
+
+
+def host_python(name: str = "python", description: str = RECIPES["python"].description) -> Image:
+    """The interpreter that runs this program, without the packages of its virtual environment."""
+    prefix = Path(sys.base_prefix).resolve()
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    candidates = [prefix / "bin" / n for n in (version, "python3", "python")]
+    python = next((p for p in candidates if p.exists()), None)
+    if python is None:
+        raise ImageError(f"No Python was found in {prefix}/bin; reinstall it.")
+    shared = bool(sysconfig.get_config_var("Py_ENABLE_SHARED"))
+    return Image(name, description, python, prefix, libpath=prefix / "lib" if shared else None)
+
+
+class ImageStore:
+    """The images of one seller: ``python`` always, others once built.
+
+    Args:
+        home: the seller's state directory; packages are kept below ``images/``.
+        pip: the command that installs; another one in tests.
+    """
+
+    def __init__(self, home: Path, *, pip: Sequence[str] | None = None) -> None:
+        self._root = home / "images"
+        self._pip = tuple(pip) if pip else (sys.executable, "-m", "pip")
+
+    def list(self) -> list[Image]:
+        """All usable images, ``python`` first."""
+        built = sorted(p.parent.name for p in self._root.glob("*/image.json"))
+        return [self.get(name) for name in dict.fromkeys(["python", *built])]
+
+    def get(self, name: str) -> Image:
+        """Raises NotFound: there is no such image here, or it isn't built yet."""
+        if name == "python":
+            return host_python()
+        facts = self._facts(name)
+        if facts is None:
+            hint = f"run `computeswarm images build {name}`" if name in RECIPES else "see the list"
+            raise NotFound(f"The image {name[:40]!r} isn't built here; {hint}.")
+        base = host_python(name, facts["description"])
+        return Image(
+            base.name,
+            base.description,
+            base.python,
+            base.prefix,
+            site=self._root / name / facts["site"],
+            packages=tuple(facts["packages"]),
+            libpath=base.libpath,
+        )
+
+    def _facts(self, name: str) -> dict[str, object] | None:
+        if not _NAME.fullmatch(name):
+            return None
+        try:
+            return json.loads((self._root / name / "image.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def check(self, name: str) -> list[Problem]:
+        """Why an image can't be used; empty means it can."""
+        rebuild = f"Run `computeswarm images build {name}`."
+        try:
+            image = self.get(name)
+        except NotFound:
+            return [Problem(f"The image {name[:40]!r} isn't built.", rebuild)]
+        facts = self._facts(name) or {}
+        if image.site is not None and not image.site.is_dir():
+            return [Problem(f"The packages of {name} are gone.", rebuild)]
+        if facts.get("version", _version()) != _version():
+            return [
+                Problem(
+                    f"{name} was built for Python {facts['version']}, not {_version()}.", rebuild
+                )
+            ]
+        return []
+
+    async def build(
+        self,
+        name: str,
+        packages: Sequence[str] = (),
+        *,
+        description: str = "",
+        progress: Progress | None = None,
+    ) -> Image:
+        """Install packages into a fresh directory and make the image use it.
+
+        A job that runs on the former directory keeps it until the image is built once more.
+        ``packages`` may be left out for a name with a recipe. ``progress`` gets pip's lines.
+
+        Raises:
+            ConfigError: a name or requirement that can't be used.
+            ImageError: pip failed, or there is no pip.
+        """
+        recipe = RECIPES.get(name)
+        wanted = tuple(packages) or (recipe.packages if recipe else ())
+        self._refuse_odd(name, wanted)
+        if name == "python":
+            return self.get(name)
+        directory = self._root / name
+        directory.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(p.name[5:]) for p in directory.glob("site-*")), default=0)
+        site = directory / f"site-{number}"
+        try:
+            await self._install(site, wanted, progress or (lambda line: None))
+        except BaseException:
+            shutil.rmtree(site, ignore_errors=True)
+            raise
+        _open_to_readers(site)
+        facts = {
+            "description": description or (recipe.description if recipe else ", ".join(wanted)),
+            "packages": wanted,
+            "site": site.name,
+            "version": _version(),
+        }
+        fresh = directory / "image.json.new"
+        fresh.write_text(json.dumps(facts, indent=2))
+        fresh.replace(directory / "image.json")
+        for old in directory.glob("site-*"):
+            if int(old.name[5:]) < number - 1:
+                shutil.rmtree(old, ignore_errors=True)
+        return self.get(name)
+
+    @staticmethod
+    def _refuse_odd(name: str, packages: Sequence[str]) -> None:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"{name[:40]!r} can't name an image; use a-z, digits and dashes.")
+        if not packages and name != "python":
+            raise ConfigError(f"Say which packages the image {name} should have.")
+        odd = next((p for p in packages if not _REQUIREMENT.fullmatch(p)), None)
+        if odd is not None:
+            raise ConfigError(f"{odd[:60]!r} isn't a package; write a name or name==version.")
+
+    async def _install(self, site: Path, packages: Sequence[str], progress: Progress) -> None:
+        argv = [*self._pip, "install", "--disable-pip-version-check", "--no-input", "--no-compile"]
+        argv += ["--progress-bar", "off", "--target", str(site), *packages]
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=1024 * 1024,
+        )
+        assert process.stdout is not None
+        last = ""
+        try:
+            async for raw in process.stdout:
+                line = raw.decode(errors="replace").rstrip()
+                progress(line)
+                last = line if line.startswith("ERROR") or not last.startswith("ERROR") else last
+            code = await process.wait()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if code != 0:
+            raise ImageError(f"The packages can't be installed: {last[:300]}.")
+
+
+def _version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _open_to_readers(site: Path) -> None:
+    """A job runs as another user, whatever umask the seller has."""
+    for directory, _, files in os.walk(site):
+        os.chmod(directory, 0o755)  # noqa: S103
+        for name in files:
+            path = os.path.join(directory, name)
+            if not os.path.islink(path):
+                mode = os.stat(path).st_mode
+                os.chmod(path, mode | 0o444 | (0o111 if mode & 0o100 else 0))
