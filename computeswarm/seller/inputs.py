@@ -1,0 +1,117 @@
+"""Uploaded inputs: streamed to disk under caps, kept by digest until their job has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from computeswarm.core.errors import BadRequest, NotFound, StorageFull, TooLarge
+from computeswarm.core.jobs import InputFile, JobSpec
+
+
+class InputStore:
+    """Files of jobs that wait, below one folder, ``limit`` bytes in all."""
+
+    def __init__(self, folder: Path, *, limit: int) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._promised: dict[str, int] = {}
+
+    def missing(self, job_id: str, spec: JobSpec) -> tuple[str, ...]:
+        """Digests that have to be uploaded still, each once."""
+        wanted = dict.fromkeys(file.sha256 for file in spec.inputs if file.content is None)
+        return tuple(d for d in wanted if not self._path(job_id, d).exists())
+
+    def promise(self, job_id: str, spec: JobSpec) -> None:
+        """Keep room for a job's uploads.
+
+        Raises:
+            StorageFull: there is none.
+        """
+        size = uploaded_bytes(spec)
+        others = sum(n for known, n in self._promised.items() if known != job_id)
+        if others + size > self._limit:
+            raise StorageFull("This seller has no room for the inputs now; try again later.")
+        self._promised[job_id] = size
+
+    async def receive(
+        self,
+        job_id: str,
+        spec: JobSpec,
+        sha256: str,
+        chunks: AsyncIterator[bytes],
+        progress: Callable[[], None],
+    ) -> None:
+        """Store one upload, once size and digest are right; a repetition is fine.
+
+        Raises:
+            NotFound: not an input of this job.
+            TooLarge, BadRequest: not the bytes that were announced.
+        """
+        file = next((f for f in spec.inputs if f.sha256 == sha256 and f.content is None), None)
+        if file is None:
+            raise NotFound("The job has no such input; see missing_inputs.")
+        target = self._path(job_id, sha256)
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part = target.with_name(f"{sha256}.{secrets.token_hex(4)}.part")
+        try:
+            await _copy(file, chunks, part, progress)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    async def place(self, job_id: str, spec: JobSpec, workdir: Path) -> None:
+        """Write all inputs of a job into its fresh folder."""
+        if spec.inputs:
+            await asyncio.to_thread(self._place, job_id, spec, workdir)
+
+    def forget(self, job_id: str) -> None:
+        """Remove a job's uploads."""
+        self._promised.pop(job_id, None)
+        shutil.rmtree(self._folder / job_id, ignore_errors=True)
+
+    def keep_only(self, job_ids: set[str]) -> None:
+        """Remove what a crash left of other jobs."""
+        with contextlib.suppress(FileNotFoundError):
+            for folder in self._folder.iterdir():
+                if folder.name not in job_ids:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _place(self, job_id: str, spec: JobSpec, workdir: Path) -> None:
+        for file in spec.inputs:
+            target = workdir / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            data = file.data()
+            if data is None:
+                shutil.copyfile(self._path(job_id, file.sha256), target)
+            else:
+                target.write_bytes(data)
+
+    def _path(self, job_id: str, sha256: str) -> Path:
+        return self._folder / job_id / sha256
+
+
+def uploaded_bytes(spec: JobSpec) -> int:
+    """Bytes that come as uploads, equal files once."""
+    return sum({f.sha256: f.size for f in spec.inputs if f.content is None}.values())
+
+
+async def _copy(
+    file: InputFile, chunks: AsyncIterator[bytes], part: Path, progress: Callable[[], None]
+) -> None:
+    digest, size = hashlib.sha256(), 0
+    with part.open("xb") as out:
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > file.size:
+                raise TooLarge(f"The input is longer than its {file.size} bytes; nothing was kept.")
+            digest.update(chunk)
+            out.write(chunk)
+            progress()
+    if size != file.size or digest.hexdigest() != file.sha256:
+        raise BadRequest("The input is not what the job announced; send the right file.")

@@ -1,0 +1,78 @@
+"""What a running job has used of what was paid for it. Pure arithmetic on monotonic seconds."""
+
+from __future__ import annotations
+
+from computeswarm.core.money import cost_atoms
+from computeswarm.core.quotes import Quote
+
+_GRACE_PART = 4
+
+
+class Meter:
+    """Begins once, ends once. ``paid_slices`` grows while the job runs."""
+
+    def __init__(self, quote: Quote, paid_slices: int) -> None:
+        self._quote = quote
+        self.paid_slices = paid_slices
+        self._begun: float | None = None
+        self._ended: float | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether time costs already."""
+        return self._begun is not None
+
+    def begin(self, at: float) -> None:
+        """From here on time costs; a second call changes nothing."""
+        if self._begun is None:
+            self._begun = at
+
+    def end(self, at: float) -> None:
+        """Time costs no more; a second call changes nothing."""
+        if self._ended is None:
+            self._ended = at
+
+    def seconds(self, now: float) -> float:
+        """Metered time."""
+        if self._begun is None:
+            return 0.0
+        return max(0.0, (now if self._ended is None else self._ended) - self._begun)
+
+    def milliseconds(self, now: float) -> int:
+        """Metered time, cut to whole milliseconds: what is charged for."""
+        return int(self.seconds(now) * 1000)
+
+    @property
+    def paid_seconds(self) -> int:
+        """Time that is paid for."""
+        return min(self.paid_slices * self._quote.slice_seconds, self._quote.max_seconds)
+
+    @property
+    def paid(self) -> int:
+        """Atoms that the paid slices cost."""
+        return sum(self._quote.slice_amount(index) for index in range(self.paid_slices))
+
+    def cost(self, now: float) -> int:
+        """Atoms for the metered time, never more than was paid."""
+        return min(cost_atoms(self._quote.price_per_hour, self.milliseconds(now) / 1000), self.paid)
+
+    def left_ms(self, now: float) -> int:
+        """Paid time that is left."""
+        return max(0, self.paid_seconds * 1000 - self.milliseconds(now))
+
+    @property
+    def limit_at(self) -> float | None:
+        """When the job's time is up."""
+        return None if self._begun is None else self._begun + self._quote.max_seconds
+
+    @property
+    def funds_at(self) -> float | None:
+        """When the paid slices are used up; None before the start, or when all are paid."""
+        if self._begun is None or self.paid_slices >= self._quote.slice_count:
+            return None
+        return self._begun + self.paid_seconds
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long a job goes on unpaid."""
+        return self._quote.slice_seconds / _GRACE_PART

@@ -1,0 +1,66 @@
+"""Who runs next, and on which GPUs. Whole GPUs, first come first served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from computeswarm.core.jobs import JobSpec
+from computeswarm.core.nodes import GPUInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a job holds while it runs."""
+
+    gpus: tuple[int, ...]
+    memory_bytes: int
+
+
+@dataclass
+class Slots:
+    """Places for jobs on one machine. Sizes in bytes."""
+
+    count: int
+    gpus: Sequence[GPUInfo]
+    memory_bytes: int
+    _taken: dict[str, Place] = field(default_factory=dict)
+
+    @property
+    def running(self) -> int:
+        """Places that are taken."""
+        return len(self._taken)
+
+    def place(self, job_id: str) -> Place | None:
+        """What a job holds."""
+        return self._taken.get(job_id)
+
+    def take(self, job_id: str, spec: JobSpec) -> Place | None:
+        """A place for a job, or None while there is none."""
+        if len(self._taken) >= self.count:
+            return None
+        held = {index for place in self._taken.values() for index in place.gpus}
+        fitting = [
+            index
+            for index, gpu in enumerate(self.gpus)
+            if index not in held and gpu.memory_bytes >= spec.min_vram_bytes
+        ]
+        memory = sum(place.memory_bytes for place in self._taken.values())
+        if len(fitting) < spec.gpu_count or memory + spec.memory_bytes > self.memory_bytes:
+            return None
+        # the smallest that fit: a later job may need the large ones
+        fitting.sort(key=lambda index: self.gpus[index].memory_bytes)
+        place = Place(tuple(sorted(fitting[: spec.gpu_count])), spec.memory_bytes)
+        self._taken[job_id] = place
+        return place
+
+    def release(self, job_id: str) -> None:
+        """The job has gone."""
+        self._taken.pop(job_id, None)
+
+    def holder(self, gpu: int) -> str:
+        """The job that has a GPU, or an empty text."""
+        for job_id, place in self._taken.items():
+            if gpu in place.gpus:
+                return job_id
+        return ""

@@ -1,0 +1,301 @@
+"""The seller's jobs on disk: every step is durable before anyone acts on it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from computeswarm.core.errors import Conflict, JobNotFound
+from computeswarm.core.jobs import JobSpec, Payment, Phases
+from computeswarm.core.quotes import Quote
+from computeswarm.core.states import JobState, check_transition
+from computeswarm.payments.storage import connect, transaction
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    job_id TEXT PRIMARY KEY,
+    authorization TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',
+    spec TEXT NOT NULL,
+    quote TEXT NOT NULL,
+    buyer TEXT NOT NULL,
+    key_hash TEXT NOT NULL,
+    exit_code INTEGER,
+    metered_ms INTEGER NOT NULL DEFAULT 0,
+    cost INTEGER NOT NULL DEFAULT 0,
+    refund INTEGER NOT NULL DEFAULT 0,
+    refund_filed INTEGER NOT NULL DEFAULT 0,
+    phases TEXT NOT NULL,
+    outputs TEXT NOT NULL DEFAULT '',
+    outputs_until INTEGER,
+    created_ms INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state);
+CREATE INDEX IF NOT EXISTS jobs_by_time ON jobs (created_ms);
+CREATE TABLE IF NOT EXISTS payments (
+    job_id TEXT NOT NULL,
+    slice INTEGER NOT NULL,
+    amount INTEGER NOT NULL,
+    tx TEXT NOT NULL,
+    payer TEXT NOT NULL,
+    PRIMARY KEY (job_id, slice)
+);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+"""
+_PHASE = {
+    JobState.QUEUED: "queued",
+    JobState.STARTING: "starting",
+    JobState.RUNNING: "running",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as it is on disk. Money in atoms."""
+
+    job_id: str
+    authorization: str
+    """``payer:nonce`` of the payment that bought it."""
+    state: JobState
+    spec: JobSpec
+    quote: Quote
+    buyer: str
+    key_hash: str
+    phases: Phases
+    reason: str = ""
+    exit_code: int | None = None
+    metered_ms: int = 0
+    cost: int = 0
+    refund: int = 0
+    refund_filed: bool = False
+    outputs: str = ""
+    """The list of outputs, as JSON; empty while there is none."""
+    outputs_until: int | None = None
+    payments: tuple[Payment, ...] = ()
+
+    @property
+    def paid(self) -> int:
+        """Atoms settled so far."""
+        return sum(payment.amount for payment in self.payments)
+
+    def opened_by(self, access_key: str) -> bool:
+        """Whether this is the key that the buyer was given."""
+        return hmac.compare_digest(key_digest(access_key), self.key_hash)
+
+
+def key_digest(access_key: str) -> str:
+    """What is kept of an access key."""
+    return hashlib.sha256(access_key.encode("utf-8", "replace")).hexdigest()
+
+
+class JobStore:
+    """``jobs.db``. Jobs that have not ended are held in memory too, since nobody else writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = connect(path, _SCHEMA)
+        ended = [state for state in JobState if state.terminal]
+        marks = ",".join("?" * len(ended))
+        rows = self._db.execute(
+            f"SELECT * FROM jobs WHERE state NOT IN ({marks}) ORDER BY created_ms",  # noqa: S608
+            ended,
+        )
+        self._live = {row["job_id"]: self._read(row) for row in rows.fetchall()}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def secret(self) -> bytes:
+        """32 random bytes that stay the same for this seller's life."""
+        with transaction(self._db) as db:
+            db.execute(
+                "INSERT OR IGNORE INTO facts VALUES ('secret', ?)", (secrets.token_bytes(32),)
+            )
+        row = self._db.execute("SELECT value FROM facts WHERE name = 'secret'").fetchone()
+        return bytes(row[0])
+
+    def live(self) -> list[Job]:
+        """Jobs that have not ended, oldest first."""
+        return list(self._live.values())
+
+    def find(self, job_id: str) -> Job | None:
+        """A job by its id."""
+        if (job := self._live.get(job_id)) is not None:
+            return job
+        return self._one("job_id = ?", job_id)
+
+    def get(self, job_id: str) -> Job:
+        """A job by its id.
+
+        Raises:
+            JobNotFound: none of ours.
+        """
+        job = self.find(job_id)
+        if job is None:
+            raise JobNotFound("There is no such job at this seller; check its id.")
+        return job
+
+    def bought_by(self, authorization: str) -> Job | None:
+        """The job that a payment (``payer:nonce``) bought."""
+        return self._one("authorization = ?", authorization)
+
+    def recent(self, limit: int) -> list[Job]:
+        """The newest jobs, newest first."""
+        rows = self._db.execute("SELECT * FROM jobs ORDER BY created_ms DESC LIMIT ?", (limit,))
+        return [self._live.get(row["job_id"]) or self._read(row) for row in rows.fetchall()]
+
+    def add(self, job: Job) -> Job:
+        """Write down a job whose payment is about to be broadcast.
+
+        The same job with the same payment may come again after a failure.
+
+        Raises:
+            Conflict: its id, or its payment, belongs to another job.
+        """
+        known = self.find(job.job_id) or self.bought_by(job.authorization)
+        if known is not None:
+            same = (known.job_id, known.authorization) == (job.job_id, job.authorization)
+            if same and known.state is JobState.AWAITING_PAYMENT:
+                return known
+            raise Conflict("There is a job with this id already; make a new id.")
+        with transaction(self._db) as db:
+            db.execute(
+                "INSERT INTO jobs (job_id, authorization, state, spec, quote, buyer, key_hash,"
+                " phases, created_ms) VALUES (?,?,?,?,?,?,?,?,?)",
+                (
+                    job.job_id,
+                    job.authorization,
+                    job.state,
+                    job.spec.model_dump_json(),
+                    job.quote.model_dump_json(),
+                    job.buyer,
+                    job.key_hash,
+                    job.phases.model_dump_json(),
+                    job.phases.created,
+                ),
+            )
+        self._live[job.job_id] = job
+        return job
+
+    def forget_unpaid(self, job_id: str) -> None:
+        """Drop a job that was never paid for."""
+        with transaction(self._db) as db:
+            db.execute(
+                "DELETE FROM jobs WHERE job_id = ? AND state = ?",
+                (job_id, JobState.AWAITING_PAYMENT),
+            )
+        job = self._live.get(job_id)
+        if job is not None and job.state is JobState.AWAITING_PAYMENT:
+            del self._live[job_id]
+
+    def pay(self, job_id: str, payment: Payment) -> Job:
+        """Write down a settled slice; again is fine."""
+        job = self.get(job_id)
+        if any(known.slice == payment.slice for known in job.payments):
+            return job
+        with transaction(self._db) as db:
+            db.execute(
+                "INSERT INTO payments VALUES (?,?,?,?,?)",
+                (job_id, payment.slice, payment.amount, payment.transaction, payment.payer),
+            )
+        return self._keep(replace(job, payments=(*job.payments, payment)))
+
+    def advance(self, job_id: str, state: JobState, *, at_ms: int, **changes: Any) -> Job:
+        """Take one step of the state table, with what else changes by it.
+
+        Raises:
+            InvalidTransition: the table has no such step.
+        """
+        job = self.get(job_id)
+        check_transition(job.state, state)
+        phase = "ended" if state.terminal else _PHASE[state]
+        phases = job.phases.model_copy(update={phase: at_ms, **changes.pop("phases", {})})
+        if state.terminal:
+            # what the buyer sent is his alone once the job has ended
+            changes["spec"] = job.spec.without_content().model_copy(update={"env": {}})
+        return self._write(replace(job, state=state, phases=phases, **changes))
+
+    def update(self, job_id: str, **changes: Any) -> Job:
+        """Change something other than the state."""
+        return self._write(replace(self.get(job_id), **changes))
+
+    def unfiled_refunds(self) -> list[Job]:
+        """Ended jobs whose refund was decided but, for a crash, not handed to the payments."""
+        rows = self._db.execute("SELECT * FROM jobs WHERE refund > 0 AND refund_filed = 0")
+        return [self._read(row) for row in rows.fetchall()]
+
+    def with_outputs(self) -> list[Job]:
+        """Ended jobs whose outputs are kept, those that go first first."""
+        rows = self._db.execute(
+            "SELECT * FROM jobs WHERE outputs_until IS NOT NULL ORDER BY outputs_until"
+        )
+        return [self._read(row) for row in rows.fetchall()]
+
+    def _write(self, job: Job) -> Job:
+        with transaction(self._db) as db:
+            db.execute(
+                "UPDATE jobs SET state = ?, reason = ?, spec = ?, exit_code = ?, metered_ms = ?,"
+                " cost = ?, refund = ?, refund_filed = ?, phases = ?, outputs = ?,"
+                " outputs_until = ? WHERE job_id = ?",
+                (
+                    job.state,
+                    job.reason,
+                    job.spec.model_dump_json(),
+                    job.exit_code,
+                    job.metered_ms,
+                    job.cost,
+                    job.refund,
+                    job.refund_filed,
+                    job.phases.model_dump_json(),
+                    job.outputs,
+                    job.outputs_until,
+                    job.job_id,
+                ),
+            )
+        return self._keep(job)
+
+    def _keep(self, job: Job) -> Job:
+        if job.state.terminal:
+            self._live.pop(job.job_id, None)
+        else:
+            self._live[job.job_id] = job
+        return job
+
+    def _one(self, where: str, value: str) -> Job | None:
+        row = self._db.execute(f"SELECT * FROM jobs WHERE {where}", (value,)).fetchone()  # noqa: S608
+        return None if row is None else self._read(row)
+
+    def _read(self, row: sqlite3.Row) -> Job:
+        rows: Iterable[sqlite3.Row] = self._db.execute(
+            "SELECT * FROM payments WHERE job_id = ? ORDER BY slice", (row["job_id"],)
+        )
+        return Job(
+            job_id=row["job_id"],
+            authorization=row["authorization"],
+            state=JobState(row["state"]),
+            spec=JobSpec.model_validate_json(row["spec"]),
+            quote=Quote.model_validate_json(row["quote"]),
+            buyer=row["buyer"],
+            key_hash=row["key_hash"],
+            phases=Phases.model_validate(json.loads(row["phases"])),
+            reason=row["reason"],
+            exit_code=row["exit_code"],
+            metered_ms=row["metered_ms"],
+            cost=row["cost"],
+            refund=row["refund"],
+            refund_filed=bool(row["refund_filed"]),
+            outputs=row["outputs"],
+            outputs_until=row["outputs_until"],
+            payments=tuple(
+                Payment(slice=p["slice"], amount=p["amount"], transaction=p["tx"], payer=p["payer"])
+                for p in rows
+            ),
+        )
