@@ -34,6 +34,10 @@ class BuyerBackend(Protocol):
     @property
     def identity(self) -> Identity: ...
 
+    async def unlock(self, password: str) -> None:
+        """Open the wallet for paying. Raises WrongPassword, WalletError."""
+        ...
+
     async def nodes(self, query: str, *, sort: str, limit: int) -> NodePage:
         """Raises InvalidQuery, MarketUnavailable."""
         ...
@@ -96,6 +100,8 @@ class Backends:
 
     buyer: BuyerBackend
     seller: SellerBackend | None = None
+    attach: Callable[[], SellerBackend | None] = lambda: None
+    """Looks again for a seller on this machine, where there was none."""
 
 
 Connect = Callable[[], Awaitable[Backends]]

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from computeswarm.core.durations import parse_duration
 from computeswarm.core.errors import BadRequest
 from computeswarm.core.money import parse_usdc
 
@@ -18,8 +19,6 @@ FIELDS = {
     "Budget": ("budget",),
     "Review": (),
 }
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
-_MAX_SECONDS = 30 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +116,6 @@ class JobDraft:
         if self.args:
             words += ["--", *_split(self.args)]
         return shlex.join(words)
-
-
-def parse_duration(text: str) -> int:
-    """Seconds of ``90``, ``90s``, ``10m``, ``1h30m`` or ``2d``.
-
-    Raises:
-        BadRequest: not a time, zero, or more than 30 days.
-    """
-    bare = text.strip().lower().replace(" ", "")
-    match = _DURATION.fullmatch(bare) if 0 < len(bare) < 20 else None
-    if match is None:
-        raise BadRequest(f"{text[:40]!r} is not a time; write it like 10m, 90s or 1h30m.")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    total = days * 86400 + hours * 3600 + minutes * 60 + seconds
-    if not 0 < total <= _MAX_SECONDS:
-        raise BadRequest("A job may take from one second to 30 days.")
-    return total
 
 
 def _split(text: str) -> list[str]:

@@ -26,6 +26,8 @@ class Identity:
     usdc: str
     market: str
     real_money: bool
+    locked: bool = False
+    """There is a wallet, but its key has not been brought yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,10 @@ class OfferItem:
     slice_seconds: int
     max_seconds: int
     budget: int
-    """The most that is ever paid for this job."""
+    most: int
+    """Atoms paid at most: to the time limit, or as far as the budget goes in whole slices."""
+    at_risk: int
+    """Atoms that a seller who vanishes takes along."""
     pay_to: str
     expires_at: float
     network: str

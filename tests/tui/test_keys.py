@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tui_fake import FLEET, JOBS, NOW, FakeBuyer, FakeSeller, FixedClock
 from computeswarm.core.errors import MarketUnavailable
 from computeswarm.core.states import JobState
 from computeswarm.tui.backend import Backends
-from computeswarm.tui.draft import JobDraft, parse_duration
+from computeswarm.tui.draft import JobDraft
 from computeswarm.tui.keymap import KEYS
 from computeswarm.tui.modals.payment import PaymentModal
 from computeswarm.tui.modals.receipt import ReceiptModal
@@ -301,11 +302,36 @@ async def test_help_is_searchable() -> None:
         assert "receipt" in text and "Zoom" not in text
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172800)]
-)
-def test_durations(text: str, seconds: int) -> None:
-    assert parse_duration(text) == seconds
+async def test_a_locked_wallet_is_opened_when_it_is_needed(tmp_path: Path) -> None:
+    buyer = FakeBuyer(jobs=[])
+    buyer.identity = replace(buyer.identity, locked=True)
+    buyer.password = "right"
+    app = make_app(buyer, example=example(tmp_path))
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: app.screen.query("#unlock-password"))
+        await pilot.press(*"wrong", "enter")
+        await until(
+            pilot, lambda: "does not open" in str(app.screen.query_one("#unlock-note").visual)
+        )  # type: ignore[attr-defined]
+        await pilot.press(*"right", "enter")
+        await until(pilot, lambda: isinstance(app.screen, WizardModal))
+
+
+async def test_a_seller_that_starts_later_shows_up() -> None:
+    found: list[FakeSeller] = []
+    backends = Backends(FakeBuyer(), None, lambda: found[0] if found else None)
+
+    async def connect() -> Backends:
+        return backends
+
+    app = make_app(connect=connect, mode="seller")
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: app.screen.has_class("-no-seller"))
+        found.append(FakeSeller())
+        await until(pilot, lambda: seller_screen(pilot).status is not None)
+        assert not app.screen.has_class("-no-seller")
 
 
 def test_the_command_line_of_a_draft_is_quoted() -> None:

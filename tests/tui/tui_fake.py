@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from computeswarm.core.errors import ComputeSwarmError
+from computeswarm.core.errors import ComputeSwarmError, WrongPassword
 from computeswarm.core.states import JobState
 from computeswarm.tui.draft import JobDraft
 from computeswarm.tui.views import (
@@ -166,6 +166,7 @@ class FakeBuyer:
         address: str = BUYER,
     ) -> None:
         self.identity = Identity(address, "Base Sepolia", USDC, "http://market.example:8402", False)
+        self.password = ""
         self.listed = nodes
         self.journal = list(JOBS if jobs is None else jobs)
         self.lines = LOG if log is None else log
@@ -180,6 +181,11 @@ class FakeBuyer:
         self.hold = asyncio.Event()
         self.slow_buy: asyncio.Event | None = None
         self.expires_in = 282.0
+
+    async def unlock(self, password: str) -> None:
+        if password != self.password:
+            raise WrongPassword("The password does not open the wallet; try again.")
+        self.identity = replace(self.identity, locked=False)
 
     async def nodes(self, query: str, *, sort: str, limit: int) -> NodePage:
         self.asked.append((query, sort))
@@ -212,6 +218,8 @@ class FakeBuyer:
             slice_seconds=60,
             max_seconds=draft.max_seconds,
             budget=draft.budget_atoms,
+            most=63_334,
+            at_risk=7_918,
             pay_to=chosen.wallet,
             expires_at=NOW + self.expires_in,
             network="Base Sepolia",

@@ -149,6 +149,7 @@ class PaymentModal(Dialog[str]):
 def terms(offer: OfferItem, balance: int | None) -> Content:
     """What is bought, for how much, and the most that can be lost."""
     node = offer.node
+    risk = f"{money(offer.at_risk)} USDC"
     first, each = money(offer.first_amount), duration(offer.slice_seconds)
     signed = ("✓ the wallet that signed this node", "$success")
     if offer.pay_to.lower() != node.wallet.lower():
@@ -158,8 +159,8 @@ def terms(offer: OfferItem, balance: int | None) -> Content:
         _row("Price", f"{price(offer.price_per_hour)} USDC/h, locked by the seller until ",
              time_of_day(offer.expires_at)),
         _row("Now", (f"{first} USDC", "bold $primary"), f"  for the first {each}   (x402 exact)"),
-        _row("At most", f"{money(offer.budget)} USDC",
-             f"  your budget; {duration(offer.max_seconds)} at the longest"),
+        _row("At most", f"{money(offer.most)} USDC",
+             f"  for {duration(offer.max_seconds)}; your budget is {money(offer.budget)}"),
         _row("Pay to", f"{short_address(offer.pay_to)}  ", signed),
         _row("Network", f"{offer.network} · USDC {short_address(offer.usdc)}"),
     ]  # fmt: skip
@@ -168,7 +169,10 @@ def terms(offer: OfferItem, balance: int | None) -> Content:
         rows.append(_row("Balance", f"{money(balance)} → {after} USDC"))
     rows += [
         line(""),
-        line("Most you can lose if the seller vanishes:  ", (f"{first} USDC", "bold $primary")),
+        line(
+            "Most you can lose if the seller vanishes:  ",
+            (f"{money(offer.at_risk)} USDC", "bold $primary"),
+        ),
         line(("Unused seconds come back when the job ends.", "$muted")),
     ]
     return lines(*rows)

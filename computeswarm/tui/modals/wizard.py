@@ -160,14 +160,13 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
         rate = node.price * max(1, int(self.draft.gpus or 0))
         seconds = min(seconds_bought(rate, budget), float(self.draft.max_seconds))
         full = cost_atoms(rate, self.draft.max_seconds)
-        loss = cost_atoms(rate, min(node.slice_seconds, self.draft.max_seconds))
+        ahead = cost_atoms(rate, min(node.slice_seconds, self.draft.max_seconds))
         enough = budget >= full
         return lines(
             line(f"Lasts {duration(seconds)} of {duration(self.draft.max_seconds)}",
                  ("" if enough else "; then it stops, outputs kept", "$warning")),
             line((f"The time limit costs {money(full)} USDC at {price(rate)} an hour.", "$muted")),
-            line(("Most you can lose if the seller vanishes: ", "$muted"),
-                 (f"{money(loss)} USDC", "bold")),
+            line(("Paid ahead, a slice at a time: ", "$muted"), (f"{money(ahead)} USDC", "bold")),
         )  # fmt: skip
 
     def _note_review(self) -> Content:

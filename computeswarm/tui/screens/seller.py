@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import ClassVar
 
 from textual import on
@@ -26,7 +27,7 @@ from computeswarm.tui.widgets.log_view import LogView
 from computeswarm.tui.widgets.pane import Notice, line, lines
 from computeswarm.tui.widgets.queue_pane import QueuePane
 
-STATUS_EVERY = 1.0
+STATUS_EVERY, ATTACH_EVERY = 1.0, 2.0
 
 
 class SellerScreen(ModeScreen):
@@ -68,6 +69,7 @@ class SellerScreen(ModeScreen):
             self.query_one(Header).link = Link("none")
             self.query_one("#no-seller", Notice).update(_how_to_sell())
             self.refresh_footer()
+            self.set_timer(ATTACH_EVERY, lambda: self._look_again(backends))
             return
         seller = self._seller
 
@@ -76,6 +78,10 @@ class SellerScreen(ModeScreen):
 
         self._poll = Poll("seller", status, self.post_message, STATUS_EVERY)
         self.run_worker(self._poll.run(), group="seller", exclusive=True, exit_on_error=False)
+
+    def _look_again(self, backends: Backends) -> None:
+        """Look again for a seller: it may have been started meanwhile."""
+        self._begin(replace(backends, seller=backends.attach()))
 
     # -- what arrives
 

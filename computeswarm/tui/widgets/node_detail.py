@@ -44,7 +44,7 @@ def describe(node: NodeItem, now: float) -> Content:
     total = node.jobs_succeeded + node.jobs_failed
     done = f"{node.jobs_succeeded} of {total} jobs ended well" if total else "no job ended yet"
     unit = "GPU and hour" if node.gpu_count else "hour"
-    loss = cost_atoms(node.price * max(1, node.gpu_count), node.slice_seconds)
+    ahead = cost_atoms(node.price * max(1, node.gpu_count), node.slice_seconds)
     queue = f" · {node.running} running, {node.queued} waiting"
     return lines(
         line((node.title, "bold $bright"), f"  {hardware}"),
@@ -52,8 +52,8 @@ def describe(node: NodeItem, now: float) -> Content:
              (f"{file_size(node.memory_bytes)} memory{disk}", "$muted")),
         line((price(node.price), "bold $primary"), f" USDC per {unit}, paid ",
              f"{duration(node.slice_seconds)} ahead · at most {duration(node.max_job_seconds)}"),
-        line("Most you can lose: ", (f"{money(loss)} USDC", "bold"),
-             (f"  ({duration(node.slice_seconds)}, whole machine)", "$muted")),
+        line("A slice paid ahead costs ", (f"{money(ahead)} USDC", "bold"),
+             ("  on the whole machine", "$muted")),
         line((f"{glyph} {node.status}", f"${tone}"), queue, f" · {done}"),
         line((f"seen {node.uptime_permille / 10:.1f} % of {age(now - node.registered_at)} · last ",
               "$muted"), (f"{age(now - node.last_seen)} ago", "$muted")),
