@@ -1,0 +1,166 @@
+"""What is sold: the node's record, signed quotes, and which jobs can't be taken."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from dataclasses import dataclass
+from typing import Protocol
+
+from computeswarm import __version__
+from computeswarm.core.clock import Clock
+from computeswarm.core.crypto import PrivateKey, same_address
+from computeswarm.core.errors import BadRequest, QuoteExpired, Unprocessable
+from computeswarm.core.jobs import OUTPUT_DIR, JobSpec
+from computeswarm.core.nodes import RECORD_KIND, Isolation, NodeRecord, node_id
+from computeswarm.core.quotes import QUOTE_KIND, QUOTE_SECONDS, Quote
+from computeswarm.core.signing import Signed
+from computeswarm.seller.config import MIB, SellerConfig
+from computeswarm.seller.inputs import uploaded_bytes
+
+_NODE_JOB_MARGIN = 256 * MIB
+_RESERVED = ("COMPUTESWARM_", "LD_", "NVIDIA_", "CUDA_VISIBLE")
+
+
+class Images(Protocol):
+    """The names of what jobs may run in."""
+
+    def names(self) -> tuple[str, ...]: ...
+
+
+@dataclass
+class Offers:
+    """Prices, in atoms an hour, and limits of one node."""
+
+    config: SellerConfig
+    key: PrivateKey
+    isolation: Isolation
+    images: Images
+    clock: Clock
+    price_per_hour: int
+    endpoint: str = ""
+    _last_seq: int = 0
+
+    @property
+    def node_id(self) -> str:
+        return node_id(self.key.address, self.config.name)
+
+    def record(self) -> Signed:
+        """The node as it is now, signed, with a number higher than any before."""
+        config, now = self.config, self.clock.now()
+        self._last_seq = max(int(now * 1000), self._last_seq + 1)
+        record = NodeRecord(
+            wallet=self.key.address,
+            name=config.name,
+            endpoint=self.endpoint,
+            hardware=config.hardware,
+            isolation=self.isolation,
+            price_per_hour=self.price_per_hour,
+            slice_seconds=config.slice_seconds,
+            max_job_seconds=config.max_job_seconds,
+            images=self.images.names(),
+            region=config.region,
+            network=config.network,
+            version=__version__,
+            seq=self._last_seq,
+            issued_at=int(now),
+        )
+        return Signed.make(self.key, RECORD_KIND, config.chain.chain_id, record)
+
+    def quote(self, spec: JobSpec) -> Quote:
+        """Terms for a job at the present price.
+
+        Raises:
+            Unprocessable: it can't run here.
+        """
+        self.check(spec)
+        now = int(self.clock.now())
+        chain = self.config.chain
+        return Quote(
+            quote_id=f"qt-{secrets.token_hex(10)}",
+            node_id=self.node_id,
+            seller=self.key.address,
+            spec_hash=spec.digest(),
+            chain_id=chain.chain_id,
+            asset=chain.usdc.address,
+            pay_to=self.key.address,
+            price_per_hour=self.price_per_hour * max(1, spec.gpu_count),
+            slice_seconds=self.config.slice_seconds,
+            max_seconds=spec.max_seconds,
+            issued_at=now,
+            expires_at=now + QUOTE_SECONDS,
+        )
+
+    def sign(self, quote: Quote) -> Signed:
+        """The offer as it is given out."""
+        return Signed.make(self.key, QUOTE_KIND, self.config.chain.chain_id, quote)
+
+    def open(self, signed: Signed, spec: JobSpec) -> Quote:
+        """A quote of ours that comes back with its job, whatever its age.
+
+        Raises:
+            Unauthorized: we did not sign it.
+            BadRequest: it is for another job.
+        """
+        quote = signed.open(QUOTE_KIND, Quote, wallet=self.key.address)
+        ours = quote.chain_id == self.config.chain.chain_id and quote.node_id == self.node_id
+        if not ours or not same_address(quote.pay_to, self.key.address):
+            raise BadRequest("The quote is for another node; ask this one for a quote.")
+        if quote.spec_hash != spec.digest():
+            raise BadRequest("The quote is for another job; ask for a new quote.")
+        return quote
+
+    def check_fresh(self, quote: Quote) -> None:
+        """Raises QuoteExpired: its time is over."""
+        if quote.expires_at <= self.clock.now():
+            raise QuoteExpired("The quote has expired; ask for a new one.")
+
+    def check(self, spec: JobSpec) -> None:
+        """Whether a job can ever run here.
+
+        Raises:
+            Unprocessable: says what is allowed.
+        """
+        self._check_sizes(spec)
+        config, hardware = self.config, self.config.hardware
+        names = self.images.names()
+        if spec.image not in names:
+            raise Unprocessable(
+                f"There is no image {spec.image!r} here; use one of {', '.join(names)}.",
+                images=list(names),
+            )
+        fitting = [g for g in hardware.gpus if g.memory_bytes >= spec.min_vram_bytes]
+        if spec.gpu_count > len(fitting):
+            raise Unprocessable(
+                f"This node has {len(fitting)} GPUs of that size; ask for no more.",
+                allowed=len(fitting),
+            )
+        if spec.max_seconds > config.max_job_seconds:
+            raise Unprocessable(
+                f"Jobs run at most {config.max_job_seconds} s here; lower the time limit.",
+                allowed=config.max_job_seconds,
+            )
+        if spec.network and not config.network:
+            raise Unprocessable("Jobs have no network here; send the data as inputs.")
+        if any(file.path == OUTPUT_DIR for file in spec.inputs):
+            raise Unprocessable(f"{OUTPUT_DIR!r} is the folder for outputs; rename that input.")
+        for name in spec.env:
+            if name.startswith(_RESERVED):
+                raise Unprocessable(f"The variable {name} is set by the seller; leave it out.")
+
+    def _check_sizes(self, spec: JobSpec) -> None:
+        hardware = self.config.hardware
+        memory = max(_NODE_JOB_MARGIN, hardware.memory_bytes - _NODE_JOB_MARGIN)
+        free = max(0, shutil.disk_usage(self.config.folder).free - _NODE_JOB_MARGIN)
+        for what, asked, allowed in (
+            ("memory", spec.memory_bytes, memory),
+            ("disk", spec.disk_bytes, free),
+            ("inputs", sum(file.size for file in spec.inputs), spec.disk_bytes),
+            ("uploads", uploaded_bytes(spec), self.config.upload_bytes),
+        ):
+            if asked > allowed:
+                raise Unprocessable(
+                    f"The job asks for {asked // MIB} MiB of {what}; at most "
+                    f"{allowed // MIB} MiB are possible here.",
+                    allowed=allowed,
+                )
