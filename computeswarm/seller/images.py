@@ -7,9 +7,9 @@ of packages that ``pip install --target`` filled.
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -17,6 +17,7 @@ import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from computeswarm.core.errors import ConfigError, ExecutorError, NotFound
 from computeswarm.seller.executors.base import Problem
@@ -66,6 +67,16 @@ RECIPES = {
         Recipe("python-ml", "Python with NumPy and PyTorch", ("numpy>=2", "torch==2.13.0")),
     )
 }
+
+
+class _Facts(TypedDict):
+    """What ``image.json`` holds."""
+
+    description: str
+    packages: Sequence[str]
+    site: str
+    version: str
+    """Of Python, such as ``3.11``: compiled packages fit one only."""
 
 
 class ImageError(ExecutorError):
@@ -123,25 +134,26 @@ class ImageStore:
             libpath=base.libpath,
         )
 
-    def _facts(self, name: str) -> dict[str, object] | None:
+    def _facts(self, name: str) -> _Facts | None:
         if not _NAME.fullmatch(name):
             return None
         try:
-            return json.loads((self._root / name / "image.json").read_text())
+            facts: _Facts = json.loads((self._root / name / "image.json").read_text())
         except (OSError, ValueError):
             return None
+        return facts
 
-    def check(self, name: str) -> list[Problem]:
+    def check(self, name: str) -> builtins.list[Problem]:
         """Why an image can't be used; empty means it can."""
         rebuild = f"Run `computeswarm images build {name}`."
         try:
             image = self.get(name)
         except NotFound:
             return [Problem(f"The image {name[:40]!r} isn't built.", rebuild)]
-        facts = self._facts(name) or {}
+        facts = self._facts(name)
         if image.site is not None and not image.site.is_dir():
             return [Problem(f"The packages of {name} are gone.", rebuild)]
-        if facts.get("version", _version()) != _version():
+        if facts is not None and facts["version"] != _version():
             return [
                 Problem(
                     f"{name} was built for Python {facts['version']}, not {_version()}.", rebuild
@@ -181,7 +193,7 @@ class ImageStore:
             shutil.rmtree(site, ignore_errors=True)
             raise
         _open_to_readers(site)
-        facts = {
+        facts: _Facts = {
             "description": description or (recipe.description if recipe else ", ".join(wanted)),
             "packages": wanted,
             "site": site.name,
@@ -238,10 +250,10 @@ def _version() -> str:
 
 def _open_to_readers(site: Path) -> None:
     """A job runs as another user, whatever umask the seller has."""
-    for directory, _, files in os.walk(site):
-        os.chmod(directory, 0o755)  # noqa: S103
-        for name in files:
-            path = os.path.join(directory, name)
-            if not os.path.islink(path):
-                mode = os.stat(path).st_mode
-                os.chmod(path, mode | 0o444 | (0o111 if mode & 0o100 else 0))
+    site.chmod(0o755)
+    for path in site.rglob("*"):
+        mode = path.lstat().st_mode
+        if path.is_dir():
+            path.chmod(0o755)
+        elif not path.is_symlink():
+            path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))

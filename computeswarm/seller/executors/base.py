@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Stream = Literal["stdout", "stderr"]
 
 OUTPUTS_ENV = "COMPUTESWARM_OUTPUTS"
-"""Environment variable that holds the path, as the job sees it, of the directory for its outputs."""
+"""Environment variable with the path, as the job sees it, of the directory for its outputs."""
 OUTPUTS_DIR = "outputs"
 """The name of that directory below ``Launch.workdir``."""
 

@@ -22,7 +22,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL
@@ -57,7 +57,7 @@ class BubblewrapExecutor:
 
     Args:
         home: the seller's state directory; workspaces live below it.
-        proc_driver: where the NVIDIA driver describes its devices; another path in tests.
+        device_root: where /dev, /proc and /sys are looked up for GPUs; another path in tests.
     """
 
     name = "bubblewrap"
@@ -268,7 +268,7 @@ class _Job:
         own = {self.pid, self.status.init or self.pid}
         self.group.signal(number, skip=own)
 
-    def start_watching(self) -> functools.partial[object]:
+    def start_watching(self) -> Callable[[Ended], Awaitable[Exit]]:
         watch = None
         if isinstance(self.space, DirectoryWorkspace):
             watch = asyncio.create_task(self._watch_disk())

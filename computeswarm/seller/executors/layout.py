@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from computeswarm.seller.images import Image
 JOB = "/job"
 _PYTHON, _SITE, _BIN = "/opt/python", "/opt/site", "/opt/bin"
 _USER = 1000
+_TMP, _SHM = "/tmp", "/dev/shm"  # noqa: S108 - the sandbox's own
 _TMP_BYTES = 256 * MIB
 _ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ETC = (
@@ -51,8 +51,8 @@ def arguments(launch: Launch, places: Places, found: Devices) -> list[str]:
     args += ["--uid", str(_USER), "--gid", str(_USER)]
     args += _root(launch.image) + _etc(places) + _interpreter(launch.image, places)
     args += ["--proc", "/proc", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1"]
-    args += ["--dev", "/dev", "--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]
-    args += ["--perms", "1777", "--size", str(launch.limits.memory_bytes), "--tmpfs", "/dev/shm"]
+    args += ["--dev", "/dev", "--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", _TMP]
+    args += ["--perms", "1777", "--size", str(launch.limits.memory_bytes), "--tmpfs", _SHM]
     for node in found.nodes:
         args += ["--dev-bind", str(node.source), node.target]
     for directory in found.directories:
@@ -82,7 +82,7 @@ def _root(image: Image) -> list[str]:
     for name in _ROOT_NAMES:
         path = base / name
         if path.is_symlink():
-            args += ["--symlink", os.readlink(path), f"/{name}"]
+            args += ["--symlink", str(path.readlink()), f"/{name}"]
         elif path.is_dir():
             args += ["--ro-bind", str(path), f"/{name}"]
     for name in _ETC:

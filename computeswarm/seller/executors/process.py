@@ -83,8 +83,10 @@ class ProcessExecutor:
         watch_read, watch_write = os.pipe()
         try:
             process, out, err = spawn(
-                [sys.executable, "-I", "-S", supervisor.__file__]
-                + [str(launch.limits.open_files), *command],
+                [
+                    *(sys.executable, "-I", "-S", supervisor.__file__),
+                    *(str(launch.limits.open_files), *command),
+                ],
                 env=_environment(launch),
                 cwd=launch.workdir,
                 stdin=watch_read,

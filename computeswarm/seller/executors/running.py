@@ -186,7 +186,7 @@ async def _wait_child(pid: int) -> Ended:
         finally:
             loop.remove_reader(fd)
             os.close(fd)
-        _, status, used = os.wait4(pid, 0)
+        _, status, used = os.wait4(pid, 0)  # noqa: ASYNC222 - it has ended
         unit = 1024
     else:
         _, status, used = await asyncio.to_thread(os.wait4, pid, 0)

@@ -201,9 +201,8 @@ def hand_over(path: Path, uid: int) -> None:
 
     No job has run here yet, so that nothing in the tree is hostile.
     """
-    for directory, names, files in os.walk(path):
-        for name in (*names, *files):
-            os.lchown(os.path.join(directory, name), uid, uid)
+    for entry in path.rglob("*"):
+        os.lchown(entry, uid, uid)
 
 
 def measure(path: Path) -> tuple[int, int]:
@@ -213,7 +212,7 @@ def measure(path: Path) -> tuple[int, int]:
         for name in (*names, *files):
             entries += 1
             with contextlib.suppress(OSError):
-                used += os.lstat(os.path.join(directory, name)).st_blocks * 512
+                used += Path(directory, name).lstat().st_blocks * 512
     return used, entries
 
 

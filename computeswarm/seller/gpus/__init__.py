@@ -1,0 +1,16 @@
+"""What this machine has to sell, and how it is doing."""
+
+from computeswarm.seller.gpus.backends import GpuBackend, GpuFault, GpuReading
+from computeswarm.seller.gpus.detect import Inventory, detect
+from computeswarm.seller.gpus.host import HostReading
+from computeswarm.seller.gpus.monitor import GpuMonitor
+
+__all__ = [
+    "GpuBackend",
+    "GpuFault",
+    "GpuMonitor",
+    "GpuReading",
+    "HostReading",
+    "Inventory",
+    "detect",
+]

@@ -1,0 +1,42 @@
+"""Readings over time, for the seller's screen and for heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+
+from computeswarm.seller.gpus.backends import GpuFault, GpuReading
+from computeswarm.seller.gpus.detect import Inventory
+from computeswarm.seller.gpus.host import HostReading, HostSampler
+
+
+class GpuMonitor:
+    """Asks the backend of an inventory. A fault is a reading, never an exception."""
+
+    def __init__(self, inventory: Inventory, *, host: HostSampler | None = None) -> None:
+        self._backend = inventory.backend
+        self._count = len(inventory.gpus)
+        self._host = host or HostSampler()
+        self._lock = asyncio.Lock()
+
+    async def sample(self) -> list[GpuReading]:
+        """One reading for each GPU, in the inventory's order; empty on a cpu node."""
+        if self._backend is None:
+            return [GpuReading()] * self._count
+        async with self._lock:
+            try:
+                found = await asyncio.to_thread(self._backend.readings)
+            except GpuFault as fault:
+                return [GpuReading(fault=fault.detail)] * self._count
+        if len(found) == self._count:
+            return found
+        # Which one is missing can't be told by position, so none may be relied on.
+        lost = f"{self._count} GPUs were found at the start and {len(found)} answer now."
+        return [GpuReading(fault=lost)] * self._count
+
+    async def sample_host(self) -> HostReading:
+        """Processor and memory; what there is to show of a cpu node."""
+        return await asyncio.to_thread(self._host.sample)
+
+    async def close(self) -> None:
+        if self._backend is not None:
+            await asyncio.to_thread(self._backend.close)

@@ -1,0 +1,138 @@
+"""NVIDIA's GPUs through NVML, which needs no CUDA context and does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from computeswarm.core.nodes import GPUInfo
+from computeswarm.seller.gpus.backends import GpuFault, GpuReading
+
+
+class NvidiaBackend:
+    """Args: nvml: the module ``pynvml`` or one like it; imported at first use when left out."""
+
+    name = "nvidia"
+
+    def __init__(self, nvml: Any = None, *, device: Path = Path("/dev/nvidiactl")) -> None:
+        self._nvml = nvml
+        self._device = device
+        self._open = False
+
+    def present(self) -> bool:
+        # WSL has the driver's library but no device node of this name.
+        return self._device.exists() or Path("/dev/dxg").exists()
+
+    def inventory(self) -> list[GPUInfo]:
+        nvml = self._opened()
+        try:
+            driver = _text(nvml.nvmlSystemGetDriverVersion())
+            version = nvml.nvmlSystemGetCudaDriverVersion_v2()
+            runtime = f"CUDA {version // 1000}.{version % 1000 // 10}"
+            handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(self._count())]
+            return [
+                GPUInfo(
+                    vendor="nvidia",
+                    model=_text(nvml.nvmlDeviceGetName(handle)),
+                    memory_bytes=self._ask(_memory_total, handle) or 0,
+                    uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+                    driver=driver,
+                    runtime=runtime,
+                )
+                for handle in handles
+            ]
+        except nvml.NVMLError as error:
+            raise self._fault(error) from error
+
+    def readings(self) -> list[GpuReading]:
+        nvml = self._opened()
+        try:
+            count = self._count()
+        except nvml.NVMLError as error:
+            raise self._fault(error) from error
+        return [self._reading(index) for index in range(count)]
+
+    def _reading(self, index: int) -> GpuReading:
+        nvml = self._nvml
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            limit = self._ask(lambda n, h: n.nvmlDeviceGetPowerManagementLimit(h), handle)
+            return GpuReading(
+                utilization_pct=self._ask(_utilization, handle),
+                memory_used_bytes=self._ask(_memory_used, handle),
+                memory_total_bytes=self._ask(_memory_total, handle),
+                temperature_c=self._ask(_temperature, handle),
+                power_mw=self._ask(lambda n, h: n.nvmlDeviceGetPowerUsage(h), handle),
+                power_limit_mw=limit,
+                fan_pct=self._ask(lambda n, h: n.nvmlDeviceGetFanSpeed(h), handle),
+            )
+        except nvml.NVMLError as error:
+            return GpuReading(fault=self._fault(error).detail)
+
+    def _ask(self, question: Callable[[Any, Any], int], handle: Any) -> int | None:
+        """``None`` where this model has no such sensor; other errors pass."""
+        nvml = self._nvml
+        try:
+            return int(question(nvml, handle))
+        except nvml.NVMLError as error:
+            if error.value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_NO_PERMISSION):
+                return None
+            raise
+
+    def _count(self) -> int:
+        return int(self._nvml.nvmlDeviceGetCount())
+
+    def _opened(self) -> Any:
+        if self._nvml is None:
+            import pynvml
+
+            self._nvml = pynvml
+        if not self._open:
+            try:
+                self._nvml.nvmlInit()
+            except self._nvml.NVMLError as error:
+                raise self._fault(error) from error
+            self._open = True
+        return self._nvml
+
+    def _fault(self, error: Any) -> GpuFault:
+        """The sentence for a fault; the next call starts NVML anew."""
+        self.close()
+        nvml, value = self._nvml, error.value
+        if value == nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
+            return GpuFault("The NVIDIA driver was updated under the running kernel; reboot.")
+        if value == nvml.NVML_ERROR_GPU_IS_LOST:
+            return GpuFault("The GPU has fallen off the bus; power the machine off and on.")
+        if value == nvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+            return GpuFault("NVIDIA's driver is loaded but libnvidia-ml.so is missing; install it.")
+        return GpuFault(f"NVIDIA's driver does not answer ({error}); try `nvidia-smi`.")
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            try:
+                self._nvml.nvmlShutdown()
+            except self._nvml.NVMLError:
+                return  # it was lost already
+
+
+def _text(value: str | bytes) -> str:
+    """Old releases of the library answer bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _memory_total(nvml: Any, handle: Any) -> int:
+    return int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+
+
+def _memory_used(nvml: Any, handle: Any) -> int:
+    return int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
+
+
+def _utilization(nvml: Any, handle: Any) -> int:
+    return int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+
+
+def _temperature(nvml: Any, handle: Any) -> int:
+    return int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
