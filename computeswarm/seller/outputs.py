@@ -12,6 +12,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -66,7 +67,7 @@ def collect(root: Path, *, max_files: int, max_bytes: int, store: Path | None = 
             digest = _copy(fd, size, target)
         finally:
             os.close(fd)
-        files.append(OutputFile(path, size, digest))
+        files.append(OutputFile(path=path, size=size, sha256=digest))
     return Collected(tuple(sorted(files, key=lambda f: f.path)), tuple(refused[:100]))
 
 
@@ -108,7 +109,7 @@ def _walk(root: Path, refused: list[str]) -> Iterator[tuple[str, int]]:
         while stack:
             prefix, directory = stack.pop()
             try:
-                for name in os.listdir(directory):
+                for name in os.listdir(directory):  # noqa: PTH208 - by descriptor
                     entries += 1
                     if entries > _MAX_ENTRIES:
                         raise OutputsTooLarge("The job left too many files; pack them.")

@@ -85,7 +85,7 @@ class NvidiaBackend:
 
     def _opened(self) -> Any:
         if self._nvml is None:
-            import pynvml
+            import pynvml  # type: ignore[import-untyped]
 
             self._nvml = pynvml
         if not self._open:
