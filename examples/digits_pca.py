@@ -2,13 +2,15 @@
 
     computeswarm run examples/digits_pca.py --image python-ml --input examples/data/digits.csv
 
-The input is a CSV with a head line, 64 pixel columns and the digit. The environment variable
+Run it from the folder that holds examples/: a job sees its inputs under the same paths. Another CSV
+is named after --. It has a head line, 64 pixel columns and the digit. The environment variable
 COMPONENTS is how many components are kept (16 unless given). Written to outputs/:
 components.npy (COMPONENTS × 64), mean_images.npy (10 × 64), explained.csv.
 """
 
 import csv
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ import numpy as np
 
 def main():
     keep = int(os.environ.get("COMPONENTS", "16"))
-    data = np.loadtxt("digits.csv", delimiter=",", skiprows=1)
+    source = sys.argv[1] if len(sys.argv) > 1 else "examples/data/digits.csv"
+    data = np.loadtxt(source, delimiter=",", skiprows=1)
     pixels, digits = data[:, :-1], data[:, -1].astype(int)
     print(f"{len(pixels)} images of {pixels.shape[1]} pixels", flush=True)
 

@@ -2,7 +2,8 @@
 
     computeswarm run examples/digits_train.py --image python-ml --input examples/data/digits.csv
 
-The input is a CSV with a head line, 64 pixel columns (0 to 16) and the digit. The environment
+Run it from the folder that holds examples/: a job sees its inputs under the same paths. Another CSV
+is named after --. It has a head line, 64 pixel columns (0 to 16) and the digit. The environment
 variable EPOCHS is the number of passes (30 unless given). Written to outputs/: model.pt (the
 checkpoint) and learning_curve.csv. The last line is the accuracy on the 360 images held back.
 Deterministic on one kind of processor.
@@ -10,6 +11,7 @@ Deterministic on one kind of processor.
 
 import csv
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +52,8 @@ def main():
     torch.use_deterministic_algorithms(device == "cpu")
     print(f"torch {torch.__version__} on {device}", flush=True)
 
-    images, digits = (part.to(device) for part in load("digits.csv"))
+    source = sys.argv[1] if len(sys.argv) > 1 else "examples/data/digits.csv"
+    images, digits = (part.to(device) for part in load(source))
     train_x, train_y = images[HELD_BACK:], digits[HELD_BACK:]
     test_x, test_y = images[:HELD_BACK], digits[:HELD_BACK]
     model = network().to(device)

@@ -17,7 +17,7 @@ if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
   "$(bash scripts/python.sh)" -m venv .venv
 fi
 echo "Installing into .venv (once; a minute or less) …" >&2
-quiet=(--quiet --disable-pip-version-check --no-input)
+quiet=(--quiet --quiet --disable-pip-version-check --no-input)
 .venv/bin/python -m pip install "${quiet[@]}" --require-hashes -r "$lock"
 # the lock holds the build tool too, so nothing unlocked is fetched
 .venv/bin/python -m pip install "${quiet[@]}" --no-deps --no-build-isolation -e .

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["chain_fixtures"]
+pytest_plugins = ["chain_fixtures", "demo_fixtures"]
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,11 @@ class Done:
         problem: dict[str, Any] = self.json["error"]
         return problem
 
+    def last_sentence(self) -> str:
+        """The last line of stderr, where others may have told of progress; no traceback at all."""
+        assert "Traceback" not in self.err, self.err
+        return self.err.strip().splitlines()[-1]
+
     def one_sentence(self) -> str:
         """stderr, which must be exactly one line and no traceback."""
         assert "Traceback" not in self.err, self.err
@@ -56,7 +61,12 @@ def command(*args: str) -> list[str]:
 
 
 def run(
-    *args: str, home: Path | None = None, stdin: str = "", limit: float = LIMIT, **env: str
+    *args: str,
+    home: Path | None = None,
+    stdin: str = "",
+    limit: float = LIMIT,
+    cwd: Path | None = None,
+    **env: str,
 ) -> Done:
     """Run a command to its end."""
     done = subprocess.run(
@@ -65,6 +75,7 @@ def run(
         capture_output=True,
         text=True,
         timeout=limit,
+        cwd=cwd,
         env=environment(home, **env),
         check=False,
     )

@@ -1,0 +1,98 @@
+"""Pictures of the real app for the README: a real job, bought on a demo stack, at 120 by 40.
+
+    python scripts/screenshot.py [FOLDER]        (docs/ by default)
+
+Starts ``computeswarm demo --headless``, buys the example by the same keys a person would press, and
+writes buyer.svg, payment.svg and seller.svg; PNG beside them where cairosvg is installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+
+from computeswarm.core.settings import Paths, Settings
+from computeswarm.tui.app import ComputeSwarmApp
+from computeswarm.tui.backends.connect import live_connect
+from computeswarm.tui.draft import ExampleJob
+from computeswarm.tui.modals.payment import PaymentModal
+from computeswarm.tui.screens.buyer import BuyerScreen
+from computeswarm.tui.screens.seller import SellerScreen
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = (120, 40)
+LIMIT = 120.0
+
+
+async def until(pilot: Pilot[None], true: Callable[[], Any]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + LIMIT
+    while not true():
+        if time.monotonic() > end:
+            raise TimeoutError("The app did not come to the picture that was waited for.")
+        await pilot.pause(0.1)
+
+
+def keep(app: ComputeSwarmApp, folder: Path, name: str) -> None:
+    """Write one picture."""
+    svg = app.export_screenshot()
+    (folder / f"{name}.svg").write_text(svg)
+    try:
+        import cairosvg
+    except ImportError:
+        return
+    # the font that Textual names is fetched from the web; a picture needs one that is here
+    local = svg.replace("Fira Code", "DejaVu Sans Mono")
+    cairosvg.svg2png(local.encode(), write_to=str(folder / f"{name}.png"), output_width=1464)
+
+
+async def walk(home: str, folder: Path) -> None:
+    """Buy the example and look at it from both sides."""
+    environ = {"COMPUTESWARM_HOME": home}
+    paths = Paths.find(environ)
+    settings = Settings.load(environ=environ, paths=paths)
+    example = ExampleJob(ROOT / "examples" / "monte_carlo.py")
+    app = ComputeSwarmApp(connect=live_connect(settings, paths), example=example)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, BuyerScreen))
+        buyer = app.screen
+        assert isinstance(buyer, BuyerScreen)
+        await until(pilot, lambda: buyer.selected_node is not None and buyer.balance is not None)
+        await pilot.press("n", *["enter"] * 5)
+        await until(pilot, lambda: isinstance(app.screen, PaymentModal))
+        await until(pilot, lambda: not app.screen.query_one("#pay").disabled)
+        keep(app, folder, "payment")
+        await pilot.press("p")
+        await until(pilot, lambda: buyer.jobs and buyer.jobs[0].ended)
+        await pilot.pause(1.5)
+        keep(app, folder, "buyer")
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, SellerScreen) and app.screen.status)
+        await pilot.pause(20)  # for the charts to have something to show
+        keep(app, folder, "seller")
+
+
+def main() -> int:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs")
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "computeswarm", "demo", "--headless"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            assert demo.stdout is not None
+            ready = json.loads(demo.stdout.readline())
+            asyncio.run(walk(ready["home"], folder))
+        finally:
+            demo.terminate()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

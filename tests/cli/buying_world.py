@@ -1,0 +1,94 @@
+"""The command line as its own process, against a real market and a seller of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from buyer_fakes import FakeJob, FakeSeller, serving
+
+from computeswarm.core.crypto import PrivateKey
+from computeswarm.market import open_market
+from computeswarm.payments.wallet import import_wallet
+from computeswarm.server.market_app import build_market_app
+from computeswarm.server.serving import Server
+
+__all__ = ["Ended", "FakeJob", "World", "world"]
+
+PASSWORD = "correct horse"
+
+
+@dataclass
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: bytes
+    err: str
+
+
+@dataclass
+class World:
+    """Where the commands run."""
+
+    home: Path
+    folder: Path
+    market: str
+    seller: FakeSeller
+    key: PrivateKey
+    env: dict[str, str] = field(default_factory=dict)
+
+    async def start(self, *args: str, **streams: int) -> asyncio.subprocess.Process:
+        env = {
+            **os.environ,
+            "COMPUTESWARM_HOME": str(self.home),
+            "COMPUTESWARM_MARKET": self.market,
+            "COMPUTESWARM_PASSWORD": PASSWORD,
+            **self.env,
+        }
+        pipe = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "computeswarm", *args),
+            cwd=self.folder,
+            env=env,
+            **{"stdin": asyncio.subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **streams},
+        )
+
+    async def cli(self, *args: str) -> Ended:
+        process = await self.start(*args)
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+        assert process.returncode is not None
+        assert b"Traceback" not in err
+        return Ended(process.returncode, out, err.decode())
+
+    async def interrupt(self, process: asyncio.subprocess.Process) -> None:
+        process.send_signal(signal.SIGINT)
+
+
+@asynccontextmanager
+async def world(tmp_path: Path, *, wallet: bool = True) -> AsyncIterator[World]:
+    """A market that lists one fake seller, and a home with a wallet."""
+    home, folder = tmp_path / "home", tmp_path / "work"
+    folder.mkdir()
+    (folder / "job.py").write_text("print('hello')\n")
+    key = PrivateKey.generate()
+    if wallet:
+        import_wallet(home / "wallet.json", key.secret.hex(), PASSWORD)
+    async with (
+        Server(build_market_app(open_market(tmp_path / "market.db"))) as server,
+        serving(FakeSeller()) as seller,
+        aiohttp.ClientSession() as session,
+    ):
+        market = await server.start("127.0.0.1", 0)
+        body = seller.node.record.model_dump_json()
+        async with session.post(f"{market}/api/v1/nodes/register", data=body) as reply:
+            assert reply.status == 201, await reply.text()
+        yield World(home, folder, market, seller, key)
