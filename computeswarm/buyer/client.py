@@ -8,7 +8,9 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, Self
 
+from computeswarm.buyer.browse import candidates, find_node
 from computeswarm.buyer.cashier import PRESENT_SECONDS, Cashier
+from computeswarm.buyer.funds import Funds
 from computeswarm.buyer.http.market import MarketClient, NodePage
 from computeswarm.buyer.http.seller import SellerClient
 from computeswarm.buyer.http.stream import LOST_SECONDS, follow_events
@@ -19,16 +21,12 @@ from computeswarm.buyer.progress import Progress, Report, ignore
 from computeswarm.buyer.purchase import Purchases, access, check_view
 from computeswarm.buyer.slices import SlicePayer
 from computeswarm.buyer.spec import JobPlan
-from computeswarm.chain.rpc import RpcClient
-from computeswarm.chain.usdc import Usdc
 from computeswarm.core.chains import ChainInfo, chain_by_id
 from computeswarm.core.clock import Clock, SystemClock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import (
     ComputeSwarmError,
-    ConfigError,
     InsufficientFunds,
-    NodeNotFound,
     PolicyRefused,
     SellerUnavailable,
     Unavailable,
@@ -37,8 +35,7 @@ from computeswarm.core.errors import (
 from computeswarm.core.events import EndEvent, JobEvent, StateEvent
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, OutputList
 from computeswarm.core.money import format_usdc
-from computeswarm.core.nodes import ComputeNode, NodeStatus
-from computeswarm.core.query import parse as parse_query
+from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.signing import Signed
 from computeswarm.core.text import clean_line
@@ -46,9 +43,6 @@ from computeswarm.payments.guard import SpendingPolicy
 from computeswarm.payments.journal import PaymentJournal
 from computeswarm.payments.payer import Payer
 from computeswarm.payments.wallet import wallet_address
-
-_BALANCE_SECONDS = 3.0
-_PAGES = 10
 
 
 class Buyer:
@@ -84,7 +78,7 @@ class Buyer:
         self._journal = JobJournal(self.paths.buyer / "jobs.db")
         self._payments = PaymentJournal(self.paths.buyer / "payments.db")
         self._market = MarketClient(self.settings.market, chain_id=self.chain.chain_id)
-        self._rpc = RpcClient(self.settings.rpc_urls) if self.settings.rpc_urls else None
+        self._funds = Funds(self.settings.rpc_urls, self.chain)
         self._purchases: Purchases | None = None
         self._payer: Payer | None = None
         self._cashier: Cashier | None = None
@@ -102,8 +96,7 @@ class Buyer:
         await self._market.close()
         for seller in self._sellers.values():
             await seller.close()
-        if self._rpc is not None:
-            await self._rpc.close()
+        await self._funds.close()
         self._journal.close()
         self._payments.close()
 
@@ -125,13 +118,7 @@ class Buyer:
             ConfigError: no RPC address is set.
             ChainUnavailable: the chain doesn't answer.
         """
-        if self._rpc is None:
-            raise ConfigError("No chain is set; give --rpc or COMPUTESWARM_RPC its address.")
-        usdc, wei = await asyncio.gather(
-            Usdc(self._rpc, self.chain).balance_of(self.address),
-            self._rpc.native_balance(self.address),
-        )
-        return usdc, wei
+        return await self._funds.balance(self.address)
 
     def spent_today(self) -> int:
         """Atoms gone or at risk in the last 24 hours."""
@@ -153,42 +140,15 @@ class Buyer:
         Raises:
             NodeNotFound: none, or several.
         """
-        wanted = node_id.strip().lower()
-        if len(wanted) == len("nd-") + 12 and wanted.startswith("nd-"):
-            return await self._market.node(wanted)
-        if not wanted.removeprefix("nd-").isalnum():
-            raise NodeNotFound(f"{node_id[:60]!r} is no node id; `computeswarm nodes` lists them.")
-        stem = wanted if wanted.startswith("nd-") else f"nd-{wanted}"
-        found = [n for n in await self._search("", sort="price") if n.node_id.startswith(stem)]
-        if len(found) == 1:
-            return found[0]
-        what = "Several nodes start" if found else "No node starts"
-        raise NodeNotFound(f"{what} with {node_id[:60]}; `computeswarm nodes` lists them.")
+        return await find_node(self._market, node_id)
 
     async def candidates(
         self, query: str = "", *, image: str = "python", gpu_count: int = 0, max_seconds: int = 1
     ) -> list[ComputeNode]:
         """Idle nodes that match and could take such a job, cheapest first."""
-        wanted = parse_query(query)
-        return [
-            node
-            for node in await self._search(query, sort="price")
-            if node.status is NodeStatus.IDLE
-            and image in node.info.images
-            and len(node.info.hardware.gpus) >= gpu_count
-            and node.info.max_job_seconds >= max_seconds
-            and wanted.matches(node)  # the market's word alone doesn't choose whom we pay
-        ]
-
-    async def _search(self, query: str, *, sort: str) -> list[ComputeNode]:
-        found: list[ComputeNode] = []
-        cursor: str | None = None
-        for _ in range(_PAGES):
-            page = await self._market.nodes(query, sort=sort, cursor=cursor, limit=100)
-            found += page.nodes
-            if (cursor := page.next) is None:
-                break
-        return found
+        return await candidates(
+            self._market, query, image=image, gpu_count=gpu_count, max_seconds=max_seconds
+        )
 
     async def stats(self) -> dict[str, Any]:
         """The market's own figures."""
@@ -246,7 +206,9 @@ class Buyer:
     async def _announce(self, offer: Offer, report: Report) -> None:
         """Tell the market, and look whether the money is there; neither may hold up a purchase."""
         results = await asyncio.gather(
-            self._submit(offer), self._check_funds(offer.first_amount), return_exceptions=True
+            self._submit(offer),
+            self._funds.check(self.address, offer.first_amount),
+            return_exceptions=True,
         )
         for result in results:
             if isinstance(result, InsufficientFunds):
@@ -271,20 +233,6 @@ class Buyer:
             Signed.make(self._key, SUBMISSION_KIND, self.chain.chain_id, submission)
         )
 
-    async def _check_funds(self, amount: int) -> None:
-        if self._rpc is None:
-            return
-        try:
-            async with asyncio.timeout(_BALANCE_SECONDS):
-                held = await Usdc(self._rpc, self.chain).balance_of(self.address)
-        except (TimeoutError, Unavailable):
-            return  # the seller settles on his own view of the chain; ours is only the kinder word
-        if held < amount:
-            raise InsufficientFunds(
-                f"The wallet {self.address} holds {format_usdc(held)} USDC on {self.chain.title}, "
-                f"the first slice costs {format_usdc(amount)}; send it USDC and try again."
-            )
-
     async def resume(self, job_id: str | None = None) -> list[JobRecord]:
         """Carry on with what a crash interrupted: the same payment is presented again, inputs that
         are missing are sent. What was never signed is abandoned.
@@ -292,9 +240,10 @@ class Buyer:
         Raises:
             what ``start`` raises, when one job is named; otherwise each job's trouble waits.
         """
-        if self._payer is not None and self._rpc is not None and self._payer.pending():
+        usdc = self._funds.usdc
+        if self._payer is not None and usdc is not None and self._payer.pending():
             with contextlib.suppress(Unavailable):
-                await self._payer.reconcile(Usdc(self._rpc, self.chain))
+                await self._payer.reconcile(usdc)
         if job_id is not None:
             return [await self._carry_on(self._journal.find(job_id))]
         carried = []

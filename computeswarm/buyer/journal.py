@@ -216,7 +216,7 @@ class JobJournal:
     def see(self, view: JobView, *, reason: str = "") -> JobRecord:
         """Keep what the seller says now, unless it contradicts how the job ended or its terms."""
         record = self.get(view.job_id)
-        if record.view is not None and not _follows(record.view, view):
+        if record.view is not None and (record.view == view or not _follows(record.view, view)):
             return record
         with transaction(self._db) as db:
             db.execute(

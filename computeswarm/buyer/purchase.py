@@ -108,6 +108,8 @@ class Purchases:
             answer = await self._cashier.pay(
                 slice_purpose(record, 0), ask, before_signing=before_signing
             )
+            if answer.status != 202:
+                raise BadRequest("The seller's answer is no job; choose another seller.")
         except PaymentPending:
             raise
         except (ComputeSwarmError, asyncio.CancelledError) as error:

@@ -56,6 +56,8 @@ class Run:
                 self._cancel()
             await self._watch()
             await self._fetch()
+            with contextlib.suppress(ComputeSwarmError):
+                await self._buyer.refresh(self._offer.job_id)  # the refund may be on its way by now
             return self._receipt(interrupted=bool(interrupts.count))
 
     async def _watch(self) -> None:

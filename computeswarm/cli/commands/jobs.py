@@ -10,6 +10,7 @@ from computeswarm.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from computeswarm.buyer.client import Buyer
+    from computeswarm.buyer.journal import JobRecord
     from computeswarm.cli.context import Context
 
 _ASK_SECONDS = 3.0
@@ -35,7 +36,7 @@ async def run(context: Context) -> int:
             for line in job_lines(record):
                 context.text(line)
             return ExitCode.OK
-        await _refresh(buyer, [r.job_id for r in buyer.jobs() if not r.state.terminal])
+        await _refresh(buyer, [r.job_id for r in buyer.jobs() if _open(r)])
         records = buyer.jobs()
     if context.json:
         context.document({"jobs": [job_document(record) for record in records]})
@@ -45,6 +46,12 @@ async def run(context: Context) -> int:
     else:
         context.text("No jobs yet; `computeswarm run SCRIPT` buys the first.")
     return ExitCode.OK
+
+
+def _open(record: JobRecord) -> bool:
+    """Whether its seller may have news: it has not ended, or money is still to come back."""
+    refund = record.view.refund if record.view else None
+    return not record.state.terminal or (refund is not None and not refund.transaction)
 
 
 async def _refresh(buyer: Buyer, job_ids: list[str]) -> None:

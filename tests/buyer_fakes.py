@@ -322,7 +322,7 @@ class FakeSeller:
 
     async def _cancel(self, request: web.Request) -> web.Response:
         job = self._job(request)
-        if not job.view.state.terminal:
+        if not self.hit("ignore_cancel") and not job.view.state.terminal:
             job.end(JobState.CANCELLED, None)
         return _json(job.view.model_dump(mode="json"))
 
@@ -365,7 +365,7 @@ async def serving(seller: FakeSeller) -> AsyncIterator[FakeSeller]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    seller.url = "http://127.0.0.1:%d" % runner.addresses[0][1]
+    seller.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield seller
     finally:
