@@ -1,4 +1,4 @@
-"""``demo --headless``: what it says, that another terminal can use it, and that it leaves nothing."""
+"""``demo --headless``: what it says, who else can use it, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
