@@ -102,8 +102,7 @@ class JobDraft:
             words += ["--node", self.node_id]
         elif self.query:
             words += ["--gpu", self.query]
-        if int(self.gpus or 0):
-            words += ["--gpus", self.gpus]
+        words += ["--gpus", self.gpus or "0"]  # left out it would be one where the node has any
         if self.image and self.image != "python":
             words += ["--image", self.image]
         words += ["--budget", self.budget, "--max-time", self.max_time]

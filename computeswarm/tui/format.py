@@ -21,7 +21,7 @@ JOB_STATES: dict[JobState, tuple[str, str, str]] = {
     JobState.CANCELLED: ("■", "cancelled", "muted"),
     JobState.TIMED_OUT: ("◷", "timed out", "warning"),
     JobState.OUT_OF_FUNDS: ("○", "no funds", "warning"),
-    JobState.SELLER_LOST: ("?", "seller lost", "error"),
+    JobState.SELLER_LOST: ("?", "lost", "error"),
 }
 """Glyph, word and tone: no state is told by colour alone."""
 

@@ -32,7 +32,7 @@ def run_tui(
         connect: brings the backends; by default the live ones for these settings.
         example: a job offered to whoever has none of his own.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):  # Textual draws on stderr
         sys.stderr.write(
             "The terminal app needs a terminal; computeswarm --help lists the commands.\n"
         )

@@ -337,7 +337,7 @@ async def test_a_seller_that_starts_later_shows_up() -> None:
 def test_the_command_line_of_a_draft_is_quoted() -> None:
     draft = JobDraft(script="my job.py", inputs="'a b.csv' c.csv", args="--n 3", node_id="nd-1")
     assert draft.command_line() == (
-        "computeswarm run 'my job.py' --node nd-1 --budget 0.50 --max-time 10m"
+        "computeswarm run 'my job.py' --node nd-1 --gpus 0 --budget 0.50 --max-time 10m"
         " --input 'a b.csv' --input c.csv -- --n 3"
     )
 

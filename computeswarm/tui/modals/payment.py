@@ -149,7 +149,6 @@ class PaymentModal(Dialog[str]):
 def terms(offer: OfferItem, balance: int | None) -> Content:
     """What is bought, for how much, and the most that can be lost."""
     node = offer.node
-    risk = f"{money(offer.at_risk)} USDC"
     first, each = money(offer.first_amount), duration(offer.slice_seconds)
     signed = ("✓ the wallet that signed this node", "$success")
     if offer.pay_to.lower() != node.wallet.lower():

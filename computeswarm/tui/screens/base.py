@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from textual import events
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
@@ -12,7 +11,6 @@ from textual.widget import Widget
 from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui.widgets.footer import Footer
 from computeswarm.tui.widgets.header import Header, Link
-from computeswarm.tui.widgets.log_view import LogView
 from computeswarm.tui.widgets.pane import Pane
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ class ModeScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Header(self.mode, self.swarm.clock)
         yield from self.body()
-        yield Footer(self.refusal)
+        yield Footer(self.mode, self.refusal)
 
     def body(self) -> list[Widget]:
         raise NotImplementedError
@@ -84,12 +82,6 @@ class ModeScreen(Screen[None]):
             )
 
     # -- panes
-
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        places: tuple[str, ...] = (self.mode, "app")
-        if isinstance(event.widget, LogView):
-            places = ("log", "app")
-        self.query_one(Footer).places = places
 
     def focused_pane(self) -> Pane | None:
         """The pane that holds the focus."""

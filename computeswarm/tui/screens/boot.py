@@ -25,8 +25,6 @@ class BootScreen(Screen[None]):
         self._drawn = drawn
 
     def compose(self) -> ComposeResult:
-        footer = Footer(lambda _action: "")
-        footer.set_reactive(Footer.places, (self.mode, "app"))
         yield Header(self.mode, self._clock)
         yield Skeleton(self.mode, self._drawn)
-        yield footer
+        yield Footer(self.mode, lambda _action: "")

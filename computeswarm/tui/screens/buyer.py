@@ -353,6 +353,8 @@ class BuyerScreen(ModeScreen):
 
         example = self.swarm.example
         fresh = JobDraft.from_example(example) if example else JobDraft()
+        if node is not None and node.gpu_count:
+            fresh = replace(fresh, gpus="1")
         draft = replace(self.draft or fresh, node_id=node.node_id if node else "")
         self.app.push_screen(WizardModal(draft, node), self._drafted)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from textual import events
 from textual.content import Content
-from textual.reactive import reactive
 from textual.widget import Widget
 
 from computeswarm.tui.keymap import Key, footer_keys
@@ -18,17 +17,16 @@ _KEPT = ("help", "quit")
 class Footer(Widget):
     """Dims what can't run now. Keys that don't fit are left out, but never help and quit."""
 
-    places: reactive[tuple[str, ...]] = reactive(("app",))
-
-    def __init__(self, refusal: Callable[[str], str]) -> None:
+    def __init__(self, mode: str, refusal: Callable[[str], str]) -> None:
         """``refusal(action)`` is why an action can't run, or empty when it can."""
         super().__init__()
+        self._mode = mode
         self._refusal = refusal
         self._spans: list[tuple[int, int, Key]] = []
 
     def render(self) -> Content:
-        here = f"mode.{getattr(self.screen, 'mode', '')}"
-        keys = [key for key in footer_keys(*self.places) if key.id != here]
+        here = f"mode.{self._mode}"
+        keys = [key for key in footer_keys(self._mode, "app") if key.id != here]
         while len(keys) > len(_KEPT) and _width(keys) > self.size.width - 1:
             keys.remove([k for k in keys if k.id not in _KEPT][-1])
         parts: list[Part] = [" "]
@@ -48,9 +46,7 @@ class Footer(Widget):
     async def on_click(self, event: events.Click) -> None:
         for start, end, key in self._spans:
             if start <= event.x < end:
-                focused = self.screen.focused
-                target = focused if key.where in ("log", "table") and focused else self.screen
-                await self.app.run_action(key.action, default_namespace=target)
+                await self.app.run_action(key.action, default_namespace=self.screen)
 
 
 def _width(keys: list[Key]) -> int:

@@ -26,11 +26,11 @@ def _money(job: JobItem) -> tuple[str, str]:
 
 COLUMNS: tuple[Column[JobItem], ...] = (
     Column("JOB", 10, lambda j: (short_job(j.job_id), "muted"), rank=4),
-    Column("NAME", 10, lambda j: (j.name, "bright"), grow=True),
+    Column("NAME", 9, lambda j: (j.name, "bright"), grow=True),
     Column("NODE", 9, lambda j: (j.node_name or j.node_id[:9], "muted"), rank=3),
-    Column("STATE", 13, state_of),
+    Column("STATE", 12, state_of),
     Column("TIME", 7, lambda j: (clock(j.metered_ms / 1000), ""), right=True),
-    Column("SPENT / CAP", 15, _money, right=True, rank=1),
+    Column("SPENT / CAP", 14, _money, right=True, rank=1),
 )
 
 

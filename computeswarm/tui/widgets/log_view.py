@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.actions import SkipAction
 from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import reactive
@@ -167,7 +168,9 @@ class LogView(ScrollView, can_focus=True):
         self._step(-1)
 
     def _step(self, step: int) -> None:
-        if not self.needle or not self.buffer.lines:
+        if not self.needle:
+            raise SkipAction  # without a search these letters are the screen's
+        if not self.buffer.lines:
             return
         here = self.match if self.match is not None else self.buffer.first
         wrapped = self.buffer.first if step > 0 else self.buffer.end - 1
