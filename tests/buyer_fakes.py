@@ -96,7 +96,15 @@ class FakeSeller:
         self.quote_key = self.key
         self.runs: Any = lambda job: None
         self.forged_path = ""
+        self.payment = asyncio.Event()
         self.url = ""
+
+    async def settled(self, count: int) -> None:
+        """Until so many slices are paid."""
+        async with asyncio.timeout(30):
+            while len(self.paid) < count:
+                self.payment.clear()
+                await self.payment.wait()
 
     def hit(self, fault: str) -> bool:
         if self.faults[fault] <= 0:
@@ -190,6 +198,7 @@ class FakeSeller:
             return _json(body, 402, headers)
         if nonce not in [paid[2] for paid in self.paid]:
             self.paid.append((index, amount, nonce))
+            self.payment.set()
         return nonce
 
     async def _execute(self, request: web.Request) -> web.StreamResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -15,8 +16,8 @@ import aiohttp
 from buyer_fakes import FakeJob, FakeSeller, serving
 
 from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.imports import import_late
 from computeswarm.market import open_market
-from computeswarm.payments.wallet import import_wallet
 from computeswarm.server.market_app import build_market_app
 from computeswarm.server.serving import Server
 
@@ -73,6 +74,16 @@ class World:
         process.send_signal(signal.SIGINT)
 
 
+def _store_cheaply(path: Path, key: PrivateKey) -> None:
+    """A keystore whose password is fast to try: each test unlocks it several times."""
+    keyfile = import_late("eth_keyfile.keyfile")
+    document = keyfile.create_keyfile_json(
+        key.secret, PASSWORD.encode(), version=3, kdf="scrypt", iterations=2
+    )
+    path.parent.mkdir()
+    path.write_text(json.dumps(document | {"address": key.address[2:].lower()}))
+
+
 @asynccontextmanager
 async def world(tmp_path: Path, *, wallet: bool = True) -> AsyncIterator[World]:
     """A market that lists one fake seller, and a home with a wallet."""
@@ -81,7 +92,7 @@ async def world(tmp_path: Path, *, wallet: bool = True) -> AsyncIterator[World]:
     (folder / "job.py").write_text("print('hello')\n")
     key = PrivateKey.generate()
     if wallet:
-        import_wallet(home / "wallet.json", key.secret.hex(), PASSWORD)
+        _store_cheaply(home / "wallet.json", key)
     async with (
         Server(build_market_app(open_market(tmp_path / "market.db"))) as server,
         serving(FakeSeller()) as seller,
