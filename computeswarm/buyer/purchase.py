@@ -134,20 +134,24 @@ class Purchases:
             BadRequest: a local file is gone or has changed since the job was planned.
             SellerUnavailable: he takes none.
         """
+        if record.view is not None and not record.view.missing_inputs:
+            return record
         for attempt in range(_UPLOAD_TRIES):
-            view = record.view or check_view(record, await seller.job(access(record)))
-            if not view.missing_inputs or view.state.terminal:
+            # asked afresh: the reply to a repeated payment is as old as its first
+            record = await self._look(record, seller)
+            if record.view is None or not record.view.missing_inputs or record.state.terminal:
                 return record
             try:
-                await self._send(record, seller, view, report)
-                view = check_view(record, await seller.job(access(record)))
-                return self._journal.see(view)
+                await self._send(record, seller, record.view, report)
+                return await self._look(record, seller)
             except Unavailable:
                 if attempt == _UPLOAD_TRIES - 1:
                     raise
                 await asyncio.sleep(min(0.25 * 2**attempt, 2))
-                record = self._journal.see(check_view(record, await seller.job(access(record))))
         raise AssertionError("not reached")
+
+    async def _look(self, record: JobRecord, seller: SellerClient) -> JobRecord:
+        return self._journal.see(check_view(record, await seller.job(access(record))))
 
     async def _send(
         self, record: JobRecord, seller: SellerClient, view: JobView, report: Report

@@ -21,6 +21,7 @@ from computeswarm.core.signing import parse
 from computeswarm.core.text import clean_line
 
 _BLOCK = 1024 * 1024
+_FREE_DISK = 2**30  # what a job may write beside its inputs
 _INTERPRETERS = {".py": "python", ".sh": "bash"}
 
 
@@ -79,6 +80,7 @@ def plan_job(
             "name": clean_line(name or entry or command[0], limit=120),
             "image": image,
             "inputs": tuple(files),
+            "disk_bytes": _FREE_DISK + sum(file.size for file in files),
             "env": dict(env or {}),
             "gpu_count": gpu_count,
             "max_seconds": max_seconds,

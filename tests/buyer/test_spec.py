@@ -64,6 +64,7 @@ def test_what_is_large_is_uploaded(here: Path) -> None:
     plan = plan_job("a.py", inputs=["big", *[f"part{n}" for n in range(6)]])
     uploaded = [f for f in plan.spec.inputs if f.content is None]
     assert [f.path for f in uploaded] == ["big", "part4", "part5"]  # 1 MiB travels inline
+    assert plan.spec.disk_bytes == 2**30 + 300_000 + 6 * 250_000 + 1
     assert plan.sources[hashlib.sha256(big).hexdigest()] == here / "big"
 
 
