@@ -137,11 +137,11 @@ class Purchases:
         if record.view is not None and not record.view.missing_inputs:
             return record
         for attempt in range(_UPLOAD_TRIES):
-            # asked afresh: the reply to a repeated payment is as old as its first
-            record = await self._look(record, seller)
-            if record.view is None or not record.view.missing_inputs or record.state.terminal:
-                return record
             try:
+                # asked afresh: the reply to a repeated payment is as old as its first
+                record = await self._look(record, seller)
+                if record.view is None or not record.view.missing_inputs or record.state.terminal:
+                    return record
                 await self._send(record, seller, record.view, report)
                 return await self._look(record, seller)
             except Unavailable:
