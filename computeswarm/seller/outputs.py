@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -24,7 +25,9 @@ _CHUNK = 1024 * 1024
 _MAX_DEPTH = 32
 _MAX_PATH_BYTES = 1024
 _MAX_ENTRIES = 100_000
-_SPARSE_ALLOWANCE = 1024 * 1024
+_SPARSE_FREE = 1024 * 1024
+_SPARSE_RATIO = 256
+"""Compressing file systems store little for much; beyond this a file is one of holes."""
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -103,29 +106,31 @@ def _walk(root: Path, refused: list[str]) -> Iterator[tuple[str, int]]:
         top = os.open(root, _FLAGS | os.O_DIRECTORY)
     except OSError:
         return
-    stack = [("", top)]
-    entries = 0
     try:
-        while stack:
-            prefix, directory = stack.pop()
-            try:
-                for name in os.listdir(directory):  # noqa: PTH208 - by descriptor
-                    entries += 1
-                    if entries > _MAX_ENTRIES:
-                        raise OutputsTooLarge("The job left too many files; pack them.")
-                    path = f"{prefix}{name}"
-                    opened = _open_entry(path, name, directory, refused)
-                    if opened is None:
-                        continue
-                    if stat.S_ISDIR(os.fstat(opened).st_mode):
-                        stack.append((f"{path}/", opened))
-                    else:
-                        yield path, opened
-            finally:
-                os.close(directory)
+        yield from _walk_directory("", top, refused, count())
     finally:
-        for _, directory in stack:
-            os.close(directory)
+        os.close(top)
+
+
+def _walk_directory(
+    prefix: str, directory: int, refused: list[str], entries: Iterator[int]
+) -> Iterator[tuple[str, int]]:
+    """Only the directories on the way down are open: a job can't use up the seller's files."""
+    with os.scandir(directory) as listing:
+        for entry in listing:
+            if next(entries) >= _MAX_ENTRIES:
+                raise OutputsTooLarge(f"The job left more than {_MAX_ENTRIES} files; pack them.")
+            path = prefix + entry.name
+            opened = _open_entry(path, entry.name, directory, refused)
+            if opened is None:
+                continue
+            if not stat.S_ISDIR(os.fstat(opened).st_mode):
+                yield path, opened
+                continue
+            try:
+                yield from _walk_directory(f"{path}/", opened, refused, entries)
+            finally:
+                os.close(opened)
 
 
 def _open_entry(path: str, name: str, directory: int, refused: list[str]) -> int | None:
@@ -167,7 +172,7 @@ def _objection(facts: os.stat_result, directory: os.stat_result | None = None) -
         return "is not a plain file"
     if facts.st_nlink > 1:
         return "has more than one name"
-    if facts.st_size > facts.st_blocks * 512 + _SPARSE_ALLOWANCE:
+    if facts.st_size > facts.st_blocks * 512 * _SPARSE_RATIO + _SPARSE_FREE:
         return "is sparse"
     return None
 

@@ -146,6 +146,10 @@ class Running(Protocol):
         """Wait until the job and everything it started is gone. May be called many times.
 
         The output must be read (or the job killed) for a job that writes much to ever end.
+
+        Raises (as ``terminate`` and ``kill`` do):
+            ExecutorError: the sandbox could not be made, so that nothing of the job was run: the
+                seller's fault.
         """
         ...
 

@@ -41,7 +41,11 @@ def interpreter(image: Image) -> str:
 
 def command(launch: Launch) -> list[str]:
     first, *rest = launch.command
-    return [interpreter(launch.image) if first in ("python", "python3") else first, *rest]
+    if first in ("python", "python3"):
+        return [interpreter(launch.image), *rest]
+    # bubblewrap does not tell a command that isn't there from a sandbox that can't be made; the
+    # shell does, with 127.
+    return ["/bin/sh", "-c", 'exec "$0" "$@"', first, *rest]
 
 
 def arguments(launch: Launch, places: Places, found: Devices) -> list[str]:

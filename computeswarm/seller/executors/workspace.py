@@ -171,6 +171,8 @@ class Places:
     def view(self, path: Path) -> Path:
         """A path to the same directory that any user can walk, mounted read-only if need be."""
         real = path.resolve()
+        if not real.is_dir():
+            raise ExecutorError(f"{path} is gone; build the image anew.")
         if not is_root() or _open_to_all(real):
             return real
         tag = hashlib.sha256(os.fsencode(real)).hexdigest()[:16]
