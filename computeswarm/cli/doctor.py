@@ -84,7 +84,7 @@ async def _docker(_: Context) -> Finding:
 async def _gpus(context: Context) -> Finding:
     from computeswarm.seller.gpus import detect
 
-    inventory = await detect()
+    inventory = await detect(context.paths.seller)
     if not inventory.gpus:
         return Finding("gpu", "note", "none found; a seller here is listed as cpu")
     names = ", ".join(f"{g.model} ({g.memory_bytes / _GIB:.0f} GiB)" for g in inventory.gpus)

@@ -15,9 +15,10 @@ from computeswarm.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from computeswarm.core.crypto import PrivateKey
-    from computeswarm.seller.build import RunningSeller
+    from computeswarm.server.seller_build import RunningSeller
     from computeswarm.tui.backend import Backends
 
+GRACE_SECONDS = 30.0
 _SETTINGS = (
     *("price", "node_name", "host", "port", "endpoint", "region", "executor", "slots"),
     *("slice_seconds", "max_job_seconds", "keep_outputs", "password_file"),
@@ -45,8 +46,8 @@ def run(context: Context) -> int:
 
 def _headless(context: Context) -> int:
     from computeswarm.cli.demo.child import ending_with
-    from computeswarm.seller.build import open_seller
     from computeswarm.server.logs import setup_logging
+    from computeswarm.server.seller_build import open_seller
     from computeswarm.server.serving import run, run_until_signal
 
     setup_logging(context.settings.log_level)
@@ -62,13 +63,16 @@ def _headless(context: Context) -> int:
             context.note(note)
         context.note(
             f"{status.node_id} ({status.name}) takes jobs at {status.endpoint}. "
-            "Ctrl+C finishes them or hands them back."
+            f"Ctrl+C lets them finish for {GRACE_SECONDS:.0f} s and hands the rest back with a "
+            "refund; twice, at once."
         )
 
     async def serve() -> None:
         trusted = [key.address, *context.args.trust]
         async with ending_with(context.args.parent):
-            opening = open_seller(context.settings, context.paths, key, trusted=trusted)
+            opening = open_seller(
+                context.settings, context.paths, key, trusted=trusted, grace=GRACE_SECONDS
+            )
             await run_until_signal(opening, ready=announce)
 
     run(serve())

@@ -68,12 +68,12 @@ class HeadlessChild:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        # asked once it lets running jobs finish, asked twice it hands them back at once
+        for ask in (self._process.terminate, self._process.terminate, self._process.kill):
+            ask()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_SECONDS)
+                break
         assert self._process.stdout is not None
         self._process.stdout.close()
 

@@ -17,10 +17,10 @@ from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.settings import Settings
 from computeswarm.market import open_market
 from computeswarm.payments.wallet import create_wallet, load_wallet
-from computeswarm.seller.build import RunningSeller, open_seller
 from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
 from computeswarm.server.logs import setup_logging
 from computeswarm.server.market_app import build_market_app
+from computeswarm.server.seller_build import RunningSeller, open_seller
 from computeswarm.server.serving import Server
 
 _NODE_NAME = "demo"
@@ -69,7 +69,7 @@ async def demo_stack(
         )
         _write_settings(home, ours)
         seller = await stack.enter_async_context(
-            open_seller(ours, home.paths, seller_key, trusted=[buyer_key.address])
+            open_seller(ours, home.paths, seller_key, trusted=[buyer_key.address], default_port=0)
         )
         yield DemoStack(devnet, market_url, seller, buyer_key.address, seller_key.address)
 
