@@ -192,6 +192,10 @@ class Executor(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """End all jobs and give back what is kept between them. The last call."""
+        ...
+
     async def prepare(self, job_id: str, limits: Limits) -> Workspace:
         """Make the job's directory.
 

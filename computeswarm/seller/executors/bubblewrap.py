@@ -139,16 +139,31 @@ class BubblewrapExecutor:
         await asyncio.to_thread(self._reap)
 
     def _reap(self) -> None:
-        for hierarchy in self._remembered():
+        present = self._hierarchy()
+        self._end_jobs([h for h in self._remembered() if h != present])
+        for group in present.leftovers():
+            group.destroy()
+        self._memory_file.unlink(missing_ok=True)
+        self._remember(present)
+        self._places.remove_all()
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._end_jobs(self._remembered())
+        self._memory_file.unlink(missing_ok=True)
+        self._places.leave()
+
+    @staticmethod
+    def _end_jobs(hierarchies: Sequence[Hierarchy]) -> None:
+        """Kill what runs below these and remove them."""
+        for hierarchy in hierarchies:
             for group in hierarchy.leftovers():
                 group.destroy()
-            if hierarchy != self._hierarchy():
-                for base in hierarchy.bases.values():
-                    with contextlib.suppress(OSError):
-                        base.rmdir()
-        self._memory_file.unlink(missing_ok=True)
-        self._remember(self._hierarchy())
-        self._places.remove_all()
+            for base in hierarchy.bases.values():
+                with contextlib.suppress(OSError):
+                    base.rmdir()
 
     async def prepare(self, job_id: str, limits: Limits) -> MountedWorkspace | DirectoryWorkspace:
         space = await self._places.workspace(job_id, limits)

@@ -54,6 +54,9 @@ class ProcessExecutor:
         """Processes end with their agent; only directories can be left."""
         await asyncio.to_thread(shutil.rmtree, self._jobs, ignore_errors=True)
 
+    async def close(self) -> None:
+        await self.reap()
+
     async def prepare(self, job_id: str, limits: Limits) -> DirectoryWorkspace:
         path = self._jobs / checked_job_id(job_id)
         try:

@@ -177,11 +177,11 @@ class Places:
             return real
         tag = hashlib.sha256(os.fsencode(real)).hexdigest()[:16]
         view = self.run / "views" / tag
-        if view.is_dir() and os.path.ismount(view):
-            if os.path.samestat(view.stat(), real.stat()):
-                return view
-            unmount(view)  # the image was built anew and this is the old directory
         view.mkdir(exist_ok=True)
+        if os.path.samestat(view.stat(), real.stat()):
+            return view
+        if view in _mounted_below(view.parent):
+            unmount(view)  # the image was built anew and this is the old directory
         _run(["mount", "--bind", str(real), str(view)])
         _run(["mount", "-o", "remount,bind,ro,nosuid,nodev", str(view)])
         return view
@@ -196,6 +196,11 @@ class Places:
         for image in (self.home / "workspaces").glob("*.img"):
             image.unlink(missing_ok=True)
         self.uids.clear()
+
+    def leave(self) -> None:
+        """Remove everything outside ``home``."""
+        self.remove_all()
+        shutil.rmtree(self.run, ignore_errors=True)
 
 
 def hand_over(path: Path, uid: int) -> None:

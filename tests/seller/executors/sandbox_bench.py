@@ -77,7 +77,7 @@ class Bench:
                 await job.kill()
         for space in self._spaces:
             await space.close()
-        await self.executor.reap()
+        await self.executor.close()
 
 
 async def read_all(job: Running) -> dict[str, bytes]:

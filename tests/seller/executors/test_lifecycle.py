@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -213,7 +212,24 @@ async def test_a_killed_agent_takes_its_jobs_along(bench: Bench, tmp_path: Path)
     assert path.exists()
     await bench.executor.reap()
     assert not path.exists()
-    assert not os.path.ismount(path)
+    assert str(path) not in Path("/proc/self/mountinfo").read_text()
+
+
+async def test_nothing_is_left_behind(bench: Bench) -> None:
+    before = _traces()
+    for _ in range(2):
+        assert (await bench.run("")).exit.code == 0
+    during = _traces() - before
+    await bench.close()
+    assert _traces() <= before
+    assert len(during) <= 12  # a second job doesn't mount its image again
+
+
+def _traces() -> set[str]:
+    """This process's view of mounts and control groups that sellers made."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    groups = Path("/sys/fs/cgroup").glob("**/computeswarm-*")
+    return {line for line in mounts if "computeswarm" in line} | {str(group) for group in groups}
 
 
 def _tree(pid: int) -> set[int]:
