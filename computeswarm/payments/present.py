@@ -64,6 +64,24 @@ def read_payment(headers: Mapping[str, str], terms: Terms) -> Presented | None:
     return None
 
 
+def named_authorization(headers: Mapping[str, str]) -> tuple[str, str] | None:
+    """Payer and nonce of the payment that a request carries; None where none can be read.
+
+    Nothing of it is checked: only good for finding out whether it was presented before.
+    """
+    lower = {name.lower(): value for name, value in headers.items()}
+    try:
+        if header := lower.get(HEADER_PAYMENT_V2.lower()):
+            payload = _parse(PaymentV2, decode_header(header)).payload
+        elif header := lower.get(HEADER_PAYMENT_V1.lower()):
+            payload = _parse(PaymentV1, decode_header(header)).payload
+        else:
+            return None
+    except BadRequest:
+        return None
+    return payload.authorization.from_, payload.authorization.nonce.lower()
+
+
 def _read_v2(document: dict[str, Any], terms: Terms) -> Presented:
     if document.get("x402Version") != 2:
         raise refused(Reason.INVALID_VERSION, f"The header {HEADER_PAYMENT_V2} is version 2's.")

@@ -76,6 +76,7 @@ class MarketConnector:
         self._tried = asyncio.Event()
         self._updates: dict[str, JobUpdate] = {}
         self._updated = asyncio.Event()
+        self._told = asyncio.Event()
         self._lock = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -104,6 +105,12 @@ class MarketConnector:
         """Send a heartbeat now; with ``record`` register anew, since what we sell has changed."""
         self._stale |= record
         self._wake.set()
+
+    async def settled(self) -> None:
+        """Wait until the market has heard all there is to say."""
+        while self._updates:
+            self._told.clear()
+            await self._told.wait()
 
     def report(self, job_id: str, update: JobUpdate) -> None:
         """Tell the market how a job stands; only the latest state of each is kept for it."""
@@ -214,6 +221,7 @@ class MarketConnector:
                 self._notices.tell(f"The market did not take the state of {job_id}: {error}")
             if self._updates.get(job_id) is update:
                 del self._updates[job_id]
+                self._told.set()
 
     async def _signed_call(self, method: str, path: str, body: bytes) -> bytes:
         async with self._lock:  # the counter has to arrive in order

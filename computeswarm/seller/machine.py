@@ -1,88 +1,93 @@
-"""The machine as the owner sees it: its processor and memory, and its GPUs over time."""
+"""The machine over time, for its owner's screen, for heartbeats and for the meters of jobs."""
 
 from __future__ import annotations
 
-import time
+import asyncio
+from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
 
+from computeswarm.core.clock import Clock
 from computeswarm.core.nodes import Hardware
+from computeswarm.seller.gpus import GpuMonitor, GpuReading, HostReading
+from computeswarm.seller.notices import Notices
 from computeswarm.seller.owner import GpuSample, OwnerHost
 
-
-class GpuWatch(Protocol):
-    """Readings of the GPUs, in the order of ``Hardware.gpus``."""
-
-    def start(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    def samples(self, index: int) -> Sequence[GpuSample]:
-        """The last readings (about 120), oldest first."""
-        ...
-
-    def power_limit_mw(self, index: int) -> int | None: ...
+SAMPLE_SECONDS = 1.0
+_KEPT = 120
 
 
-class NoGpus:
-    """A machine without any."""
+class MachineWatch:
+    """Takes a reading each second and keeps the last 120 of each GPU."""
+
+    def __init__(
+        self, hardware: Hardware, monitor: GpuMonitor, clock: Clock, notices: Notices
+    ) -> None:
+        self._hardware = hardware
+        self._monitor = monitor
+        self._clock = clock
+        self._notices = notices
+        self._samples: list[deque[GpuSample]] = [deque(maxlen=_KEPT) for _ in hardware.gpus]
+        self._now: list[GpuReading] = [GpuReading() for _ in hardware.gpus]
+        self._host = HostReading(None, None)
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Nothing to watch."""
+        """Begin to take readings."""
+        self._task = asyncio.create_task(self._watch(), name="machine-watch")
 
     async def close(self) -> None:
-        """Nothing was started."""
+        """Stop, and let go of the driver."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._monitor.close()
 
     def samples(self, index: int) -> Sequence[GpuSample]:
-        return ()
+        """The last readings of a GPU, oldest first."""
+        return tuple(self._samples[index])
 
-    def power_limit_mw(self, index: int) -> int | None:
-        return None
+    def reading(self, index: int) -> GpuReading:
+        """A GPU now."""
+        return self._now[index]
 
+    def faulty(self) -> set[int]:
+        """GPUs that take no new job: the driver has lost them."""
+        return {index for index, reading in enumerate(self._now) if reading.fault}
 
-class HostWatch:
-    """Processor load between two looks, and memory in use; None where the system doesn't tell."""
+    def utilization(self) -> int | None:
+        """Mean load of the GPUs in percent; of the processor on a cpu node."""
+        if not self._hardware.gpus:
+            return self._host.cpu_pct
+        known = [r.utilization_pct for r in self._now if r.utilization_pct is not None]
+        return round(sum(known) / len(known)) if known else None
 
-    def __init__(self, hardware: Hardware) -> None:
-        self._hardware = hardware
-        self._before = _ticks()
-        self._load: int | None = None
-        self._looked = time.monotonic()
-
-    def look(self) -> OwnerHost:
-        """The host now; the load is that of at least the last half second."""
-        now = time.monotonic()
-        if now - self._looked >= 0.5:
-            after = _ticks()
-            if after and self._before and after[1] > self._before[1]:
-                idle, total = after[0] - self._before[0], after[1] - self._before[1]
-                self._load = max(0, min(100, round(100 * (1 - idle / total))))
-            self._before, self._looked = after, now
+    def host(self) -> OwnerHost:
+        """Processor and memory."""
         return OwnerHost(
             cpu_model=self._hardware.cpu_model,
             cpu_cores=self._hardware.cpu_cores,
             memory_bytes=self._hardware.memory_bytes,
-            cpu_pct=self._load,
-            memory_used_bytes=_memory_used(),
+            cpu_pct=self._host.cpu_pct,
+            memory_used_bytes=self._host.memory_used_bytes,
         )
 
+    async def _watch(self) -> None:
+        while True:
+            self._host = await self._monitor.sample_host()
+            for index, reading in enumerate(await self._monitor.sample()):
+                self._take(index, reading)
+            await asyncio.sleep(SAMPLE_SECONDS)
 
-def _ticks() -> tuple[int, int] | None:
-    """Idle and all clock ticks of all processors."""
-    try:
-        fields = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    except (OSError, ValueError):
-        return None
-    return fields[3] + fields[4], sum(fields)
-
-
-def _memory_used() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.split()[1:]}
-    if "MemTotal" not in kib or "MemAvailable" not in kib:
-        return None
-    return (kib["MemTotal"] - kib["MemAvailable"]) * 1024
+    def _take(self, index: int, reading: GpuReading) -> None:
+        if reading.fault and reading.fault != self._now[index].fault:
+            self._notices.tell(f"GPU {index}: {reading.fault}", "error")
+        self._now[index] = reading
+        self._samples[index].append(
+            GpuSample(
+                at=int(self._clock.now() * 1000),
+                utilization_pct=reading.utilization_pct,
+                memory_used_bytes=reading.memory_used_bytes,
+                temperature_c=reading.temperature_c,
+                power_mw=reading.power_mw,
+            )
+        )

@@ -24,6 +24,8 @@ class Slots:
     count: int
     gpus: Sequence[GPUInfo]
     memory_bytes: int
+    faulty: set[int] = field(default_factory=set)
+    """GPUs that take no job now."""
     _taken: dict[str, Place] = field(default_factory=dict)
 
     @property
@@ -43,7 +45,7 @@ class Slots:
         fitting = [
             index
             for index, gpu in enumerate(self.gpus)
-            if index not in held and gpu.memory_bytes >= spec.min_vram_bytes
+            if index not in held | self.faulty and gpu.memory_bytes >= spec.min_vram_bytes
         ]
         memory = sum(place.memory_bytes for place in self._taken.values())
         if len(fitting) < spec.gpu_count or memory + spec.memory_bytes > self.memory_bytes:

@@ -197,10 +197,8 @@ class JobStore:
             del self._live[job_id]
 
     def pay(self, job_id: str, payment: Payment) -> Job:
-        """Write down a settled slice; again is fine."""
+        """Write down a settled slice that is not known yet."""
         job = self.get(job_id)
-        if any(known.slice == payment.slice for known in job.payments):
-            return job
         with transaction(self._db) as db:
             db.execute(
                 "INSERT INTO payments VALUES (?,?,?,?,?)",
@@ -208,8 +206,13 @@ class JobStore:
             )
         return self._keep(replace(job, payments=(*job.payments, payment)))
 
-    def advance(self, job_id: str, state: JobState, *, at_ms: int, **changes: Any) -> Job:
+    def advance(
+        self, job_id: str, state: JobState, *, at_ms: int, durable: bool = True, **changes: Any
+    ) -> Job:
         """Take one step of the state table, with what else changes by it.
+
+        Without ``durable`` the step may be lost with the machine's power (not with this process):
+        enough for steps that no money depends on.
 
         Raises:
             InvalidTransition: the table has no such step.
@@ -221,7 +224,13 @@ class JobStore:
         if state.terminal:
             # what the buyer sent is his alone once the job has ended
             changes["spec"] = job.spec.without_content().model_copy(update={"env": {}})
-        return self._write(replace(job, state=state, phases=phases, **changes))
+        if durable:
+            return self._write(replace(job, state=state, phases=phases, **changes))
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        try:
+            return self._write(replace(job, state=state, phases=phases, **changes))
+        finally:
+            self._db.execute("PRAGMA synchronous=FULL")
 
     def update(self, job_id: str, **changes: Any) -> Job:
         """Change something other than the state."""

@@ -1,0 +1,495 @@
+"""The seller's life: recover, listen, queue, run, hand back, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from computeswarm.chain.rpc import RpcClient
+from computeswarm.core.clock import Clock
+from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.errors import (
+    ChainUnavailable,
+    Conflict,
+    JobNotFound,
+    Unavailable,
+)
+from computeswarm.core.events import MeterEvent
+from computeswarm.core.jobs import Payment
+from computeswarm.core.money import format_usdc
+from computeswarm.core.nodes import Heartbeat, NodeStatus
+from computeswarm.core.states import JobState
+from computeswarm.payments.claims import Claim
+from computeswarm.payments.refunds import RefundRow
+from computeswarm.payments.settlement import Settlements
+from computeswarm.seller.config import SellerConfig
+from computeswarm.seller.connector import MarketConnector
+from computeswarm.seller.desk import JobDesk
+from computeswarm.seller.executors.base import Executor
+from computeswarm.seller.gpus import GpuMonitor
+from computeswarm.seller.images import ImageStore
+from computeswarm.seller.inputs import InputStore
+from computeswarm.seller.intake import Intake
+from computeswarm.seller.machine import MachineWatch
+from computeswarm.seller.notices import Notices
+from computeswarm.seller.offers import Offers
+from computeswarm.seller.owner import EventLevel, OwnerStatus
+from computeswarm.seller.runner import JobRun, Order, Tools
+from computeswarm.seller.slots import Slots
+from computeswarm.seller.status import StatusPage
+from computeswarm.seller.store import Job, JobStore
+
+_log = logging.getLogger(__name__)
+_HOUSEKEEPING_SECONDS = 2.0
+_GAS_SECONDS = 60.0
+_NO_GAS_SECONDS = 5.0
+_REFUND_WAIT_SECONDS = 10.0
+_EVICTED = "The seller ended the job; everything paid goes back."
+_STOPPED = "The seller stopped; everything paid goes back."
+_CRASHED = "The seller was interrupted while the job ran; everything paid goes back."
+
+
+class ImageNames:
+    """An image store by its names."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(image.name for image in self._store.list())
+
+
+class SellerAgent:
+    """One node. ``start`` when its address is known, ``stop`` once.
+
+    Args:
+        settle: makes the settlements, given what takes over a settled payment and a sent refund.
+    """
+
+    def __init__(
+        self,
+        config: SellerConfig,
+        key: PrivateKey,
+        executor: Executor,
+        images: ImageStore,
+        monitor: GpuMonitor,
+        rpc: RpcClient,
+        settle: Callable[..., Settlements],
+        clock: Clock,
+        *,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.config = config
+        self.executor = executor
+        self.clock = clock
+        self.notices = Notices(clock)
+        self.notes = notes
+        self.machine = MachineWatch(config.hardware, monitor, clock, self.notices)
+        self.paused = False
+        self.stopping = False
+        self.gas_wei: int | None = None
+        self.stop_requested = asyncio.Event()
+        self.wallet = key.address
+        self._rpc = rpc
+        self.offers = Offers(
+            config,
+            key,
+            executor.isolation,
+            ImageNames(images),
+            clock,
+            config.price_per_hour,
+            config.endpoint,
+        )
+        hardware = config.hardware
+        self.slots = Slots(config.slots, hardware.gpus, hardware.memory_bytes)
+        self.queue: list[str] = []
+        self.settlements: Settlements = settle(
+            on_settled=self._on_settled, on_refunded=self._on_refunded
+        )
+        self.inputs = InputStore(config.folder / "inputs", limit=config.upload_bytes)
+        self.market = MarketConnector(
+            config.market,
+            self.node_id,
+            record=self.offers.record,
+            pulse=self._pulse,
+            clock=clock,
+            notices=self.notices,
+        )
+        self.desk = JobDesk(
+            config,
+            self.node_id,
+            JobStore(config.folder / "jobs.db"),
+            self.inputs,
+            self.settlements,
+            clock,
+            self.notices,
+            report=self.market.report,
+            waiting=lambda: self.queue,
+        )
+        self.intake = Intake(
+            config,
+            self.offers,
+            self.desk,
+            self.inputs,
+            self.settlements,
+            self.check_accepting,
+            self.desk.store.secret(),
+            executor.owner_only,
+        )
+        self._tools = Tools(config, executor, images, self.inputs, self.desk, clock)
+        self._status = StatusPage(self)
+        self._runs: dict[str, JobRun] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._upload_seen: dict[str, float] = {}
+        self._house: asyncio.Task[None] | None = None
+        self._ready = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._refunded = asyncio.Event()
+        self._gas_at = 0.0
+
+    @property
+    def node_id(self) -> str:
+        return self.offers.node_id
+
+    @property
+    def running(self) -> int:
+        """Jobs that have a place."""
+        return self.slots.running
+
+    async def start(self, endpoint: str) -> None:
+        """Recover what a crash left, then take jobs and tell the market.
+
+        Args:
+            endpoint: where buyers reach us.
+
+        Raises:
+            ExecutorError: the sandbox can't be used.
+            ConfigError: the RPC serves another chain.
+        """
+        self.offers.endpoint = self.config.endpoint or endpoint
+        await self.executor.reap()
+        # before the settlements: what they hand over must not be mistaken for a leftover
+        await self._recover()
+        await self.settlements.start()
+        for job in self.desk.store.unfiled_refunds():
+            await self.desk.file_refund(job)
+        self.intake.sweep()
+        self._check_notes()
+        await self._look_at_gas()
+        self.machine.start()
+        self.market.start()
+        self._house = asyncio.create_task(self._housekeeping(), name="seller-housekeeping")
+        self._ready = True
+        self.notices.tell(f"Selling as {self.node_id} at {self.offers.endpoint}.", "good")
+        self._schedule()
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """Take nothing new, let running jobs finish for ``grace`` seconds, hand back the rest with
+        a full refund, leave the market and close."""
+        self.stopping = True
+        self.market.refresh()
+        handed_back: list[str] = []
+        try:
+            for job_id in list(self.queue):
+                await self._end_queued(job_id, Order(JobState.SELLER_LOST, _STOPPED, free=True))
+                handed_back.append(job_id)
+            if self._runs and grace > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(grace):
+                        await self._idle.wait()
+            for run in self._runs.values():
+                run.end(Order(JobState.SELLER_LOST, _STOPPED, free=True))
+                handed_back.append(run.job_id)
+            await self._idle.wait()
+            await self._see_refunds(handed_back)
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._house is not None:
+            self._house.cancel()
+            await asyncio.gather(self._house, return_exceptions=True)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.market.close(leave=self._ready)
+        await self.settlements.close()
+        await self.machine.close()
+        self.desk.close()
+
+    def status(self) -> OwnerStatus:
+        """Everything the owner's screen shows."""
+        return self._status.make()
+
+    def check_accepting(self) -> None:
+        """Raises Unavailable: no new job is taken now, and why."""
+        if not self._ready or self.stopping:
+            raise Unavailable("The seller starts or stops just now; choose another node.")
+        if self.paused:
+            raise Unavailable("The seller takes no jobs at present; choose another node.")
+        if self.gas_wei == 0:
+            raise Unavailable("The seller can't settle payments (no gas); choose another node.")
+        if len(self.queue) >= self.config.queue_limit:
+            raise Unavailable("The seller's queue is full; choose another node or try later.")
+
+    def pause(self, paused: bool) -> None:
+        """Take no new jobs, or take them again."""
+        self.paused = paused
+        self.notices.tell("Paused: no new jobs." if paused else "Taking jobs again.")
+        self.market.refresh()
+
+    def set_price(self, price_per_hour: int) -> None:
+        """Ask another price from now on; quotes that are out keep theirs."""
+        self.offers.price_per_hour = price_per_hour
+        self.notices.tell(f"The price is {format_usdc(price_per_hour)} USDC an hour now.")
+        self.market.refresh(record=True)
+
+    async def cancel(self, job_id: str) -> Job:
+        """The buyer's wish: end the job, give back what is unused. Returns once it has ended.
+
+        Raises:
+            Conflict: its payment is not settled yet.
+        """
+        return await self._end(job_id, Order(JobState.CANCELLED, "Cancelled by the buyer."))
+
+    async def evict(self, job_id: str) -> Job:
+        """The owner's wish: end the job, give back everything.
+
+        Raises:
+            Conflict: it has ended, or is not paid yet.
+        """
+        if self.desk.store.get(job_id).state.terminal:
+            raise Conflict("The job has ended already.")
+        return await self._end(job_id, Order(JobState.SELLER_LOST, _EVICTED, free=True))
+
+    def meter(self, job_id: str) -> MeterEvent | None:
+        """Where a running job's meter stands; None when it does not run."""
+        meter, place = self.desk.meters.get(job_id), self.slots.place(job_id)
+        if meter is None or place is None:
+            return None
+        now = self.clock.monotonic()
+        readings = [self.machine.reading(index) for index in place.gpus]
+        loads = [r.utilization_pct for r in readings if r.utilization_pct is not None]
+        used = [r.memory_used_bytes for r in readings if r.memory_used_bytes is not None]
+        return MeterEvent(
+            seq=max(1, self.desk.log(job_id).last_seq),
+            at=self.desk.now_ms(),
+            metered_ms=meter.milliseconds(now),
+            cost=meter.cost(now),
+            paid=meter.paid,
+            slices_paid=meter.paid_slices,
+            next_payment_due_ms=meter.left_ms(now),
+            utilization_pct=round(sum(loads) / len(loads)) if loads else None,
+            memory_used_bytes=sum(used) if used else None,
+        )
+
+    def uploaded(self, job_id: str) -> None:
+        """An input came in whole, or a part of one."""
+        self._upload_seen[job_id] = self.clock.monotonic()
+
+    def inputs_complete(self, job_id: str) -> None:
+        """See whether a job can start now."""
+        self._schedule()
+
+    async def _end(self, job_id: str, order: Order) -> Job:
+        job = self.desk.store.get(job_id)
+        if job.state is JobState.AWAITING_PAYMENT:
+            raise Conflict("The job's payment is being settled; try again in a moment.")
+        if job_id in self.queue:
+            await self._end_queued(job_id, order)
+        elif job_id in self._runs:
+            self._runs[job_id].end(order)
+            await asyncio.wait({self._tasks[job_id]})
+        return self.desk.store.get(job_id)
+
+    async def _end_queued(self, job_id: str, order: Order) -> None:
+        self.queue.remove(job_id)
+        await self.desk.end(job_id, order.state, reason=order.reason)
+        self._upload_seen.pop(job_id, None)
+        self._schedule()
+
+    async def _recover(self) -> None:
+        live = self.desk.store.live()
+        self.inputs.keep_only({job.job_id for job in live})
+        for job in live:
+            if job.state is JobState.RUNNING:
+                await self.desk.end(job.job_id, JobState.SELLER_LOST, reason=_CRASHED)
+                self.notices.tell(f"{job.job_id} was running at the crash; refunded.", "warning")
+            elif job.state is JobState.STARTING:
+                await self.desk.end(job.job_id, JobState.SELLER_LOST, reason=_CRASHED)
+            elif job.state is JobState.QUEUED:
+                self._enqueue(job)
+            with contextlib.suppress(Unavailable):
+                self.inputs.promise(job.job_id, job.spec)
+
+    async def _on_settled(self, claim: Claim) -> None:
+        """A slice is paid. Called again after a crash, so a repetition changes nothing."""
+        job_id, _, number = claim.subject.partition("#")
+        index = int(number or 0)
+        job = self.desk.store.find(job_id)
+        if job is None:
+            _log.error("a payment for %s without a job goes back", claim.subject)
+            await self.settlements.refund(claim.subject, claim.payer, claim.amount)
+            return
+        payment = Payment(
+            slice=index, amount=claim.amount, transaction=claim.transaction, payer=claim.payer
+        )
+        recorded = next((p for p in job.payments if p.slice == index), None)
+        if recorded is None and not job.state.terminal:
+            job = self.desk.paid(job_id, payment)
+            amount = format_usdc(claim.amount)
+            self.notices.tell(f"{amount} USDC for {job_id}, slice {index + 1}.", "good")
+            if (run := self._runs.get(job_id)) is not None:
+                run.paid()
+        elif recorded is None or recorded.transaction != payment.transaction:
+            await self.desk.pay_back_late(job, payment)
+        if job.state is JobState.AWAITING_PAYMENT:
+            self._enqueue(self.desk.step(job_id, JobState.QUEUED))
+            self._schedule()
+
+    async def _on_refunded(self, row: RefundRow) -> None:
+        self.notices.tell(f"Refunded {format_usdc(row.amount)} USDC for {row.subject}.")
+        self._refunded.set()
+
+    def _enqueue(self, job: Job) -> None:
+        if job.job_id not in self.queue:
+            self.queue.append(job.job_id)
+        self.uploaded(job.job_id)
+
+    def _schedule(self) -> None:
+        """Give places to the first in the queue that have all their inputs."""
+        if self.stopping or not self._ready:
+            return
+        started = False
+        self.slots.faulty = self.machine.faulty()
+        for job_id in list(self.queue):
+            job = self.desk.store.get(job_id)
+            if self.inputs.missing(job_id, job.spec):
+                continue
+            place = self.slots.take(job_id, job.spec)
+            if place is None:
+                break  # nobody overtakes, or a job for many GPUs would wait for ever
+            self.queue.remove(job_id)
+            self._upload_seen.pop(job_id, None)
+            hardware = self.config.hardware
+            gpus = tuple(hardware.gpus[index] for index in place.gpus)
+            cpus = max(1.0, hardware.cpu_cores / self.config.slots)
+            run = self._runs[job_id] = JobRun(self._tools, job, gpus, cpus)
+            self._idle.clear()
+            self._tasks[job_id] = asyncio.create_task(self._run(run), name=job_id)
+            started = True
+        if started:
+            self.market.refresh()
+
+    async def _run(self, run: JobRun) -> None:
+        try:
+            await run.run()
+        finally:
+            self.slots.release(run.job_id)
+            self._runs.pop(run.job_id, None)
+            self._tasks.pop(run.job_id, None)
+            if not self._runs:
+                self._idle.set()
+        job = self.desk.store.get(run.job_id)
+        level: EventLevel = "good" if job.state is JobState.SUCCEEDED else "info"
+        self.notices.tell(
+            f"{run.job_id} {job.state}: earned {format_usdc(job.cost)} USDC.".replace("_", " "),
+            level,
+        )
+        self._schedule()
+        self.market.refresh()
+
+    def _pulse(self) -> Heartbeat:
+        draining = self.paused or self.stopping or self.gas_wei == 0
+        busy = self.running >= self.config.slots
+        status = NodeStatus.DRAINING if draining else NodeStatus.BUSY if busy else NodeStatus.IDLE
+        return Heartbeat.model_validate(
+            {
+                "status": status,
+                "queued": len(self.queue),
+                "running": self.running,
+                "utilization_pct": self.machine.utilization(),
+            }
+        )
+
+    async def _housekeeping(self) -> None:
+        """What nobody waits for: late uploads, old outputs, gas, settlements without a listener."""
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+            try:
+                await self._end_late_uploads()
+                self.intake.sweep()
+                self._drop_outputs()
+                await self._look_at_gas()
+            except Exception:
+                _log.exception("housekeeping")
+
+    async def _end_late_uploads(self) -> None:
+        for job_id in list(self.queue):
+            job = self.desk.store.get(job_id)
+            if not self.inputs.missing(job_id, job.spec):
+                continue
+            seen = self._upload_seen.get(job_id, 0.0)
+            if self.clock.monotonic() - seen > self.config.inputs_seconds:
+                text = f"No input came for {self.config.inputs_seconds:g} s; everything goes back."
+                await self._end_queued(job_id, Order(JobState.FAILED, text, free=True))
+
+    def _drop_outputs(self) -> None:
+        """Old outputs go, and the oldest of more than we keep."""
+        kept = self.desk.store.with_outputs()
+        sizes = {job.job_id: _size(self.desk.outputs_folder(job.job_id)) for job in kept}
+        total = sum(sizes.values())
+        for job in kept:
+            late = (job.outputs_until or 0) <= self.clock.now()
+            if late or total > self.config.store_bytes:
+                total -= sizes[job.job_id]
+                self.desk.forget_outputs(job)
+
+    async def _look_at_gas(self) -> None:
+        every = _NO_GAS_SECONDS if not self.gas_wei else _GAS_SECONDS
+        if self._gas_at and self.clock.monotonic() - self._gas_at < every:
+            return
+        self._gas_at = self.clock.monotonic()
+        try:
+            found = await self._rpc.native_balance(self.wallet)
+        except ChainUnavailable as error:
+            self.notices.tell(error.detail, "warning")
+            return
+        if found == 0 and self.gas_wei != 0:
+            self.notices.tell(
+                f"{self.wallet} has no ETH for gas, so no payment can be settled; send it some.",
+                "error",
+            )
+        if (found == 0) != (self.gas_wei == 0):
+            self.gas_wei = found
+            self.market.refresh()
+        self.gas_wei = found
+
+    async def _see_refunds(self, job_ids: list[str]) -> None:
+        """Give the refunds of jobs handed back some seconds to reach the chain."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REFUND_WAIT_SECONDS):
+                while any(self._refund_open(job_id) for job_id in job_ids):
+                    self._refunded.clear()
+                    await self._refunded.wait()
+
+    def _refund_open(self, job_id: str) -> bool:
+        try:
+            job = self.desk.store.get(job_id)
+        except JobNotFound:
+            return False
+        rows = self.settlements.refunds(job_id)
+        return job.refund >= self.config.dust and any(row.state != "done" for row in rows)
+
+    def _check_notes(self) -> None:
+        for note in self.notes:
+            self.notices.tell(note, "warning")
+
+
+def _size(folder: Path) -> int:
+    """Bytes below a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())

@@ -1,0 +1,154 @@
+"""From settings to a seller: which sandbox, which price, which slots. The HTTP side is above."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from computeswarm.chain.rpc import RpcClient
+from computeswarm.chain.sender import TxSender
+from computeswarm.chain.usdc import Usdc
+from computeswarm.core.chains import chain_by_id
+from computeswarm.core.clock import Clock, SystemClock
+from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.errors import ConfigError, ExecutorError
+from computeswarm.core.money import parse_usdc
+from computeswarm.core.settings import Paths, Settings
+from computeswarm.core.text import clean_line
+from computeswarm.payments.settlement import Settlements
+from computeswarm.seller.agent import SellerAgent
+from computeswarm.seller.config import SellerConfig
+from computeswarm.seller.executors.base import Executor
+from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
+from computeswarm.seller.executors.process import ProcessExecutor
+from computeswarm.seller.gpus import GpuMonitor, Inventory, detect
+from computeswarm.seller.images import ImageStore
+
+_ENDPOINT = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_MAX_SLOTS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SellerParts:
+    """A seller that is not started yet, and the chain it shares with its settlements."""
+
+    agent: SellerAgent
+    rpc: RpcClient
+
+
+async def build_seller(
+    settings: Settings,
+    paths: Paths,
+    key: PrivateKey,
+    *,
+    trusted: Sequence[str] = (),
+    clock: Clock | None = None,
+    tune: Mapping[str, Any] | None = None,
+) -> SellerParts:
+    """Put a seller together.
+
+    Args:
+        trusted: the only wallets served when there is no sandbox.
+        tune: other values for members of ``SellerConfig`` that have no setting.
+
+    Raises:
+        ConfigError: a setting that can't be used.
+        ExecutorError: no sandbox can be used here; the sentence says what to install.
+    """
+    clock = clock or SystemClock()
+    folder = paths.seller
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    chain = chain_by_id(settings.chain_id)
+    if not settings.rpc_urls:
+        raise ConfigError("No RPC address is set; set rpc (or COMPUTESWARM_RPC).")
+    inventory = await detect(folder)
+    executor, notes = await choose_executor(settings, paths, trusted)
+    config = replace(
+        _config(settings, paths, inventory),
+        trusted=frozenset(wallet.lower() for wallet in trusted),
+        **(tune or {}),
+    )
+    if not inventory.gpus:
+        notes = ("No GPU was found: this machine is listed as cpu.", *notes)
+    rpc = RpcClient(settings.rpc_urls)
+    usdc, sender = Usdc(rpc, chain), TxSender(rpc, key, chain.chain_id)
+
+    def settle(**callbacks: object) -> Settlements:
+        return Settlements(folder / "payments.db", rpc, usdc, sender, clock, **callbacks)  # type: ignore[arg-type]
+
+    agent = SellerAgent(
+        config,
+        key,
+        executor,
+        ImageStore(folder),
+        GpuMonitor(inventory),
+        rpc,
+        settle,
+        clock,
+        notes=(*inventory.notes, *notes),
+    )
+    return SellerParts(agent, rpc)
+
+
+async def choose_executor(
+    settings: Settings, paths: Paths, trusted: Sequence[str]
+) -> tuple[Executor, tuple[str, ...]]:
+    """The sandbox that the settings ask for, or the best there is; and what to say about it.
+
+    Raises:
+        ConfigError: no such executor.
+        ExecutorError: it can't be used.
+    """
+    wanted = settings.executor
+    if wanted not in ("auto", "bubblewrap", "process"):
+        raise ConfigError(f"There is no executor {wanted!r}; use auto, bubblewrap or process.")
+    bubblewrap = BubblewrapExecutor(paths.seller)
+    problems = [] if wanted == "process" else await bubblewrap.check()
+    if wanted != "process" and not problems:
+        return bubblewrap, ()
+    why = " ".join(str(problem) for problem in problems)
+    if wanted == "bubblewrap":
+        raise ExecutorError(f"bubblewrap can't be used here. {why}")
+    if not trusted:
+        raise ExecutorError(
+            f"No sandbox can be used here. {why} Without one, name the wallets you trust."
+            if why
+            else "Jobs without a sandbox are for your own wallets only; name the ones you trust."
+        )
+    process = ProcessExecutor(paths.seller)
+    if found := await process.check():
+        raise ExecutorError(" ".join(str(problem) for problem in found))
+    note = "Jobs run without a sandbox, so only your trusted wallets are served."
+    return process, (f"{note} {why}".strip(),)
+
+
+def _config(settings: Settings, paths: Paths, inventory: Inventory) -> SellerConfig:
+    price = parse_usdc(settings.price)
+    if price == 0:
+        raise ConfigError("The price is 0; set a price above 0 USDC an hour.")
+    if not 1 <= settings.slice_seconds <= 3600:
+        raise ConfigError("slice_seconds is from 1 to 3600.")
+    if not 1 <= settings.max_job_seconds <= 30 * 86400:
+        raise ConfigError("max_job_seconds is from 1 to 2592000 (30 days).")
+    if settings.endpoint and not _ENDPOINT.fullmatch(settings.endpoint):
+        raise ConfigError(f"{settings.endpoint[:80]!r} is no address; write http://host:port.")
+    if settings.slots > _MAX_SLOTS:
+        raise ConfigError(f"slots is at most {_MAX_SLOTS}.")
+    name = clean_line(settings.node_name or platform.node() or "node", limit=60)
+    return SellerConfig(
+        folder=paths.seller,
+        chain=chain_by_id(settings.chain_id),
+        name=name or "node",
+        market=settings.market,
+        hardware=inventory.hardware,
+        price_per_hour=price,
+        endpoint=settings.endpoint,
+        region=settings.region,
+        slots=settings.slots or max(1, len(inventory.gpus)),
+        slice_seconds=settings.slice_seconds,
+        max_job_seconds=settings.max_job_seconds,
+        keep_outputs=settings.keep_outputs,
+    )

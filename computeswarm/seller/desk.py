@@ -1,0 +1,301 @@
+"""Where a job's steps are taken: on disk, in its event log, and in what the market hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from computeswarm.core.clock import Clock
+from computeswarm.core.errors import StorageFull
+from computeswarm.core.events import (
+    CHUNK_BYTES,
+    EndEvent,
+    OutputEvent,
+    PaymentEvent,
+    StateEvent,
+    encode_output,
+)
+from computeswarm.core.jobs import JobUpdate, JobView, OutputList, Payment, Refund, StreamName
+from computeswarm.core.states import JobState
+from computeswarm.payments.refunds import RefundRow
+from computeswarm.seller.config import SellerConfig
+from computeswarm.seller.eventlog import EventLog
+from computeswarm.seller.inputs import InputStore
+from computeswarm.seller.meter import Meter
+from computeswarm.seller.notices import Notices
+from computeswarm.seller.store import Job, JobStore
+
+_RETRY_SECONDS = 2.0
+_OPEN_LOGS = 64
+
+
+class Refunder(Protocol):
+    """The part of the settlements that pays back."""
+
+    async def refund(self, subject: str, to: str, amount: int) -> RefundRow: ...
+
+    def refunds(self, subject: str) -> list[RefundRow]: ...
+
+
+class JobDesk:
+    """All jobs of this seller as they stand.
+
+    Args:
+        report: tells the market.
+        waiting: the queue's job ids, in order.
+    """
+
+    def __init__(
+        self,
+        config: SellerConfig,
+        node_id: str,
+        store: JobStore,
+        inputs: InputStore,
+        refunder: Refunder,
+        clock: Clock,
+        notices: Notices,
+        *,
+        report: Callable[[str, JobUpdate], None],
+        waiting: Callable[[], list[str]],
+    ) -> None:
+        self.store = store
+        self.meters: dict[str, Meter] = {}
+        """Of jobs that run."""
+        self.metered_at: dict[str, int] = {}
+        """When their time began to cost, in unix milliseconds."""
+        self._config = config
+        self._node_id = node_id
+        self._inputs = inputs
+        self._refunder = refunder
+        self._clock = clock
+        self._notices = notices
+        self._report = report
+        self._waiting = waiting
+        self._logs: dict[str, EventLog] = {}
+
+    def close(self) -> None:
+        """Close all files."""
+        for log in self._logs.values():
+            log.close()
+        self.store.close()
+
+    def now_ms(self) -> int:
+        """Unix milliseconds."""
+        return int(self._clock.now() * 1000)
+
+    def log(self, job_id: str) -> EventLog:
+        """A job's events."""
+        log = self._logs.pop(job_id, None)
+        if log is None:
+            self._close_idle_logs()
+            log = EventLog(self._events_path(job_id))
+        self._logs[job_id] = log  # the last used stand last
+        return log
+
+    def step(self, job_id: str, state: JobState, *, durable: bool = True) -> Job:
+        """Take a step that is not the last."""
+        job = self.store.advance(job_id, state, at_ms=self.now_ms(), durable=durable)
+        self._write(job_id, StateEvent, state=state)
+        self._report(job_id, JobUpdate(state=state, paid=job.paid))
+        return job
+
+    def say(self, job_id: str, reason: str) -> None:
+        """Tell the buyer something without a step."""
+        self._write(job_id, StateEvent, state=self.store.get(job_id).state, reason=reason)
+
+    def output(self, job_id: str, stream: StreamName, data: bytes) -> int:
+        """Write what a job printed; bytes that it takes on disk.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        log, size = self.log(job_id), 0
+        for start in range(0, len(data), CHUNK_BYTES):
+            text, encoding = encode_output(data[start : start + CHUNK_BYTES])
+            log.append(OutputEvent, at=self.now_ms(), stream=stream, data=text, encoding=encoding)
+            size += len(text)
+        return size
+
+    def paid(self, job_id: str, payment: Payment) -> Job:
+        """A slice was settled."""
+        job = self.store.pay(job_id, payment)
+        if (meter := self.meters.get(job_id)) is not None:
+            meter.paid_slices = len(job.payments)
+        self._write(
+            job_id,
+            PaymentEvent,
+            direction="paid",
+            amount=payment.amount,
+            transaction=payment.transaction,
+            slice=payment.slice,
+        )
+        return job
+
+    async def end(
+        self,
+        job_id: str,
+        state: JobState,
+        *,
+        reason: str = "",
+        exit_code: int | None = None,
+        metered_ms: int = 0,
+        cost: int = 0,
+        outputs: OutputList | None = None,
+    ) -> Job:
+        """The last step: what was not used goes back. Tries until the disk takes it.
+
+        Once this returns or is cancelled, the refund is owed on disk or the next start owes it.
+        """
+        changes: dict[str, Any] = {
+            "reason": reason[:500],
+            "exit_code": exit_code,
+            "metered_ms": metered_ms,
+        }
+        if outputs is not None:
+            changes["outputs"] = outputs.model_dump_json()
+            changes["outputs_until"] = int(self._clock.now() + self._config.keep_outputs)
+        if (metered := self.metered_at.get(job_id)) is not None:
+            changes["phases"] = {"metered": metered}
+        while True:
+            paid = self.store.get(job_id).paid
+            kept = min(cost, paid)
+            try:
+                job = self.store.advance(
+                    job_id,
+                    state,
+                    at_ms=self.now_ms(),
+                    cost=kept,
+                    refund=paid - kept,
+                    **changes,
+                )
+                break
+            except StorageFull as error:
+                self._notices.tell(error.detail, "error")
+                await asyncio.sleep(_RETRY_SECONDS)
+        self.meters.pop(job_id, None)
+        self.metered_at.pop(job_id, None)
+        self._inputs.forget(job_id)
+        job = await self.file_refund(job)
+        if job.refund:
+            self._write(job_id, PaymentEvent, direction="refunded", amount=job.refund)
+        self._write(job_id, StateEvent, state=state, reason=job.reason)
+        self._write(job_id, EndEvent, job=self.view(job, next_seq=True))
+        self._report(
+            job_id,
+            JobUpdate(
+                state=state,
+                exit_code=exit_code if exit_code is None else max(-255, min(255, exit_code)),
+                metered_ms=job.metered_ms,
+                paid=job.paid,
+                refunded=job.refund,
+            ),
+        )
+        return job
+
+    async def file_refund(self, job: Job) -> Job:
+        """Hand a decided refund to the payments; again is fine."""
+        if job.refund and not job.refund_filed:
+            await self._refunder.refund(job.job_id, job.buyer, job.refund)
+            job = self.store.update(job.job_id, refund_filed=True)
+        return job
+
+    async def pay_back_late(self, job: Job, payment: Payment) -> None:
+        """A slice that settled when the job had ended, or was paid twice, goes back whole."""
+        await self._refunder.refund(f"{job.job_id}#{payment.slice}", job.buyer, payment.amount)
+        if any(known.slice == payment.slice for known in job.payments):
+            return
+        job = self.store.pay(job.job_id, payment)
+        if job.state.terminal:
+            self.store.update(job.job_id, refund=job.refund + payment.amount)
+
+    def view(self, job: Job, *, next_seq: bool = False) -> JobView:
+        """A job as its buyer and its owner see it."""
+        quote, now = job.quote, self._clock.monotonic()
+        meter = self.meters.get(job.job_id)
+        metered_ms, cost = job.metered_ms, job.cost
+        slices = len(job.payments)
+        due: int | None = None
+        if meter is not None:
+            metered_ms, cost, due = meter.milliseconds(now), meter.cost(now), meter.left_ms(now)
+        elif not job.state.terminal:
+            due = min(slices * quote.slice_seconds, quote.max_seconds) * 1000
+        position = None
+        missing: tuple[str, ...] = ()
+        if job.state is JobState.QUEUED:
+            waiting = self._waiting()
+            position = waiting.index(job.job_id) + 1 if job.job_id in waiting else None
+        if job.state in (JobState.AWAITING_PAYMENT, JobState.QUEUED):
+            missing = self._inputs.missing(job.job_id, job.spec)
+        metered_at = self.metered_at.get(job.job_id, job.phases.metered)
+        return JobView(
+            job_id=job.job_id,
+            node_id=self._node_id,
+            state=job.state,
+            reason=job.reason,
+            name=job.spec.name,
+            buyer=job.buyer,
+            image=job.spec.image,
+            gpu_count=job.spec.gpu_count,
+            price_per_hour=quote.price_per_hour,
+            slice_seconds=quote.slice_seconds,
+            max_seconds=quote.max_seconds,
+            queue_position=position,
+            missing_inputs=missing,
+            exit_code=job.exit_code,
+            metered_ms=metered_ms,
+            paid=job.paid,
+            cost=cost,
+            payments=job.payments,
+            refund=self._refund(job),
+            slices_paid=slices,
+            next_payment_due_ms=due,
+            outputs_ready=bool(job.outputs),
+            outputs_until=job.outputs_until,
+            phases=job.phases.model_copy(update={"metered": metered_at}),
+            last_seq=self.log(job.job_id).last_seq + (1 if next_seq else 0),
+        )
+
+    def outputs_folder(self, job_id: str) -> Path:
+        """Where a job's outputs are kept."""
+        return self._config.folder / "outputs" / job_id
+
+    def forget_outputs(self, job: Job) -> None:
+        """Remove a job's outputs."""
+        shutil.rmtree(self.outputs_folder(job.job_id), ignore_errors=True)
+        self.store.update(job.job_id, outputs="", outputs_until=None)
+
+    def drop_unpaid(self, job_id: str) -> None:
+        """Forget a job whose payment surely failed."""
+        self.store.forget_unpaid(job_id)
+        self._inputs.forget(job_id)
+        if (log := self._logs.pop(job_id, None)) is not None:
+            log.close()
+        self._events_path(job_id).unlink(missing_ok=True)
+
+    def _refund(self, job: Job) -> Refund | None:
+        if not job.refund:
+            return None
+        rows = self._refunder.refunds(job.job_id)
+        if not rows and job.payments:
+            rows = self._refunder.refunds(f"{job.job_id}#{job.payments[-1].slice}")
+        return Refund(amount=job.refund, transaction=rows[0].transaction if rows else "")
+
+    def _write(self, job_id: str, event: type[Any], **members: Any) -> None:
+        """An event that has to wait for nobody: a full disk costs the line, not the job."""
+        try:
+            self.log(job_id).append(event, at=self.now_ms(), **members)
+        except OSError as error:
+            self._notices.tell(f"The log of {job_id} can't be written: {error.strerror}.", "error")
+
+    def _close_idle_logs(self) -> None:
+        for job_id in list(self._logs):
+            if len(self._logs) < _OPEN_LOGS:
+                return
+            if self._logs[job_id].ended:
+                self._logs.pop(job_id).close()
+
+    def _events_path(self, job_id: str) -> Path:
+        return self._config.folder / "events" / f"{job_id}.jsonl"

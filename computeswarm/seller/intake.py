@@ -1,0 +1,271 @@
+"""How jobs and their further slices are bought: price first, then money, then the job.
+
+Everything that can be refused is refused before a payment is asked for, and again before one is
+broadcast. A payment that was presented before is answered as it was then, whatever has changed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from computeswarm.core.errors import (
+    Conflict,
+    Forbidden,
+    PaymentRequired,
+)
+from computeswarm.core.ids import new_job_id
+from computeswarm.core.jobs import ExecuteReply, ExecuteRequest, JobSpec, Phases
+from computeswarm.core.quotes import Quote
+from computeswarm.core.states import JobState
+from computeswarm.payments.claims import Claim, ClaimState
+from computeswarm.payments.present import Presented, named_authorization, read_payment
+from computeswarm.payments.settlement import Settlements, request_binding
+from computeswarm.payments.terms import Terms, payment_required
+from computeswarm.seller.config import SellerConfig
+from computeswarm.seller.desk import JobDesk
+from computeswarm.seller.inputs import InputStore
+from computeswarm.seller.offers import Offers
+from computeswarm.seller.store import Job, key_digest
+
+_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back over HTTP."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Intake:
+    """Sells slices.
+
+    Args:
+        gate: raises the reason for which no new job is taken now.
+    """
+
+    config: SellerConfig
+    offers: Offers
+    desk: JobDesk
+    inputs: InputStore
+    settlements: Settlements
+    gate: Callable[[], None]
+    secret: bytes
+    owner_only: bool
+    _settling: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    async def execute(
+        self, headers: Mapping[str, str], body: bytes, request: ExecuteRequest
+    ) -> Answer:
+        """``POST /execute``: 402 with the price, or 202 with the job.
+
+        Raises:
+            Unprocessable, QuoteExpired, Unavailable, Conflict: it can't be had; nothing was taken.
+            Forbidden: the payer is not one of the owner's wallets.
+            AuthorizationReused, PaymentPending: see ``Settlements.settle``.
+        """
+        named = _named(headers)
+        known = self.desk.store.bought_by(named) if named else None
+        if known is None:
+            quote = self._quote(request)
+            job_id = request.job_id or new_job_id()
+            self._check_new(request.job_id)
+        else:
+            quote, job_id = known.quote, known.job_id
+        terms = self._terms(quote, 0, "/execute", request.job_id)
+        binding = request_binding("POST", terms.resource_url, body)
+
+        def before_broadcast(payer: str, authorization: str) -> None:
+            if known is None:
+                self.gate()
+            self.inputs.promise(job_id, request.spec)
+            key = self._access_key(request, binding, authorization)
+            self._add(job_id, authorization, payer, request.spec, quote, key)
+
+        try:
+            result = await self._settle(headers, terms, binding, job_id, before_broadcast)
+        finally:
+            self._clear_failed(job_id)
+        if isinstance(result, Answer):
+            return result
+        if result.reply is None:
+            job = self.desk.store.get(result.subject)
+            key = self._access_key(request, binding, job.authorization)
+            reply = ExecuteReply(job=self.desk.view(job), access_key=key)
+            result = self.settlements.set_reply(result, reply.model_dump_json().encode())
+        return Answer(202, result.receipt_headers(), result.reply or b"")
+
+    async def pay_slice(
+        self, headers: Mapping[str, str], body: bytes, job: Job, index: int
+    ) -> Answer:
+        """``POST /jobs/{id}/payments``: 402 with the price, or 200 with the job.
+
+        Raises:
+            Conflict: this slice is not the next, or the job has ended.
+            Forbidden: another wallet than the job's.
+        """
+        if not 1 <= index < job.quote.slice_count:
+            last = job.quote.slice_count - 1
+            raise Conflict(f"The job has no slice {index} to pay; its last is {last}.")
+        named = _named(headers)
+        claim = self.settlements.claim(f"{job.job_id}#{index}")
+        if named is None or claim is None or _name_of(claim) != named:
+            self._check_slice(job.job_id, index, named)
+        terms = self._terms(job.quote, index, f"/jobs/{job.job_id}/payments", job.job_id)
+        binding = request_binding("POST", terms.resource_url, body)
+
+        def before_broadcast(payer: str, authorization: str) -> None:
+            if payer != job.buyer:
+                raise Forbidden(f"The job is paid by {job.buyer}; pay its slices from there.")
+            self._check_slice(job.job_id, index, authorization)
+            self._settling[job.job_id, index] = authorization
+
+        subject = f"{job.job_id}#{index}"
+        try:
+            result = await self._settle(headers, terms, binding, subject, before_broadcast)
+        finally:
+            self._clear_settling(job.job_id, index)
+        if isinstance(result, Answer):
+            return result
+        view = self.desk.view(self.desk.store.get(job.job_id))
+        return Answer(200, result.receipt_headers(), view.model_dump_json().encode())
+
+    def sweep(self) -> None:
+        """Forget jobs whose payments failed while nobody waited for them."""
+        for job in self.desk.store.live():
+            if job.state is JobState.AWAITING_PAYMENT:
+                self._clear_failed(job.job_id)
+        for job_id, index in list(self._settling):
+            self._clear_settling(job_id, index)
+
+    def _quote(self, request: ExecuteRequest) -> Quote:
+        self.gate()
+        if request.quote is None:
+            return self.offers.quote(request.spec)
+        quote = self.offers.open(request.quote, request.spec)
+        self.offers.check_fresh(quote)
+        self.offers.check(request.spec)
+        return quote
+
+    def _check_new(self, job_id: str | None) -> None:
+        known = self.desk.store.find(job_id) if job_id else None
+        if known is not None and known.state is not JobState.AWAITING_PAYMENT:
+            raise Conflict("There is a job with this id already; make a new id.")
+
+    def _terms(self, quote: Quote, index: int, path: str, job_id: str | None) -> Terms:
+        seconds = quote.slice_length(index)
+        return Terms(
+            chain=self.config.chain,
+            pay_to=quote.pay_to,
+            amount=quote.slice_amount(index),
+            resource_url=self.offers.endpoint.rstrip("/") + path,
+            description=f"{seconds} s of compute on {self.config.name}, slice {index + 1}",
+            max_timeout_seconds=_TIMEOUT_SECONDS,
+            challenge_job_id=job_id,
+            expires_at=quote.expires_at,
+        )
+
+    async def _settle(
+        self,
+        headers: Mapping[str, str],
+        terms: Terms,
+        binding: str,
+        subject: str,
+        before_broadcast: Callable[[str, str], None],
+    ) -> Claim | Answer:
+        presented: Presented | None = None
+        try:
+            presented = read_payment(headers, terms)
+            if presented is None:
+                return _asking(terms, "Pay for the first seconds; the rest follows slice by slice.")
+            payer = presented.payer
+            self._check_payer(payer)
+            name = f"{payer}:{presented.authorization.nonce}"
+            return await self.settlements.settle(
+                presented,
+                terms,
+                binding=binding,
+                subject=subject,
+                before_broadcast=lambda: before_broadcast(payer, name),
+            )
+        except PaymentRequired as error:
+            named = presented.payer if presented else None
+            return _asking(terms, error.detail, str(error.extra.get("reason") or "") or None, named)
+
+    def _check_payer(self, payer: str) -> None:
+        if self.owner_only and payer.lower() not in self.config.trusted:
+            raise Forbidden(
+                "This node runs jobs without a sandbox, so only its owner's wallets are served; "
+                "choose a node with isolation.",
+                payer=payer,
+            )
+
+    def _access_key(self, request: ExecuteRequest, binding: str, authorization: str) -> str:
+        """The buyer's own, or for a bare client one that a repetition gets again."""
+        if "access_key" in request.model_fields_set:
+            return request.access_key
+        return hmac.digest(self.secret, f"{binding}|{authorization}".encode(), "sha256").hex()
+
+    def _add(
+        self, job_id: str, authorization: str, payer: str, spec: JobSpec, quote: Quote, key: str
+    ) -> None:
+        self.desk.store.add(
+            Job(
+                job_id=job_id,
+                authorization=authorization,
+                state=JobState.AWAITING_PAYMENT,
+                spec=spec,
+                quote=quote,
+                buyer=payer,
+                key_hash=key_digest(key),
+                phases=Phases(created=self.desk.now_ms()),
+            )
+        )
+
+    def _check_slice(self, job_id: str, index: int, authorization: str | None) -> None:
+        job = self.desk.store.get(job_id)
+        if not job.state.live:
+            raise Conflict(f"The job is {job.state}; no more time can be paid.")
+        if index != len(job.payments):
+            raise Conflict(f"The next slice to pay is {len(job.payments)}, not {index}.")
+        other = self._settling.get((job_id, index))
+        if other is not None and other != authorization:
+            raise Conflict("A payment for this slice is on its way already.")
+
+    def _clear_settling(self, job_id: str, index: int) -> None:
+        claim = self.settlements.claim(f"{job_id}#{index}")
+        if claim is None or claim.state in (ClaimState.FAILED, *_PAID):
+            self._settling.pop((job_id, index), None)
+
+    def _clear_failed(self, job_id: str) -> None:
+        job = self.desk.store.find(job_id)
+        if job is None or job.state is not JobState.AWAITING_PAYMENT:
+            return
+        claim = self.settlements.claim(job_id)
+        if claim is None or claim.state is ClaimState.FAILED:
+            self.desk.drop_unpaid(job_id)
+
+
+_PAID = (ClaimState.SETTLED, ClaimState.CONSUMED, ClaimState.REFUNDED)
+
+
+def _named(headers: Mapping[str, str]) -> str | None:
+    named = named_authorization(headers)
+    return f"{named[0]}:{named[1]}" if named else None
+
+
+def _name_of(claim: Claim) -> str:
+    return f"{claim.payer}:{claim.authorization.nonce}"
+
+
+def _asking(
+    terms: Terms, error: str, reason: str | None = None, payer: str | None = None
+) -> Answer:
+    headers, document = payment_required(terms, error=error, reason=reason, payer=payer)
+    return Answer(402, headers, json.dumps(document, separators=(",", ":")).encode())

@@ -1,0 +1,143 @@
+"""The seller over HTTP: what it is, quotes, and buying a job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+import computeswarm
+from computeswarm.core.jobs import ExecuteReply, ExecuteRequest, QuoteRequest
+from computeswarm.core.nodes import RECORD_KIND, NodeRecord
+from computeswarm.core.signing import Signed, parse_json
+from computeswarm.core.x402 import (
+    HEADER_PAYMENT_V1,
+    HEADER_PAYMENT_V2,
+    PaymentRequiredV1,
+)
+from computeswarm.seller.agent import SellerAgent
+from computeswarm.seller.intake import Answer
+from computeswarm.server.openapi import Route, build_app
+from computeswarm.server.seller_app_jobs import job_routes
+from computeswarm.server.seller_app_owner import owner_routes
+from computeswarm.server.web import (
+    JSON_CONTENT_TYPE,
+    bytes_reply,
+    json_reply,
+    read_body,
+    read_model,
+)
+
+EXECUTE_LIMIT = 10 * 1024 * 1024
+"""1 MiB of inline inputs in base64, a thousand inputs, and 6 MiB of environment."""
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def build_seller_app(agent: SellerAgent, owner_token: str) -> web.Application:
+    """The seller's application; starting and stopping the agent is the caller's."""
+    handlers = _Handlers(agent)
+    return build_app(
+        [*handlers.routes(), *job_routes(agent), *owner_routes(agent, owner_token)],
+        title="ComputeSwarm seller",
+        description="Runs jobs on this machine, paid by the second in USDC with x402.",
+    )
+
+
+def paid_reply(answer: Answer) -> web.Response:
+    """An answer of the intake."""
+    return bytes_reply(answer.body, status=answer.status, headers={**answer.headers, **_NO_STORE})
+
+
+class _Handlers:
+    def __init__(self, agent: SellerAgent) -> None:
+        self._agent = agent
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/", self.index, "What this is", replies={200: JSON_CONTENT_TYPE}),
+            Route("GET", "/health", self.health, "Alive?", replies={200: JSON_CONTENT_TYPE}),
+            Route(
+                "GET",
+                "/x402.json",
+                self.manifest,
+                "What can be bought here, and how",
+                replies={200: JSON_CONTENT_TYPE},
+            ),
+            Route(
+                "POST",
+                "/quotes",
+                self.quote,
+                "A signed offer for a job",
+                body=QuoteRequest,
+                replies={200: Signed},
+            ),
+            Route(
+                "POST",
+                "/execute",
+                self.execute,
+                f"Buy a job (x402: {HEADER_PAYMENT_V2} or {HEADER_PAYMENT_V1})",
+                body=ExecuteRequest,
+                replies={202: ExecuteReply, 402: PaymentRequiredV1},
+            ),
+        ]
+
+    async def index(self, _: web.Request) -> web.StreamResponse:
+        agent = self._agent
+        return json_reply(
+            {
+                "name": "ComputeSwarm seller",
+                "version": computeswarm.__version__,
+                "node_id": agent.node_id,
+                "wallet": agent.wallet,
+                "record": agent.offers.record().model_dump(mode="json"),
+                "documentation": "/openapi.json",
+                "x402": "/x402.json",
+            }
+        )
+
+    async def health(self, _: web.Request) -> web.StreamResponse:
+        agent = self._agent
+        state = "stopping" if agent.stopping else "ok"
+        value = {"status": state, "running": agent.running, "queued": len(agent.queue)}
+        return json_reply(value, headers=_NO_STORE)
+
+    async def manifest(self, _: web.Request) -> web.StreamResponse:
+        return json_reply(_manifest(self._agent))
+
+    async def quote(self, request: web.Request) -> web.StreamResponse:
+        asked = await read_model(request, QuoteRequest, limit=EXECUTE_LIMIT)
+        self._agent.check_accepting()
+        offers = self._agent.offers
+        return json_reply(offers.sign(offers.quote(asked.spec)), headers=_NO_STORE)
+
+    async def execute(self, request: web.Request) -> web.StreamResponse:
+        body = await read_body(request, limit=EXECUTE_LIMIT)
+        asked = parse_json(ExecuteRequest, body)
+        return paid_reply(await self._agent.intake.execute(request.headers, body, asked))
+
+
+def _manifest(agent: SellerAgent) -> dict[str, Any]:
+    """What an x402 client has to know before it asks; the 402 itself has the exact terms."""
+    record = agent.offers.record().open(RECORD_KIND, NodeRecord)
+    chain = agent.config.chain
+    return {
+        "x402Version": 2,
+        "versions": [1, 2],
+        "name": record.name,
+        "node_id": agent.node_id,
+        "payTo": agent.wallet,
+        "accepts": [
+            {"scheme": "exact", "network": chain.caip2, "asset": chain.usdc.address},
+            {"scheme": "exact", "network": chain.slug, "asset": chain.usdc.address},
+        ],
+        "resources": [
+            {
+                "method": "POST",
+                "url": record.endpoint.rstrip("/") + "/execute",
+                "description": "Runs a command on this machine; pays for its first slice.",
+                "price_per_hour_atoms": record.price_per_hour,
+                "slice_seconds": record.slice_seconds,
+                "input": {"type": "http", "bodyType": "json"},
+            }
+        ],
+    }

@@ -1,0 +1,106 @@
+"""The owner's routes: on the loopback, with the token that lies in the seller's folder."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from computeswarm.core.errors import Forbidden, Unauthorized, Unprocessable
+from computeswarm.seller.agent import SellerAgent
+from computeswarm.seller.owner import OwnerStatus, PriceChange
+from computeswarm.server.openapi import Route
+from computeswarm.server.web import json_reply, read_model
+
+_TOKEN = {"Authorization": "Bearer and the owner's token"}
+_Action = Callable[[web.Request], Awaitable[None]]
+
+
+def owner_routes(agent: SellerAgent, token: str) -> list[Route]:
+    """The routes below /owner."""
+    handlers = _OwnerHandlers(agent, token)
+
+    def post(path: str, action: _Action, summary: str) -> Route:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            handlers.check(request)
+            await action(request)
+            return json_reply(agent.status())
+
+        body = PriceChange if path.endswith("price") else None
+        return Route(
+            "POST",
+            path,
+            handler,
+            summary,
+            body=body,
+            replies={200: OwnerStatus},
+            headers=_TOKEN,
+        )
+
+    return [
+        Route(
+            "GET",
+            "/owner/status",
+            handlers.status,
+            "Everything the owner sees",
+            replies={200: OwnerStatus},
+            headers=_TOKEN,
+        ),
+        post("/owner/pause", handlers.pause, "Take no new jobs"),
+        post("/owner/resume", handlers.resume, "Take jobs again"),
+        post("/owner/price", handlers.price, "Ask another price from now on"),
+        post("/owner/jobs/{id}/evict", handlers.evict, "End a job and refund it"),
+        post("/owner/stop", handlers.stop, "Hand jobs back and end"),
+    ]
+
+
+class _OwnerHandlers:
+    def __init__(self, agent: SellerAgent, token: str) -> None:
+        self._agent = agent
+        self._token = token
+
+    def check(self, request: web.Request) -> None:
+        """Raises Forbidden, Unauthorized: not the owner."""
+        if "Forwarded" in request.headers or "X-Forwarded-For" in request.headers:
+            raise Forbidden("The owner's routes are not served through a proxy.")
+        if not _loopback(request):
+            raise Forbidden("The owner's routes are for this machine only.")
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        given = token.strip().encode("utf-8", "replace")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._token.encode()):
+            raise Unauthorized("The owner's token is missing or wrong.")
+
+    async def status(self, request: web.Request) -> web.StreamResponse:
+        self.check(request)
+        return json_reply(self._agent.status(), headers={"Cache-Control": "no-store"})
+
+    async def pause(self, _: web.Request) -> None:
+        self._agent.pause(True)
+
+    async def resume(self, _: web.Request) -> None:
+        self._agent.pause(False)
+
+    async def price(self, request: web.Request) -> None:
+        price = (await read_model(request, PriceChange)).price_per_hour
+        if price == 0:
+            raise Unprocessable("The price is 0; set a price above 0 USDC an hour.")
+        self._agent.set_price(price)
+
+    async def evict(self, request: web.Request) -> None:
+        await self._agent.evict(request.match_info["id"])
+
+    async def stop(self, _: web.Request) -> None:
+        self._agent.stop_requested.set()
+
+
+def _loopback(request: web.Request) -> bool:
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    try:
+        address = ipaddress.ip_address(str(peer[0])) if peer else None
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address is not None and address.is_loopback
