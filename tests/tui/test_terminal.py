@@ -27,7 +27,7 @@ from computeswarm.tui.views import LogLine
 from tui_drive import make_app
 from tui_fake import FakeBuyer, FakeSeller, job, node
 evil = "{EVIL}"
-listed = node(0, name=clean_line(evil + "NODE"), title=clean_line(evil + "GPU"))
+listed = node(0, name=clean_line("NODE" + evil), title=clean_line("GPU" + evil))
 journal = [job(0, name=clean_line(evil + "JOB"))]
 log = [LogLine(clean(evil + "LOGLINE"), "stdout", 1)]
 app = make_app(FakeBuyer(nodes=(listed,), jobs=journal, log=log), FakeSeller())
@@ -50,13 +50,14 @@ class Terminal:
         self.pid, self.master = pty.fork()
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-            environ = {**os.environ, "TERM": "xterm-256color"}
+            kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+            environ = {**kept, "TERM": "xterm-256color"}
             os.execve(sys.executable, [sys.executable, "-c", APP, *args], environ)
         self.seen = b""
 
-    def read_until(self, mark: bytes) -> None:
+    def read_until(self, mark: bytes, start: int = 0) -> None:
         end = time.monotonic() + LIMIT
-        while mark not in self.seen:
+        while mark not in self.seen[start:]:
             assert time.monotonic() < end, self.seen[-2000:]
             self._read(0.2)
 
@@ -95,8 +96,11 @@ def test_no_foreign_escape_reaches_the_terminal() -> None:
     terminal.read_until(b"GPU")
     os.write(terminal.master, b"2")
     terminal.read_until(b"Earnings")
-    os.write(terminal.master, b"1i")
-    terminal.read_until(b"signed by")
+    here = len(terminal.seen)
+    os.write(terminal.master, b"1")
+    terminal.read_until(b"LOGLINE", here)
+    os.write(terminal.master, b"i")
+    terminal.read_until(b"signed by", here)
     os.kill(terminal.pid, signal.SIGTERM)
     terminal.wait()
     left = OWN.sub(b"", terminal.seen)

@@ -53,7 +53,7 @@ def describe(node: NodeItem, now: float) -> Content:
         line((price(node.price), "bold $primary"), f" USDC per {unit}, paid ",
              f"{duration(node.slice_seconds)} ahead · at most {duration(node.max_job_seconds)}"),
         line("A slice paid ahead costs ", (f"{money(ahead)} USDC", "bold"),
-             ("  on the whole machine", "$muted")),
+             ("  (whole machine)", "$muted")),
         line((f"{glyph} {node.status}", f"${tone}"), queue, f" · {done}"),
         line((f"seen {node.uptime_permille / 10:.1f} % of {age(now - node.registered_at)} · last ",
               "$muted"), (f"{age(now - node.last_seen)} ago", "$muted")),

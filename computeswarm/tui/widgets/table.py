@@ -104,6 +104,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         self._columns = columns
         self._key = key
         self._places: list[tuple[Column[Row], int]] = []
+        self._laid_out_for = -1
 
     @property
     def current(self) -> Row | None:
@@ -117,7 +118,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         if held is not None:
             self._find(self._key(held))
         self.set_reactive(Table.cursor, max(0, min(self.cursor, len(rows) - 1)))
-        self.virtual_size = Size(self.size.width, len(rows) + 1)
+        self.virtual_size = Size(0, len(rows) + 1)  # columns fit: nothing scrolls sideways
         self.refresh()
         self.post_message(self.Moved(self, self.current))
 
@@ -184,8 +185,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
     # -- drawing
 
     def on_resize(self) -> None:
-        self.virtual_size = Size(self.size.width, len(self.rows) + 1)
-        self._places = self._lay_out(self.size.width)
+        self.virtual_size = Size(0, len(self.rows) + 1)
         self._show_cursor()
 
     def _lay_out(self, width: int) -> list[tuple[Column[Row], int]]:
@@ -202,6 +202,8 @@ class Table(ScrollView, Generic[Row], can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
+        if width != self._laid_out_for:
+            self._places, self._laid_out_for = self._lay_out(width), width
         if y == 0:
             return self._heading(width)
         index = y - 1 + int(self.scroll_y)
