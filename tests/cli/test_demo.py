@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from cli_program import run, serving
+from cli_program import environment, run, serving
 
 WAIT = 60.0
 
@@ -75,16 +77,25 @@ def test_killed_it_takes_the_chain_along_and_the_next_one_clears_up(
         assert [str(home) for home in _homes(tmp_path)] == [second["home"]]
 
 
-def test_it_ends_with_the_process_it_was_started_for(
-    tmp_path: Path, throwaway: dict[str, str]
-) -> None:
-    gone = os.fork()
-    if gone == 0:
-        os._exit(0)
-    os.waitpid(gone, 0)
-    with serving("demo", "--headless", "--parent", str(gone), **throwaway) as (_, process):
-        assert process.wait(WAIT) == 0
-    assert not _homes(tmp_path)
+_APP = """
+import asyncio, json, time
+from computeswarm.cli.demo.child import HeadlessChild
+child = HeadlessChild("demo")
+print(json.dumps(asyncio.run(child.ready())), flush=True)
+time.sleep(600)
+"""
+
+
+def test_killing_the_app_ends_the_demo_behind_it(tmp_path: Path, throwaway: dict[str, str]) -> None:
+    argv = [sys.executable, "-c", _APP]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment(**throwaway)) as app:
+        assert app.stdout is not None
+        ready = json.loads(app.stdout.readline())
+        assert _is_open(ready["market"])
+        app.kill()
+    _eventually(lambda: not _is_open(ready["market"]), "the demo outlived its app")
+    _eventually(lambda: not _homes(tmp_path), "the demo left its folder behind")
+    assert not _is_open(ready["rpc"])
 
 
 def test_two_demos_share_no_home(tmp_path: Path) -> None:
