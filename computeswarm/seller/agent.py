@@ -216,6 +216,7 @@ class SellerAgent:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.executor.close()
         await self.market.close(leave=self._ready)
         await self.settlements.close()
         await self.machine.close()

@@ -12,6 +12,7 @@ from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.core.jobs import OutputList
 from computeswarm.core.nodes import GPUInfo
 from computeswarm.core.states import JobState
+from computeswarm.seller.coalesce import coalesced
 from computeswarm.seller.config import MIB, SellerConfig
 from computeswarm.seller.desk import JobDesk
 from computeswarm.seller.executors.base import (
@@ -204,7 +205,7 @@ class JobRun:
 
     async def _pump(self, running: Running) -> None:
         """Output to the log. Nothing is read ahead, so the disk sets the pace of the job."""
-        async for stream, data in running.output():
+        async for stream, data in coalesced(running.output()):
             if not self._meter.begun:
                 self._begin(self._tools.clock.monotonic())
             try:
