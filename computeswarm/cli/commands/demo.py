@@ -74,7 +74,8 @@ def _example() -> ExampleJob | None:
     from computeswarm.tui.draft import ExampleJob
 
     script = _EXAMPLES / "monte_carlo.py"
-    return ExampleJob(script) if script.exists() else None
+    # long enough to watch: some seconds
+    return ExampleJob(script, args=("60000000",)) if script.exists() else None
 
 
 def _headless(context: Context, home: str) -> int:
