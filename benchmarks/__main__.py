@@ -1,6 +1,6 @@
 """``make bench``: each benchmark in a process of its own, one after the other.
 
-    python -m benchmarks [NAME]…
+python -m benchmarks [NAME]…
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``computeswarm --help`` against ``python -c pass``, run alternately.
 
-    python -m benchmarks.startup [ROUNDS]
+python -m benchmarks.startup [ROUNDS]
 """
 
 from __future__ import annotations
