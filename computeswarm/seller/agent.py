@@ -189,7 +189,9 @@ class SellerAgent:
 
     async def stop(self, grace: float = 0.0) -> None:
         """Take nothing new, let running jobs finish for ``grace`` seconds, hand back the rest with
-        a full refund, leave the market and close."""
+        a full refund, leave the market and close. Again does nothing."""
+        if self.stopping:
+            return
         self.stopping = True
         self.market.refresh()
         handed_back: list[str] = []

@@ -7,7 +7,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -249,7 +249,7 @@ async def open_rig(
     devnet: Devnet,
     folder: Path,
     *,
-    trusted: bool = True,
+    trusted: Sequence[str] = (),
     key: PrivateKey | None = None,
     grace: float = 0.0,
     config: dict[str, Any] | None = None,
@@ -262,7 +262,7 @@ async def open_rig(
     market = Server(build_market_app(open_market(folder / "market.db")))
     async with market, aiohttp.ClientSession() as session, RpcClient(devnet.url) as rpc:
         url = market_url or await market.start("127.0.0.1", 0)
-        wallets = [buyer.address] if trusted else [devnet.keys[5].address]
+        wallets = list(trusted) or [buyer.address]
         opening = open_seller(
             settings_for(devnet, url, **changes),
             paths,

@@ -1,0 +1,92 @@
+"""The same life in the sandbox that strangers' jobs get, and how one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from seller_rig import Rig, input_file, output_of, spec
+
+from computeswarm.chain.devnet import Devnet
+from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.errors import ComputeSwarmError, ConfigError, ExecutorError
+from computeswarm.core.settings import Paths, Settings
+from computeswarm.core.states import JobState
+from computeswarm.seller.build import build_seller, choose_executor
+from computeswarm.seller.executors.base import Problem
+from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
+
+OpenRig = Callable[..., AbstractAsyncContextManager[Rig]]
+
+
+async def test_a_strangers_job_runs_behind_walls(
+    rig: OpenRig, devnet: Devnet, tmp_path: Path
+) -> None:
+    if problems := await BubblewrapExecutor(tmp_path / "probe").check():
+        pytest.skip(str(problems[0]))
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    code = (
+        "import os,socket\n"
+        f"print(os.path.exists({str(secret)!r}), os.path.exists('/root/.ssh'))\n"
+        "print(open('in.txt').read())\n"
+        "try:\n socket.create_connection(('127.0.0.1',1))\n"
+        "except OSError as e: print(e.errno != 0)\n"
+        "open('outputs/out','w').write('done')"
+    )
+    # the buyer is not among the trusted wallets: behind walls, everybody is served
+    async with rig(executor="auto", trusted=[devnet.keys[5].address]) as r:
+        bought = await r.buy(spec(code, inputs=[input_file("in.txt", b"input")]))
+        (digest,) = (await bought.view()).missing_inputs
+        assert (await bought.call("PUT", f"/inputs/{digest}", data=b"input")).status == 204
+        events = [event async for event in bought.follow()]
+        view = await r.refunded(bought)
+        assert output_of(events) == b"False False\ninput\nTrue\n", output_of(events, "stderr")
+        assert view.state is JobState.SUCCEEDED
+        assert (await bought.call("GET", "/outputs/out")).body == b"done"
+        assert r.agent.status().isolation == "namespace"
+
+
+async def test_without_a_sandbox_only_named_wallets_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(_: BubblewrapExecutor) -> list[Problem]:
+        return [Problem("bubblewrap isn't installed.", "Run `apt-get install bubblewrap`.")]
+
+    monkeypatch.setattr(BubblewrapExecutor, "check", nothing)
+    paths = Paths.find({"COMPUTESWARM_HOME": str(tmp_path)})
+    with pytest.raises(ExecutorError, match="apt-get install bubblewrap"):
+        await choose_executor(Settings(executor="auto"), paths, [])
+    with pytest.raises(ExecutorError, match="apt-get install bubblewrap"):
+        await choose_executor(Settings(executor="bubblewrap"), paths, ["0x1"])
+    with pytest.raises(ExecutorError, match="trust"):
+        await choose_executor(Settings(executor="process"), paths, [])
+    with pytest.raises(ConfigError, match="docker"):
+        await choose_executor(Settings(executor="docker"), paths, [])
+    executor, notes = await choose_executor(Settings(executor="auto"), paths, ["0x1"])
+    assert executor.name == "process" and "trusted" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("price", "0"),
+        ("price", "x"),
+        ("slice_seconds", 0),
+        ("max_job_seconds", 10**9),
+        ("endpoint", "nowhere"),
+        ("rpc", ""),
+        ("chain_id", 1),
+    ],
+)
+async def test_settings_that_can_not_work_are_named(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    settings = replace(Settings(rpc="http://127.0.0.1:9", executor="process"), **{name: value})
+    paths = Paths.find({"COMPUTESWARM_HOME": str(tmp_path)})
+    with pytest.raises(ComputeSwarmError) as caught:
+        await build_seller(settings, paths, PrivateKey.generate(), trusted=["0x1"])
+    assert caught.value.status == 400
