@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
@@ -43,13 +44,13 @@ async def until(pilot: Pilot[None], true: Callable[[], Any]) -> None:
 
 def keep(app: ComputeSwarmApp, folder: Path, name: str) -> None:
     """Write one picture."""
-    svg = app.export_screenshot()
+    # without the fonts that Textual's pictures fetch from the web
+    svg = re.sub(r"@font-face \{.*?\}", "", app.export_screenshot(), flags=re.DOTALL)
     (folder / f"{name}.svg").write_text(svg)
     try:
         import cairosvg
     except ImportError:
         return
-    # the font that Textual names is fetched from the web; a picture needs one that is here
     local = svg.replace("Fira Code", "DejaVu Sans Mono")
     cairosvg.svg2png(local.encode(), write_to=str(folder / f"{name}.png"), output_width=1464)
 

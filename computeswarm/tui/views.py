@@ -193,7 +193,7 @@ class EarningsItem:
     week: int = 0
     month: int = 0
     refunded: int = 0
-    """What went back in 30 days; the sums above are before it."""
+    """What went back in 30 days; the sums above are after it."""
     owed: int = 0
     by_day: tuple[tuple[str, int], ...] = ()
     """Oldest first: ISO date, and atoms less refunds."""

@@ -177,6 +177,19 @@ async def test_the_end_of_a_job_is_told_with_its_receipt() -> None:
         await until(pilot, lambda: isinstance(app.screen, ReceiptModal))
 
 
+async def test_a_receipt_waits_for_the_refunds_transaction() -> None:
+    buyer = FakeBuyer(jobs=[JOBS[3]])
+    app = make_app(buyer)
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, ReceiptModal))
+        text: Any = app.screen.query_one("#receipt-text")
+        assert "owed" in str(text.visual)
+        buyer.refund_sent = True
+        await until(pilot, lambda: "refund" in str(text.visual) and "owed" not in str(text.visual))
+
+
 async def test_log_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     app = make_app(FakeBuyer())

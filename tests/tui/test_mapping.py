@@ -125,4 +125,5 @@ def test_the_owners_document_loses_nothing_and_brings_no_escapes() -> None:
     assert (item.gpus[0].power_w, item.gpus[0].power_limit_w) == (402.0, 450.0)
     assert item.gpus[0].memory_used is None
     assert item.earnings.by_day == (("2025-11-25", 5),)
+    assert (item.earnings.today, item.earnings.week, item.earnings.month) == (5, 5, 5)
     assert item.events[0].text == "[red]x[/]"

@@ -178,6 +178,7 @@ class FakeBuyer:
         self.bought: list[str] = []
         self.cancelled: list[str] = []
         self.closed = False
+        self.refund_sent = False
         self.hold = asyncio.Event()
         self.slow_buy: asyncio.Event | None = None
         self.expires_in = 282.0
@@ -248,6 +249,12 @@ class FakeBuyer:
             ended = replace(held, state=JobState.SUCCEEDED, outputs_ready=True, refund=back)
             held = self._replace(replace(ended, exit_code=0))
         yield held
+
+    async def refresh(self, job_id: str) -> JobItem:
+        held = next(j for j in self.journal if j.job_id == job_id)
+        if held.refund is not None and self.refund_sent:
+            held = self._replace(replace(held, refund=Transfer(held.refund.amount, TX)))
+        return held
 
     async def cancel(self, job_id: str) -> None:
         self.cancelled.append(job_id)

@@ -195,6 +195,9 @@ class LiveBuyer:
             yield item
         yield self._item(self._buyer.job(job_id))
 
+    async def refresh(self, job_id: str) -> JobItem:
+        return self._item(await self._buyer.refresh(job_id))
+
     async def cancel(self, job_id: str) -> None:
         await self._buyer.cancel(job_id)
 

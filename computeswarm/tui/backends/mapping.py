@@ -98,6 +98,8 @@ class EventReader:
             case OutputEvent():
                 lines = self._decoders[event.stream].feed(event.raw())
                 return [LogLine(line, event.stream, event.at) for line in lines]
+            case StateEvent() if event.state.terminal:
+                return []  # the end event that follows says it with the sums
             case StateEvent():
                 reason = f": {clean_line(event.reason, limit=500)}" if event.reason else ""
                 return [LogLine(f"{event.state}{reason}".replace("_", " "), "note", event.at)]
@@ -146,9 +148,11 @@ def _end_line(event: EndEvent) -> LogLine:
 def seller_item(status: OwnerStatus) -> SellerItem:
     """The owner's document."""
     host, earned, market = status.host, status.earnings, status.market
-    notes = [clean_line(note) for note in status.notes]
+    told = {event.text for event in status.events}
+    notes = [clean_line(note) for note in status.notes if note not in told]
     if not market.connected and market.problem:
         notes.insert(0, clean_line(market.problem))
+    kept = [day.gross - day.refunded for day in earned.by_day]
     return SellerItem(
         node_id=status.node_id,
         name=clean_line(status.name, limit=60),
@@ -171,12 +175,12 @@ def seller_item(status: OwnerStatus) -> SellerItem:
         note=notes[0] if notes else "",
         gpus=tuple(_gpu(gpu) for gpu in status.gpus),
         earnings=EarningsItem(
-            today=earned.today,
-            week=earned.week,
-            month=earned.month,
+            today=sum(kept[-1:]),
+            week=sum(kept[-7:]),
+            month=sum(kept),
             refunded=earned.refunded_month,
             owed=earned.owed,
-            by_day=tuple((day.day, max(0, day.gross - day.refunded)) for day in earned.by_day),
+            by_day=tuple((day.day, sum_) for day, sum_ in zip(earned.by_day, kept, strict=True)),
         ),
         jobs=tuple(_seller_job(job) for job in status.jobs),
         events=tuple(

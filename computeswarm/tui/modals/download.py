@@ -66,7 +66,8 @@ class DownloadModal(Dialog[None]):
 
     def _done(self, got: Download) -> None:
         self.query_one(ProgressBar).update(total=1, progress=1)
-        rows = [line(("✓ ", "$success"), f"{len(got.files)} files, digests checked")]
+        count = "1 file" if len(got.files) == 1 else f"{len(got.files)} files"
+        rows = [line(("✓ ", "$success"), f"{count}, digests checked")]
         rows += [line((f"  {path}", "$muted")) for path in got.files[:LISTED]]
         if len(got.files) > LISTED:
             rows.append(line((f"  and {len(got.files) - LISTED} more", "$muted")))

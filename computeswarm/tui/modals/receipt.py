@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from itertools import pairwise
 
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
-from computeswarm.tui.format import clock, millis, money, short_job
+from computeswarm.core.errors import ComputeSwarmError
+from computeswarm.tui.backend import BuyerBackend
+from computeswarm.tui.format import millis, money, short_job
 from computeswarm.tui.modals.dialog import Dialog
 from computeswarm.tui.views import JobItem
 from computeswarm.tui.widgets.job_pane import state_of
 from computeswarm.tui.widgets.pane import line, lines
 
+REFUND_EVERY = 2.0
 PHASE_WORDS = {
     "created": "order and payment",
     "queued": "queue",
@@ -24,9 +29,11 @@ PHASE_WORDS = {
 
 
 class ReceiptModal(Dialog[None]):
-    def __init__(self, job: JobItem) -> None:
+    """Asks the seller again while a refund is on its way, so that its transaction shows up."""
+
+    def __init__(self, job: JobItem, backend: BuyerBackend) -> None:
         super().__init__(f"Receipt · {short_job(job.job_id)}")
-        self._job = job
+        self._job, self._backend = job, backend
 
     def content(self) -> ComposeResult:
         yield Static(receipt(self._job), id="receipt-text")
@@ -34,6 +41,16 @@ class ReceiptModal(Dialog[None]):
     def on_mount(self) -> None:
         outputs = "d fetches the outputs · " if self._job.outputs_ready else ""
         self.foot((f"{outputs}y copies the job id · esc closes", "$muted"))
+
+        if self._job.refund is not None and not self._job.refund.transaction:
+            self.run_worker(self._await_refund(), group="receipt", exit_on_error=False)
+
+    async def _await_refund(self) -> None:
+        while self._job.refund is not None and not self._job.refund.transaction:
+            with suppress(ComputeSwarmError):  # the seller may be gone; the receipt stays as it is
+                self._job = await self._backend.refresh(self._job.job_id)
+                self.query_one("#receipt-text", Static).update(receipt(self._job))
+            await asyncio.sleep(REFUND_EVERY)
 
     def key_y(self) -> None:
         self.swarm.copy(self._job.job_id, "job id")
@@ -65,7 +82,7 @@ def receipt(job: JobItem) -> Content:
     rows += [
         line(""),
         _row("price", f"{money(job.price)} USDC an hour", ""),
-        _row("run", clock(job.metered_ms / 1000), f"= {money(job.cost)} USDC"),
+        _row("run", millis(job.metered_ms), f"= {money(job.cost)} USDC"),
     ]
     for number, payment in enumerate(job.payments):
         rows.append(

@@ -387,11 +387,11 @@ class BuyerScreen(ModeScreen):
             self.query_one("#log").focus()
 
     def action_receipt(self) -> None:
-        job = self.selected_job
-        if not self.refused("receipt") and job is not None:
+        job, backends = self.selected_job, self.swarm.backends
+        if not self.refused("receipt") and job is not None and backends is not None:
             from computeswarm.tui.modals.receipt import ReceiptModal
 
-            self.app.push_screen(ReceiptModal(job))
+            self.app.push_screen(ReceiptModal(job, backends.buyer))
 
     def action_copy(self) -> None:
         job, node = self.selected_job, self.selected_node

@@ -20,7 +20,7 @@ class EarningsPane(Pane):
         self.notice("◌", "Asking the seller…")
 
     def load(self, earned: EarningsItem) -> None:
-        """The owner's figures as they are."""
+        """All sums are after refunds."""
         rows = [
             line((f"{'today':<9}", "$muted"), (f"{money(earned.today, 4):>12}", "bold $primary")),
             line((f"{'7 days':<9}", "$muted"), f"{money(earned.week, 4):>12}"),
@@ -39,5 +39,5 @@ class EarningsPane(Pane):
                 )
             )
         self.query_one("#earnings-text", Static).update(lines(*rows))
-        self.foot(("by day is after refunds", "$muted"))
+        self.foot(("after refunds", "$muted"))
         self.show_body()

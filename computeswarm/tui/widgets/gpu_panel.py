@@ -42,7 +42,8 @@ class GpuPanel(Pane):
         self._sample("memory", used / status.host.memory_total * 100 if used is not None else None)
         kind = f"{len(status.gpus)} GPU" if status.gpus else "CPU"
         self.head((kind, "bold"), (f"  {status.executor} · {status.isolation}", "$muted"))
-        self.foot((f"{status.slots} jobs at a time", "$muted"))
+        jobs = "1 job" if status.slots == 1 else f"{status.slots} jobs"
+        self.foot((f"{jobs} at a time", "$muted"))
         self.show_body()
         self._draw()
 
