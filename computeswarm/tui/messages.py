@@ -8,7 +8,6 @@ from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui.backend import Backends
 from computeswarm.tui.views import (
     Balance,
-    Download,
     JobItem,
     LogLine,
     Meter,
@@ -106,10 +105,3 @@ class FollowFailed(Message):
         super().__init__()
         self.job_id = job_id
         self.error = error
-
-
-class Downloaded(Message):
-    def __init__(self, job_id: str, download: Download) -> None:
-        super().__init__()
-        self.job_id = job_id
-        self.download = download

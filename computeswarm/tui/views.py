@@ -78,7 +78,6 @@ class NodePage:
     total: int
     rejected: int = 0
     """Records that the market listed but whose signature is not the wallet's."""
-    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -12,17 +11,16 @@ from textual.containers import Container
 from textual.message import Message
 from textual.widget import Widget
 
-from computeswarm.core.errors import ComputeSwarmError, InvalidQuery
+from computeswarm.core.errors import InvalidQuery
 from computeswarm.core.states import JobState
 from computeswarm.tui import messages as m
 from computeswarm.tui.backend import Backends
-from computeswarm.tui.draft import JobDraft
 from computeswarm.tui.feeds import Poll, follow
 from computeswarm.tui.format import money, short_address, short_job
 from computeswarm.tui.keymap import bindings
 from computeswarm.tui.logbuffer import LogBuffer
-from computeswarm.tui.screens.base import ModeScreen
-from computeswarm.tui.views import Identity, JobItem, LogLine, Meter, NodeItem
+from computeswarm.tui.screens.buyer_orders import BuyerOrders
+from computeswarm.tui.views import Identity, JobItem, LogLine, Meter
 from computeswarm.tui.widgets.filter_bar import FilterBar
 from computeswarm.tui.widgets.header import Header
 from computeswarm.tui.widgets.job_pane import JobPane
@@ -40,7 +38,7 @@ ADOPT_AFTER = 120.0
 """Seconds after which an unfinished purchase is surely nobody else's any more."""
 
 
-class BuyerScreen(ModeScreen):
+class BuyerScreen(BuyerOrders):
     mode = "buyer"
     BINDINGS: ClassVar = bindings("app", "buyer")
     CSS_PATH: ClassVar = ["../styles/panes.tcss", "../styles/buyer.tcss"]
@@ -51,15 +49,10 @@ class BuyerScreen(ModeScreen):
         self.query_text = ""
         self.sort = "price"
         self.descending = False
-        self.balance: int | None = None
         self.jobs: list[JobItem] = []
-        self.draft: JobDraft | None = None
-        self._logs: dict[str, LogBuffer] = {}
         self._meters: dict[str, Meter] = {}
         self._followed: set[str] = set()
         self._polls: dict[str, Poll] = {}
-        self._bought_job = ""
-        self._folders: dict[str, str] = {}
 
     def body(self) -> list[Widget]:
         example = self.swarm.example
@@ -214,14 +207,6 @@ class BuyerScreen(ModeScreen):
 
     # -- what is shown
 
-    @property
-    def selected_job(self) -> JobItem | None:
-        return self.query_one(JobPane).table.current
-
-    @property
-    def selected_node(self) -> NodeItem | None:
-        return self.query_one(NodePane).table.current
-
     def live_jobs(self) -> list[str]:
         """Names of the jobs that haven't ended."""
         return [job.name or short_job(job.job_id) for job in self.jobs if not job.ended]
@@ -270,31 +255,6 @@ class BuyerScreen(ModeScreen):
 
     # -- keys
 
-    def refusal(self, action: str) -> str:
-        if action in ("new_job", "rent"):
-            return self._cannot_buy(action)
-        if action == "detail":
-            return "" if self.selected_node else "No node is under the cursor."
-        if action not in ("cancel_job", "download", "receipt", "logs"):
-            return ""
-        job = self.selected_job
-        if job is None:
-            return "There is no job yet; n starts one."
-        if action == "cancel_job" and job.ended:
-            return f"This job has ended ({job.state}); there is nothing to cancel."
-        if action == "download" and not job.outputs_ready:
-            return "No outputs to fetch." if job.ended else "Outputs come when the job has ended."
-        return ""
-
-    def _cannot_buy(self, action: str) -> str:
-        if self.swarm.backends is None:
-            return "Not connected yet; this takes a moment."
-        if not self.swarm.backends.buyer.identity.address:
-            return "You have no wallet yet:  computeswarm wallet new"
-        if action == "rent" and self.selected_node is None:
-            return "No node is under the cursor."
-        return ""
-
     def action_back(self) -> None:
         """One step back: zoom, find, filter, then to the nodes."""
         pane, log = self.query_one(NodePane), self.query_one(LogPane)
@@ -325,129 +285,3 @@ class BuyerScreen(ModeScreen):
         table.sort_key, table.descending = key, descending
         table.refresh()
         self.kick("nodes")
-
-    def action_rent(self) -> None:
-        """Enter: on a node rent it, on a job show its log or receipt."""
-        if self.query_one(JobPane).table.has_focus:
-            job = self.selected_job
-            if job is not None and job.ended:
-                self.action_receipt()
-            else:
-                self.action_logs()
-        elif not self.refused("rent") and (node := self.selected_node):
-            self._open_wizard(node)
-
-    def action_new_job(self) -> None:
-        if not self.refused("new_job"):
-            self._open_wizard(None)
-
-    def _open_wizard(self, node: NodeItem | None) -> None:
-        backends = self.swarm.backends
-        if backends is not None and backends.buyer.identity.locked:
-            from computeswarm.tui.modals.unlock import UnlockModal
-
-            unlock = UnlockModal(backends.buyer)
-            self.app.push_screen(unlock, lambda opened: self._open_wizard(node) if opened else None)
-            return
-        from computeswarm.tui.modals.wizard import WizardModal
-
-        example = self.swarm.example
-        fresh = JobDraft.from_example(example) if example else JobDraft()
-        if node is not None and node.gpu_count:
-            fresh = replace(fresh, gpus="1")
-        draft = replace(self.draft or fresh, node_id=node.node_id if node else "")
-        self.app.push_screen(WizardModal(draft, node), self._drafted)
-
-    def _drafted(self, result: tuple[JobDraft, bool] | None) -> None:
-        if result is None:
-            return
-        self.draft, wanted = result
-        if wanted:
-            from computeswarm.tui.modals.payment import PaymentModal
-
-            self.app.push_screen(PaymentModal(self.draft, self.balance), self._bought)
-
-    def _bought(self, job_id: str | None) -> None:
-        self.kick("jobs", "balance", "nodes")
-        if job_id:
-            if self.draft is not None:
-                self._folders[job_id] = self.draft.output
-            self._bought_job = job_id  # the cursor goes there as soon as the journal lists it
-            self.query_one(LogView).focus()
-
-    def action_detail(self) -> None:
-        node = self.selected_node
-        if not self.refused("detail") and node is not None:
-            from computeswarm.tui.modals.detail import DetailModal
-
-            self.app.push_screen(DetailModal(node, self.now))
-
-    def action_logs(self) -> None:
-        if not self.refused("logs"):
-            self.query_one("#log").focus()
-
-    def action_receipt(self) -> None:
-        job, backends = self.selected_job, self.swarm.backends
-        if not self.refused("receipt") and job is not None and backends is not None:
-            from computeswarm.tui.modals.receipt import ReceiptModal
-
-            self.app.push_screen(ReceiptModal(job, backends.buyer))
-
-    def action_copy(self) -> None:
-        job, node = self.selected_job, self.selected_node
-        if self.query_one(JobPane).table.has_focus or isinstance(self.focused, LogView):
-            if job is not None:
-                self.swarm.copy(job.job_id, "job id")
-        elif node is not None:
-            self.swarm.copy(node.node_id, "node id")
-
-    def action_cancel_job(self) -> None:
-        job = self.selected_job
-        if self.refused("cancel_job") or job is None:
-            return
-        from computeswarm.tui.modals.ask import AskModal
-
-        question = AskModal(
-            f"Cancel {job.name or short_job(job.job_id)}?",
-            "It is ended now; what it wrote so far is kept, the unused seconds come back.",
-            yes="Cancel the job",
-            no="Let it run",
-        )
-        self.app.push_screen(question, lambda sure: self._cancel(job) if sure else None)
-
-    def _cancel(self, job: JobItem) -> None:
-        backends = self.swarm.backends
-        assert backends is not None
-        self.run_worker(
-            self._attempt(backends.buyer.cancel(job.job_id), "Cancelled."),
-            group="cancel",
-            exit_on_error=False,
-        )
-
-    async def _attempt(self, work: Awaitable[None], done: str) -> None:
-        try:
-            await work
-        except ComputeSwarmError as error:
-            self.swarm.say(error.detail, title=error.title, severity="error")
-        else:
-            self.swarm.say(done)
-        self.kick("jobs", "balance")
-
-    def action_download(self) -> None:
-        job, backends = self.selected_job, self.swarm.backends
-        if self.refused("download") or job is None or backends is None:
-            return
-        from computeswarm.tui.modals.download import DownloadModal
-
-        folder = self._folders.get(job.job_id, "")
-        self.app.push_screen(DownloadModal(job, backends.buyer, folder))
-
-    @on(LogView.SaveAsked)
-    def _save_log(self) -> None:
-        job = self.selected_job
-        if job is None:
-            return
-        from computeswarm.tui.modals.save import SaveModal
-
-        buffer = self._logs.get(job.job_id, LogBuffer())
-        self.app.push_screen(SaveModal(Path(f"{short_job(job.job_id)}.log"), buffer.text()))

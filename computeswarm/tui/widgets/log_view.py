@@ -84,9 +84,6 @@ class LogView(ScrollView, can_focus=True):
         self._end = max(self._end, first)
         self._append()
 
-    def clear_rows(self) -> None:
-        self._rebuild()
-
     # -- rows
 
     def _gutter(self) -> int:
