@@ -17,13 +17,11 @@ import asyncio
 import contextlib
 import functools
 import json
-import os
 import platform
-import re
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL
 
@@ -32,24 +30,22 @@ from computeswarm.core.nodes import Isolation
 from computeswarm.seller.executors import devices, layout, seccomp
 from computeswarm.seller.executors.base import Exit, Launch, Limits, Problem
 from computeswarm.seller.executors.cgroups import Group, Hierarchy, find_hierarchy
-from computeswarm.seller.executors.running import ChildRunning, Ended, spawn
+from computeswarm.seller.executors.holder import Holder, Status
+from computeswarm.seller.executors.running import ChildRunning, Ended
 from computeswarm.seller.executors.workspace import (
     DirectoryWorkspace,
     MountedWorkspace,
     Places,
+    checked_job_id,
     hand_over,
     is_root,
     measure,
 )
 
-_JOIN_AND_RUN = """\
-n=$1; shift
-while [ "$n" -gt 0 ]; do echo 0 > "$1" || exit 97; shift; n=$((n-1)); done
-ulimit -c 0 && ulimit -n "$1" && shift && exec "$@"
-"""
-"""Run by sh as the agent's user: join the control groups, set limits, become bubblewrap."""
 _WATCH_SECONDS = 0.25
 _LAST_SIGNAL = 64
+
+Directory = MountedWorkspace | DirectoryWorkspace
 
 
 class BubblewrapExecutor:
@@ -67,7 +63,7 @@ class BubblewrapExecutor:
     def __init__(self, home: Path, *, device_root: Path = Path("/")) -> None:
         self._places = Places.of(home / "bubblewrap")
         self._device_root = device_root
-        self._spaces: dict[str, MountedWorkspace | DirectoryWorkspace] = {}
+        self._spaces: dict[str, BubblewrapWorkspace] = {}
 
     async def check(self) -> list[Problem]:
         return await asyncio.to_thread(self._problems)
@@ -151,6 +147,10 @@ class BubblewrapExecutor:
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
+        for space in self._spaces.values():
+            if space.holder is not None:
+                space.holder.discard()
+                space.holder = None
         self._end_jobs(self._remembered())
         self._memory_file.unlink(missing_ok=True)
         self._places.leave()
@@ -165,10 +165,24 @@ class BubblewrapExecutor:
                 with contextlib.suppress(OSError):
                     base.rmdir()
 
-    async def prepare(self, job_id: str, limits: Limits) -> MountedWorkspace | DirectoryWorkspace:
-        space = await self._places.workspace(job_id, limits)
-        self._spaces[job_id] = space
+    async def prepare(self, job_id: str, limits: Limits) -> BubblewrapWorkspace:
+        checked_job_id(job_id)
+        holder = self._hold(job_id, limits)
+        try:
+            inner = await self._places.workspace(job_id, limits)
+        except BaseException:
+            await asyncio.to_thread(holder.discard)
+            raise
+        self._spaces[job_id] = space = BubblewrapWorkspace(inner, holder, self._spaces)
         return space
+
+    def _hold(self, job_id: str, limits: Limits) -> Holder:
+        group = self._hierarchy().create(job_id, limits)
+        try:
+            return Holder(group, limits, seccomp.build_filter())
+        except BaseException:
+            group.destroy()
+            raise
 
     async def start(self, launch: Launch) -> ChildRunning:
         space = self._spaces.get(launch.job_id)
@@ -178,39 +192,27 @@ class BubblewrapExecutor:
             raise Unprocessable("Jobs have no network on this node; send the data as inputs.")
         if not launch.command:
             raise Unprocessable("The job has no command; name a script.")
-        group = self._hierarchy().create(launch.job_id, launch.limits)
+        holder, space.holder = space.holder, None
+        if holder is not None and holder.limits != launch.limits:
+            await asyncio.to_thread(holder.discard)
+            holder = None
+        holder = holder or self._hold(launch.job_id, launch.limits)
         try:
-            return self._spawn(launch, space, group)
+            return self._start(launch, space.inner, holder)
         except BaseException:
-            group.destroy()
+            await asyncio.to_thread(holder.discard)
             raise
 
-    def _spawn(
-        self, launch: Launch, space: MountedWorkspace | DirectoryWorkspace, group: Group
-    ) -> ChildRunning:
+    def _start(self, launch: Launch, space: Directory, holder: Holder) -> ChildRunning:
         found = devices.find(launch.gpus, root=self._device_root)
-        argv = [shutil.which("bwrap") or "bwrap"]
+        prefix: list[str] = []
         if isinstance(space, MountedWorkspace):
             hand_over(space.path, space.uid)
-            argv = [*layout.drop_to(space.uid, found.groups), *argv]
-        with contextlib.ExitStack() as fds:
-            status_read, status_write = os.pipe()
-            fds.callback(os.close, status_write)
-            filter_fd = _memory_file(fds, "filter", seccomp.build_filter())
-            inside = layout.arguments(launch, self._places, found)
-            inside += ["--seccomp", str(filter_fd), "--json-status-fd", str(status_write)]
-            packed = b"".join(os.fsencode(a) + b"\0" for a in inside)
-            args_fd = _memory_file(fds, "arguments", packed)
-            command = layout.command(launch)
-            argv += ["--args", str(args_fd), "--", *command]
-            status = _Status(status_read)
-            process, out, err = spawn(
-                _joining(group, launch.limits, argv),
-                env={"PATH": os.defpath},
-                cwd="/",
-                pass_fds=(filter_fd, status_write, args_fd),
-            )
-        job = _Job(group, process.pid, status, space, launch.limits)
+            prefix = layout.drop_to(space.uid, found.groups)
+        inside = layout.arguments(launch, self._places, found)
+        holder.become(prefix, inside, layout.command(launch))
+        job = _Job(holder.group, holder.process.pid, holder.status, space, launch.limits)
+        process, out, err = holder.streams()
         return ChildRunning(
             process,
             out,
@@ -221,56 +223,37 @@ class BubblewrapExecutor:
         )
 
 
-def _joining(group: Group, limits: Limits, argv: Sequence[str]) -> list[str]:
-    files = [str(f) for f in group.join_files]
-    head = ["/bin/sh", "-c", _JOIN_AND_RUN, "sh", str(len(files)), *files]
-    return [*head, str(limits.open_files), *argv]
+@dataclass
+class BubblewrapWorkspace:
+    """A job's directory, and until it starts the shell that will become its sandbox."""
 
-
-def _memory_file(fds: contextlib.ExitStack, name: str, content: bytes) -> int:
-    fd = os.memfd_create(name)
-    fds.callback(os.close, fd)
-    os.write(fd, content)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-class _Status:
-    """What bubblewrap says of itself on ``--json-status-fd``."""
-
-    def __init__(self, fd: int) -> None:
-        os.set_blocking(fd, False)
-        self._fd = fd
-        self._text = b""
-
-    def _read(self) -> bytes:
-        with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self._fd, 4096):
-                self._text += chunk
-        return self._text
+    inner: Directory
+    holder: Holder | None
+    registry: dict[str, BubblewrapWorkspace] = field(repr=False)
 
     @property
-    def init(self) -> int | None:
-        """Host pid of the sandbox's process 1."""
-        found = re.search(rb'"child-pid": *(\d+)', self._read())
-        return int(found[1]) if found else None
+    def job_id(self) -> str:
+        return self.inner.job_id
 
     @property
-    def exit_code(self) -> int | None:
-        """``None``: the command was never run."""
-        found = re.search(rb'"exit-code": *(\d+)', self._read())
-        return int(found[1]) if found else None
+    def path(self) -> Path:
+        return self.inner.path
 
-    def close(self) -> None:
-        os.close(self._fd)
+    async def close(self) -> None:
+        holder, self.holder = self.holder, None
+        if holder is not None:
+            await asyncio.to_thread(holder.discard)
+        if self.registry.get(self.job_id) is self:
+            del self.registry[self.job_id]
+        await self.inner.close()
 
 
 @dataclass
 class _Job:
     group: Group
     pid: int
-    status: _Status
-    space: MountedWorkspace | DirectoryWorkspace
+    status: Status
+    space: Directory
     limits: Limits
     killed: bool = False
 

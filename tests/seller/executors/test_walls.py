@@ -18,7 +18,7 @@ from computeswarm.core.errors import ExecutorError, Unprocessable
 from computeswarm.core.nodes import GPUInfo
 from computeswarm.seller.executors.base import MIB, Launch
 from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
-from computeswarm.seller.executors.cgroups import Hierarchy, find_hierarchy
+from computeswarm.seller.executors.cgroups import Hierarchy
 
 TRY = """
 import ctypes, errno, json, os, socket
@@ -265,10 +265,8 @@ async def test_no_network_and_no_memory_limit_means_no_start(
     fresh = BubblewrapExecutor(walled.home)
     monkeypatch.setattr("computeswarm.seller.executors.bubblewrap.find_hierarchy", none)
     assert [p.what for p in await fresh.check()] == ["No memory limit can be set."]
-    fresh._spaces["refused"] = space
     with pytest.raises(ExecutorError, match="No control groups"):
-        await fresh.start(launch)
-    assert callable(find_hierarchy)
+        await fresh.prepare("refused-too", SMALL)
 
 
 async def test_a_sandbox_that_can_not_be_made_is_the_sellers_fault(walled: Bench) -> None:
