@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import (
-    ChainUnavailable,
     Conflict,
     JobNotFound,
+    StorageFull,
     Unavailable,
 )
 from computeswarm.core.events import MeterEvent
@@ -41,12 +40,11 @@ from computeswarm.seller.runner import JobRun, Order, Tools
 from computeswarm.seller.slots import Slots
 from computeswarm.seller.status import StatusPage
 from computeswarm.seller.store import Job, JobStore
+from computeswarm.seller.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
-_HOUSEKEEPING_SECONDS = 2.0
-_GAS_SECONDS = 60.0
-_NO_GAS_SECONDS = 5.0
 _REFUND_WAIT_SECONDS = 10.0
+_DISK_SECONDS = 2.0
 _EVICTED = "The seller ended the job; everything paid goes back."
 _STOPPED = "The seller stopped; everything paid goes back."
 _CRASHED = "The seller was interrupted while the job ran; everything paid goes back."
@@ -93,7 +91,6 @@ class SellerAgent:
         self.gas_wei: int | None = None
         self.stop_requested = asyncio.Event()
         self.wallet = key.address
-        self._rpc = rpc
         self.offers = Offers(
             config,
             key,
@@ -143,13 +140,13 @@ class SellerAgent:
         self._status = StatusPage(self)
         self._runs: dict[str, JobRun] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._upload_seen: dict[str, float] = {}
-        self._house: asyncio.Task[None] | None = None
+        self.upload_seen: dict[str, float] = {}
+        """When something of a waiting job's inputs came last, on the monotonic clock."""
         self._ready = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._refunded = asyncio.Event()
-        self._gas_at = 0.0
+        self._upkeep = Upkeep(self, rpc)
 
     @property
     def node_id(self) -> str:
@@ -179,10 +176,10 @@ class SellerAgent:
             await self.desk.file_refund(job)
         self.intake.sweep()
         self._check_notes()
-        await self._look_at_gas()
+        await self._upkeep.look_at_gas()
         self.machine.start()
         self.market.start()
-        self._house = asyncio.create_task(self._housekeeping(), name="seller-housekeeping")
+        self._upkeep.start()
         self._ready = True
         self.notices.tell(f"Selling as {self.node_id} at {self.offers.endpoint}.", "good")
         self._schedule()
@@ -197,7 +194,7 @@ class SellerAgent:
         handed_back: list[str] = []
         try:
             for job_id in list(self.queue):
-                await self._end_queued(job_id, Order(JobState.SELLER_LOST, _STOPPED, free=True))
+                await self.end_queued(job_id, Order(JobState.SELLER_LOST, _STOPPED, free=True))
                 handed_back.append(job_id)
             if self._runs and grace > 0:
                 with contextlib.suppress(TimeoutError):
@@ -212,9 +209,7 @@ class SellerAgent:
             await self._close()
 
     async def _close(self) -> None:
-        if self._house is not None:
-            self._house.cancel()
-            await asyncio.gather(self._house, return_exceptions=True)
+        await self._upkeep.close()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -292,7 +287,7 @@ class SellerAgent:
 
     def uploaded(self, job_id: str) -> None:
         """An input came in whole, or a part of one."""
-        self._upload_seen[job_id] = self.clock.monotonic()
+        self.upload_seen[job_id] = self.clock.monotonic()
 
     def inputs_complete(self, job_id: str) -> None:
         """See whether a job can start now."""
@@ -303,16 +298,17 @@ class SellerAgent:
         if job.state is JobState.AWAITING_PAYMENT:
             raise Conflict("The job's payment is being settled; try again in a moment.")
         if job_id in self.queue:
-            await self._end_queued(job_id, order)
+            await self.end_queued(job_id, order)
         elif job_id in self._runs:
             self._runs[job_id].end(order)
             await asyncio.wait({self._tasks[job_id]})
         return self.desk.store.get(job_id)
 
-    async def _end_queued(self, job_id: str, order: Order) -> None:
+    async def end_queued(self, job_id: str, order: Order) -> None:
+        """End a job that waits; everything paid for it goes back."""
         self.queue.remove(job_id)
         await self.desk.end(job_id, order.state, reason=order.reason)
-        self._upload_seen.pop(job_id, None)
+        self.upload_seen.pop(job_id, None)
         self._schedule()
 
     async def _recover(self) -> None:
@@ -331,6 +327,14 @@ class SellerAgent:
 
     async def _on_settled(self, claim: Claim) -> None:
         """A slice is paid. Called again after a crash, so a repetition changes nothing."""
+        while True:
+            try:
+                return await self._take_over(claim)
+            except StorageFull as error:  # the money is here, so what it bought has to be kept
+                self.notices.tell(error.detail, "error")
+                await asyncio.sleep(_DISK_SECONDS)
+
+    async def _take_over(self, claim: Claim) -> None:
         job_id, _, number = claim.subject.partition("#")
         index = int(number or 0)
         job = self.desk.store.find(job_id)
@@ -377,7 +381,7 @@ class SellerAgent:
             if place is None:
                 break  # nobody overtakes, or a job for many GPUs would wait for ever
             self.queue.remove(job_id)
-            self._upload_seen.pop(job_id, None)
+            self.upload_seen.pop(job_id, None)
             hardware = self.config.hardware
             gpus = tuple(hardware.gpus[index] for index in place.gpus)
             cpus = max(1.0, hardware.cpu_cores / self.config.slots)
@@ -419,59 +423,6 @@ class SellerAgent:
             }
         )
 
-    async def _housekeeping(self) -> None:
-        """What nobody waits for: late uploads, old outputs, gas, settlements without a listener."""
-        while True:
-            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
-            try:
-                await self._end_late_uploads()
-                self.intake.sweep()
-                self._drop_outputs()
-                await self._look_at_gas()
-            except Exception:
-                _log.exception("housekeeping")
-
-    async def _end_late_uploads(self) -> None:
-        for job_id in list(self.queue):
-            job = self.desk.store.get(job_id)
-            if not self.inputs.missing(job_id, job.spec):
-                continue
-            seen = self._upload_seen.get(job_id, 0.0)
-            if self.clock.monotonic() - seen > self.config.inputs_seconds:
-                text = f"No input came for {self.config.inputs_seconds:g} s; everything goes back."
-                await self._end_queued(job_id, Order(JobState.FAILED, text, free=True))
-
-    def _drop_outputs(self) -> None:
-        """Old outputs go, and the oldest of more than we keep."""
-        kept = self.desk.store.with_outputs()
-        sizes = {job.job_id: _size(self.desk.outputs_folder(job.job_id)) for job in kept}
-        total = sum(sizes.values())
-        for job in kept:
-            late = (job.outputs_until or 0) <= self.clock.now()
-            if late or total > self.config.store_bytes:
-                total -= sizes[job.job_id]
-                self.desk.forget_outputs(job)
-
-    async def _look_at_gas(self) -> None:
-        every = _NO_GAS_SECONDS if not self.gas_wei else _GAS_SECONDS
-        if self._gas_at and self.clock.monotonic() - self._gas_at < every:
-            return
-        self._gas_at = self.clock.monotonic()
-        try:
-            found = await self._rpc.native_balance(self.wallet)
-        except ChainUnavailable as error:
-            self.notices.tell(error.detail, "warning")
-            return
-        if found == 0 and self.gas_wei != 0:
-            self.notices.tell(
-                f"{self.wallet} has no ETH for gas, so no payment can be settled; send it some.",
-                "error",
-            )
-        if (found == 0) != (self.gas_wei == 0):
-            self.gas_wei = found
-            self.market.refresh()
-        self.gas_wei = found
-
     async def _see_refunds(self, job_ids: list[str]) -> None:
         """Give the refunds of jobs handed back some seconds to reach the chain."""
         with contextlib.suppress(TimeoutError):
@@ -491,8 +442,3 @@ class SellerAgent:
     def _check_notes(self) -> None:
         for note in self.notes:
             self.notices.tell(note, "warning")
-
-
-def _size(folder: Path) -> int:
-    """Bytes below a folder."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())

@@ -30,6 +30,8 @@ from computeswarm.seller.store import Job, JobStore
 
 _RETRY_SECONDS = 2.0
 _OPEN_LOGS = 64
+_PAYMENTS_SHOWN = 1_000
+"""Of a job with very many slices the newest; ``paid`` and ``slices_paid`` count them all."""
 
 
 class Refunder(Protocol):
@@ -91,7 +93,10 @@ class JobDesk:
         log = self._logs.pop(job_id, None)
         if log is None:
             self._close_idle_logs()
-            log = EventLog(self._events_path(job_id))
+            log = self._logs[job_id] = EventLog(self._events_path(job_id))
+            job = self.store.find(job_id)
+            if job is not None and job.state.terminal and not log.ended:
+                self._write_end(job)  # a crash came between the last step and its event
         self._logs[job_id] = log  # the last used stand last
         return log
 
@@ -153,12 +158,13 @@ class JobDesk:
             "reason": reason[:500],
             "exit_code": exit_code,
             "metered_ms": metered_ms,
+            "outputs_until": int(self._clock.now() + self._config.keep_outputs),
         }
         if outputs is not None:
             changes["outputs"] = outputs.model_dump_json()
-            changes["outputs_until"] = int(self._clock.now() + self._config.keep_outputs)
         if (metered := self.metered_at.get(job_id)) is not None:
             changes["phases"] = {"metered": metered}
+        self.log(job_id)
         while True:
             paid = self.store.get(job_id).paid
             kept = min(cost, paid)
@@ -182,7 +188,7 @@ class JobDesk:
         if job.refund:
             self._write(job_id, PaymentEvent, direction="refunded", amount=job.refund)
         self._write(job_id, StateEvent, state=state, reason=job.reason)
-        self._write(job_id, EndEvent, job=self.view(job, next_seq=True))
+        self._write_end(job)
         self._report(
             job_id,
             JobUpdate(
@@ -248,12 +254,12 @@ class JobDesk:
             metered_ms=metered_ms,
             paid=job.paid,
             cost=cost,
-            payments=job.payments,
+            payments=job.payments[-_PAYMENTS_SHOWN:],
             refund=self._refund(job),
             slices_paid=slices,
             next_payment_due_ms=due,
             outputs_ready=bool(job.outputs),
-            outputs_until=job.outputs_until,
+            outputs_until=job.outputs_until if job.outputs else None,
             phases=job.phases.model_copy(update={"metered": metered_at}),
             last_seq=self.log(job.job_id).last_seq + (1 if next_seq else 0),
         )
@@ -262,10 +268,20 @@ class JobDesk:
         """Where a job's outputs are kept."""
         return self._config.folder / "outputs" / job_id
 
-    def forget_outputs(self, job: Job) -> None:
-        """Remove a job's outputs."""
+    def kept_bytes(self, job: Job) -> int:
+        """What an ended job's outputs and log take on the disk."""
+        files = OutputList.model_validate_json(job.outputs).files if job.outputs else ()
+        try:
+            log = self._events_path(job.job_id).stat().st_size
+        except FileNotFoundError:
+            log = 0
+        return log + sum(file.size for file in files)
+
+    def forget(self, job: Job) -> None:
+        """Remove an ended job's outputs, and all of its log but the end."""
         shutil.rmtree(self.outputs_folder(job.job_id), ignore_errors=True)
         self.store.update(job.job_id, outputs="", outputs_until=None)
+        self.log(job.job_id).shrink()
 
     def drop_unpaid(self, job_id: str) -> None:
         """Forget a job whose payment surely failed."""
@@ -289,6 +305,9 @@ class JobDesk:
             self.log(job_id).append(event, at=self.now_ms(), **members)
         except OSError as error:
             self._notices.tell(f"The log of {job_id} can't be written: {error.strerror}.", "error")
+
+    def _write_end(self, job: Job) -> None:
+        self._write(job.job_id, EndEvent, job=self.view(job, next_seq=True))
 
     def _close_idle_logs(self) -> None:
         for job_id in list(self._logs):

@@ -24,6 +24,8 @@ class EventLog:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = path
         self._file: BinaryIO = path.open("a+b", buffering=0)
+        self._first = 1
+        """Number of the first line: higher once the log was shrunk."""
         self._last = 0
         self._size = 0
         self._marks = [0]
@@ -66,8 +68,10 @@ class EventLog:
         """Events after number ``since``, as JSON, at most about ``limit`` bytes of them."""
         if since >= self._last:
             return []
-        mark = since // _STRIDE
-        skip, position = since - mark * _STRIDE, self._marks[mark]
+        since = max(since, self._first - 1)
+        passed = since - self._first + 1
+        mark = passed // _STRIDE
+        skip, position = passed - mark * _STRIDE, self._marks[mark]
         found: list[bytes] = []
         size = 0
         with self._path.open("rb") as file:
@@ -90,7 +94,7 @@ class EventLog:
             pulse = self._pulse
             found = self.page(since)
             if found:
-                since += len(found)
+                since = max(since, self._first - 1) + len(found)
                 yield found
                 continue
             if self._ended:
@@ -100,6 +104,19 @@ class EventLog:
                     await pulse.wait()
             except TimeoutError:
                 yield []
+
+    def shrink(self) -> None:
+        """Keep the newest event only, under its number."""
+        if self._last <= self._first:
+            return
+        (line,) = self.page(self._last - 1)
+        part = self._path.with_suffix(".part")
+        part.write_bytes(line + b"\n")
+        part.replace(self._path)
+        self._file.close()
+        self._file = self._path.open("a+b", buffering=0)
+        self._last, self._size, self._marks = 0, 0, [0]
+        self._recover()
 
     def close(self) -> None:
         """Close the file; followers may read on."""
@@ -113,7 +130,7 @@ class EventLog:
     def _count(self, size: int) -> None:
         self._last += 1
         self._size += size
-        if self._last % _STRIDE == 0:
+        if (self._last - self._first + 1) % _STRIDE == 0:
             self._marks.append(self._size)
 
     def _recover(self) -> None:
@@ -123,6 +140,9 @@ class EventLog:
             for line in file:
                 if not line.endswith(b"\n"):
                     break
+                if not last:
+                    self._first = EVENT.validate_json(line).seq
+                    self._last = self._first - 1
                 self._count(len(line))
                 last = line
         self._file.truncate(self._size)

@@ -50,7 +50,10 @@ class Meter:
     @property
     def paid(self) -> int:
         """Atoms that the paid slices cost."""
-        return sum(self._quote.slice_amount(index) for index in range(self.paid_slices))
+        if self.paid_slices == 0:
+            return 0
+        last = self.paid_slices - 1  # all before the last are whole
+        return self._quote.slice_amount(0) * last + self._quote.slice_amount(last)
 
     def cost(self, now: float) -> int:
         """Atoms for the metered time, never more than was paid."""

@@ -241,8 +241,8 @@ class JobStore:
         rows = self._db.execute("SELECT * FROM jobs WHERE refund > 0 AND refund_filed = 0")
         return [self._read(row) for row in rows.fetchall()]
 
-    def with_outputs(self) -> list[Job]:
-        """Ended jobs whose outputs are kept, those that go first first."""
+    def kept(self) -> list[Job]:
+        """Ended jobs whose outputs and logs are kept, those that go first first."""
         rows = self._db.execute(
             "SELECT * FROM jobs WHERE outputs_until IS NOT NULL ORDER BY outputs_until"
         )

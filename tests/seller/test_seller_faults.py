@@ -224,3 +224,37 @@ async def test_two_sellers_never_share_a_folder(devnet: Devnet, tmp_path: Path) 
         with pytest.raises(ConfigError, match="already"):
             async with open_rig(devnet, tmp_path):
                 pass
+
+
+async def test_outputs_and_logs_are_kept_for_their_time_only(
+    devnet: Devnet, tmp_path: Path
+) -> None:
+    code = "print('x'*1000);open('outputs/a','w').write('a'*1000)"
+    async with open_rig(devnet, tmp_path, keep_outputs=1) as r:
+        bought = await r.buy(spec(code))
+        assert (await bought.ended()).outputs_ready
+        view = await bought.until(lambda view: not view.outputs_ready)
+        assert view.state is JobState.SUCCEEDED
+        assert (await bought.call("GET", "/outputs")).status == 410
+        assert [event.type async for event in bought.follow()] == ["end"]
+        assert not list((r.paths.seller / "outputs").iterdir())
+    async with open_rig(devnet, tmp_path, config={"store_bytes": 1500}) as r:
+        first = await r.buy(spec(code))
+        await first.ended()
+        second = await r.buy(spec(code))
+        await second.ended()
+        await first.until(lambda view: not view.outputs_ready)
+
+
+async def test_a_stream_ends_even_if_a_crash_came_before_its_last_event(
+    devnet: Devnet, tmp_path: Path
+) -> None:
+    async with open_rig(devnet, tmp_path) as r:
+        bought = await r.buy(spec())
+        await bought.ended()
+    path = r.paths.seller / "events" / f"{bought.job_id}.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    async with open_rig(devnet, tmp_path) as again:
+        events = [event async for event in moved(bought, again).follow()]
+        assert events[-1].type == "end" and events[-1].seq == len(lines)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
+from seller_rig import Rig, open_rig, spec
 
 from computeswarm.chain.devnet import Devnet
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "seller"))
-
-from seller_rig import Rig, open_rig, spec
 
 
 @pytest_asyncio.fixture

@@ -1,0 +1,94 @@
+"""What nobody waits for: uploads that never came, old outputs and logs, gas, failed payments."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from computeswarm.chain.rpc import RpcClient
+from computeswarm.core.errors import ChainUnavailable
+from computeswarm.core.states import JobState
+from computeswarm.seller.runner import Order
+
+if TYPE_CHECKING:
+    from computeswarm.seller.agent import SellerAgent
+
+_log = logging.getLogger(__name__)
+_ROUND_SECONDS = 2.0
+_GAS_SECONDS = 60.0
+_NO_GAS_SECONDS = 5.0
+
+
+class Upkeep:
+    """A round every two seconds."""
+
+    def __init__(self, agent: SellerAgent, rpc: RpcClient) -> None:
+        self._agent = agent
+        self._rpc = rpc
+        self._task: asyncio.Task[None] | None = None
+        self._gas_at: float | None = None
+
+    def start(self) -> None:
+        """Begin the rounds."""
+        self._task = asyncio.create_task(self._rounds(), name="seller-upkeep")
+
+    async def close(self) -> None:
+        """End them."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def look_at_gas(self) -> None:
+        """Ask for the wallet's native balance once a minute, more often while there is none."""
+        agent, now = self._agent, self._agent.clock.monotonic()
+        every = _GAS_SECONDS if agent.gas_wei else _NO_GAS_SECONDS
+        if self._gas_at is not None and now - self._gas_at < every:
+            return
+        self._gas_at = now
+        try:
+            found = await self._rpc.native_balance(agent.wallet)
+        except ChainUnavailable as error:
+            agent.notices.tell(error.detail, "warning")
+            return
+        changed = (found == 0) != (agent.gas_wei == 0)
+        agent.gas_wei = found
+        if changed:
+            agent.market.refresh()
+            if found == 0:
+                text = f"{agent.wallet} has no ETH for gas: payments can't be settled; send some."
+                agent.notices.tell(text, "error")
+
+    async def _rounds(self) -> None:
+        while True:
+            await asyncio.sleep(_ROUND_SECONDS)
+            try:
+                await self._end_late_uploads()
+                self._agent.intake.sweep()
+                self._drop_old()
+                await self.look_at_gas()
+            except Exception:
+                _log.exception("upkeep")  # the next round may do better
+
+    async def _end_late_uploads(self) -> None:
+        agent = self._agent
+        patience = agent.config.inputs_seconds
+        for job_id in list(agent.queue):
+            job = agent.desk.store.get(job_id)
+            if not agent.inputs.missing(job_id, job.spec):
+                continue
+            if agent.clock.monotonic() - agent.upload_seen.get(job_id, 0.0) > patience:
+                text = f"No input came for {patience:g} s; everything goes back."
+                await agent.end_queued(job_id, Order(JobState.FAILED, text, free=True))
+
+    def _drop_old(self) -> None:
+        """What is kept of ended jobs has its time, and all of it together its size."""
+        agent = self._agent
+        kept = agent.desk.store.kept()
+        sizes = {job.job_id: agent.desk.kept_bytes(job) for job in kept}
+        total = sum(sizes.values())
+        for job in kept:
+            late = (job.outputs_until or 0) <= agent.clock.now()
+            if late or total > agent.config.store_bytes:
+                total -= sizes[job.job_id]
+                agent.desk.forget(job)
