@@ -23,6 +23,8 @@ BACKLOG = 1024
 
 ResultT = TypeVar("ResultT")
 
+_SAME_SIGNAL_SECONDS = 0.3
+
 
 class Server:
     """An app on a listening socket: ``async with Server(app) as s: url = await s.start(…)``."""
@@ -125,30 +127,36 @@ async def run_until_signal(
     """Enter ``service``, call ``ready`` with it, and leave it on SIGINT or SIGTERM.
 
     A signal during the start stops the start. A second one cuts the leaving short, so a shutdown
-    that hangs never needs ``kill -9``.
+    that hangs never needs ``kill -9``. Two at once are one: ``timeout``, ``make`` and terminals
+    signal the process and its group alike.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
     stop = asyncio.Event()
-    state = {"signals": 0, "serving": False}
+    first_at: float | None = None
+    serving = False
 
     def on_signal() -> None:
-        state["signals"] += 1
-        if state["signals"] > 1 or not state["serving"]:
+        nonlocal first_at
+        if first_at is None:
+            first_at = loop.time()
+            stop.set()
+            if not serving:
+                task.cancel()
+        elif loop.time() - first_at >= _SAME_SIGNAL_SECONDS:
             task.cancel()
-        stop.set()
 
     signals = (signal.SIGINT, signal.SIGTERM)
     for number in signals:
         loop.add_signal_handler(number, on_signal)
     try:
         async with service as entered:
-            state["serving"] = True
+            serving = True
             ready(entered)
             await stop.wait()
     except asyncio.CancelledError:
-        if not state["signals"]:
+        if first_at is None:
             raise  # cancelled by somebody else
     finally:
         for number in signals:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -19,6 +20,7 @@ async def service():
     print("closing", flush=True)
     if "hang" in sys.argv:
         await asyncio.sleep(600)
+    await asyncio.sleep(0.05)
     print("closed", flush=True)
 
 run(run_until_signal(service(), ready=lambda s: print("ready", flush=True)))
@@ -49,9 +51,20 @@ def test_a_second_signal_ends_a_shutdown_that_hangs() -> None:
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None
     assert process.stdout.readline() == "closing\n"
+    time.sleep(0.5)  # as a person who has waited, unlike the doubled signal below
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert out == "left\n"
+
+
+def test_a_doubled_signal_is_one() -> None:
+    process = start()
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "closing\n"
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert out == "closed\nleft\n"
 
 
 def test_a_signal_ends_a_start_that_hangs() -> None:
