@@ -80,12 +80,16 @@ class HeadlessChild:
 
 @contextlib.asynccontextmanager
 async def ending_with(parent: int | None) -> AsyncIterator[None]:
-    """Have ourselves terminated when ``parent`` ends, however it ends. None: nobody to follow."""
+    """Have ourselves terminated once when ``parent`` ends, however it ends. None: nobody."""
     if parent is None:
         yield
         return
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before the kernel was asked to tell
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield
+        return
     task = asyncio.create_task(_watch(parent))
     try:
         yield
@@ -94,7 +98,7 @@ async def ending_with(parent: int | None) -> AsyncIterator[None]:
 
 
 async def _watch(parent: int) -> None:
-    """Where the kernel doesn't tell, or the parent was gone before it was asked to."""
+    """For kernels that don't tell."""
     while os.getppid() == parent:  # noqa: ASYNC110 - nobody sets an event when a parent dies
         await asyncio.sleep(_POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
