@@ -1,0 +1,69 @@
+"""``market``, ``devnet``, ``images`` and ``seller`` as programs use them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from cli_program import run, serving
+
+WAIT = 60.0
+
+
+def _get(url: str) -> object:
+    with urlopen(url, timeout=30) as reply:
+        return json.load(reply)
+
+
+def test_market_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
+    with serving("market", "--json", "--port", "18598", "--host", "127.0.0.1", home=tmp_path) as (
+        ready,
+        process,
+    ):
+        assert ready["chain_id"] == 84532
+        assert _get(ready["market"] + "/health")["status"] == "ok"  # type: ignore[index]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT) == 0
+    assert (tmp_path / "market/market.db").exists()
+
+
+def test_devnet_answers_and_funds_whom_it_is_told_to(tmp_path: Path) -> None:
+    stranger = "0x" + "12" * 20
+    flags = ("--json", "--engine", "py-evm", "--port", "18599", "--fund", stranger)
+    with serving("devnet", *flags, home=tmp_path) as (ready, _):
+        assert ready["engine"] == "py-evm"
+        assert len(ready["accounts"]) == 6
+        body = {"jsonrpc": "2.0", "id": 1, "method": "eth_getBalance"}
+        request = Request(
+            ready["rpc"],
+            json.dumps({**body, "params": [stranger, "latest"]}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urlopen(request, timeout=30) as reply:
+            assert int(json.load(reply)["result"], 16) == 10_000 * 10**18
+
+
+def test_images_lists_what_can_be_had_and_checks_what_there_is(tmp_path: Path) -> None:
+    listed = run("images", "list", "--json", home=tmp_path).json["images"]
+    assert {image["name"]: image["ready"] for image in listed} == {
+        "python": True,
+        "python-ml": False,
+    }
+    assert run("images", "check", "python", home=tmp_path).code == 0
+    missing = run("images", "check", "python-ml", "--json", home=tmp_path)
+    assert missing.code == 125
+    assert "images build python-ml" in missing.json["images"][0]["problems"][0]
+
+
+def test_an_odd_package_never_reaches_pip(tmp_path: Path) -> None:
+    done = run("images", "build", "mine", "git+https://example.org/x", home=tmp_path)
+    assert done.code == 125
+    assert "package" in done.one_sentence()
+
+
+def test_a_seller_without_a_wallet_is_told_how_to_make_one(tmp_path: Path) -> None:
+    done = run("seller", "--headless", home=tmp_path)
+    assert done.code == 125
+    assert "wallet new" in done.one_sentence()
