@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from cli_program import run, serving
+from cli_program import free_port, run, serving
 
 WAIT = 60.0
 
@@ -18,7 +18,9 @@ def _get(url: str) -> object:
 
 
 def test_market_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
-    with serving("market", "--json", "--port", "18598", "--host", "127.0.0.1", home=tmp_path) as (
+    with serving(
+        "market", "--json", "--port", free_port(), "--host", "127.0.0.1", home=tmp_path
+    ) as (
         ready,
         process,
     ):
@@ -31,7 +33,7 @@ def test_market_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
 
 def test_devnet_answers_and_funds_whom_it_is_told_to(tmp_path: Path) -> None:
     stranger = "0x" + "12" * 20
-    flags = ("--json", "--engine", "py-evm", "--port", "18599", "--fund", stranger)
+    flags = ("--json", "--engine", "py-evm", "--port", free_port(), "--fund", stranger)
     with serving("devnet", *flags, home=tmp_path) as (ready, _):
         assert ready["engine"] == "py-evm"
         assert len(ready["accounts"]) == 6

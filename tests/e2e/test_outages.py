@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_program import command, environment, run, serving
+from cli_program import command, environment, free_port, run, serving
 
 from computeswarm.chain.devnet import dev_keys
 
@@ -61,30 +61,21 @@ class Swarm:
 @pytest.fixture
 def swarm(tmp_path: Path) -> Iterator[Swarm]:
     with ExitStack() as stack:
-        devnet, chain = stack.enter_context(serving("devnet", "--json", "--port", _port()))
+        devnet, chain = stack.enter_context(serving("devnet", "--json", "--port", free_port()))
         market, market_process = stack.enter_context(
-            serving("market", "--json", "--port", _port(), home=tmp_path / "market")
+            serving("market", "--json", "--port", free_port(), home=tmp_path / "market")
         )
         made = Swarm(tmp_path, devnet["rpc"], market["market"], {"market": market_process})
         made.parts["devnet"] = chain
         for who, key in (("seller", SELLER), ("buyer", BUYER)):
             given = {"home": tmp_path / who, "stdin": key.secret.hex(), **made.env}
             assert run("wallet", "import", **given).code == 0
-        flags = ("--headless", "--json", "--port", _port(), "--slice-seconds", "20")
+        flags = ("--headless", "--json", "--port", free_port(), "--slice-seconds", "20")
         flags += ("--trust", BUYER.address, "--executor", "process")
         _, made.parts["seller"] = stack.enter_context(
             serving("seller", *flags, home=tmp_path / "seller", **made.env)
         )
         yield made
-
-
-def _port() -> str:
-    """A free port; taken at once by the command it is given to."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 class _Job:
@@ -173,7 +164,7 @@ def test_a_seller_that_is_killed_gives_everything_back_when_it_returns(swarm: Sw
     job.process.communicate()
     swarm.parts["seller"].kill()
     swarm.parts["seller"].wait()
-    flags = ("--headless", "--json", "--port", _port(), "--trust", BUYER.address)
+    flags = ("--headless", "--json", "--port", free_port(), "--trust", BUYER.address)
     flags += ("--executor", "process")
     with serving("seller", *flags, home=swarm.root / "seller", **swarm.env):
         deadline = time.monotonic() + 60
