@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,15 +19,17 @@ from computeswarm.seller.executors.base import Launch
 from computeswarm.seller.executors.workspace import Places
 
 DAEMON = """
-import os, sys, time
+import os, time
+up, told = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         print("daemon", flush=True)
+        os.write(told, b"x")
         time.sleep(600)
     os._exit(0)
 os.wait()
-sys.stdin.read()
+os.read(up, 1)
 """
 
 
@@ -182,20 +185,22 @@ async def main():
     (space.path / "main.py").write_text({job!r})
     launch = Launch("orphan", ("python", "main.py"), {{}}, space.path, host_python(), Limits())
     job = await executor.start(launch)
+    seen = b""
     async for _, chunk in job.output():
-        print(job.pid, space.path, flush=True)
+        seen += chunk
+        if b"parted" in seen:
+            print(job.pid, space.path, flush=True)
 
 asyncio.run(main())
 """
-MARKED = "import os\nos.environ['X'] = '1'\n" + DAEMON.replace(
-    "sys.stdin.read()", "time.sleep(600)"
-)
+STAYING = DAEMON + 'print("parted", flush=True)\ntime.sleep(600)\n'
+"""By its last word nothing of the tree is about to end or to be adopted by another process."""
 
 
 async def test_a_killed_agent_takes_its_jobs_along(bench: Bench, tmp_path: Path) -> None:
     kind = type(bench.executor)
     module = kind.__module__.rpartition(".")[2]
-    code = AGENT.format(module=module, kind=kind.__name__, job=MARKED)
+    code = AGENT.format(module=module, kind=kind.__name__, job=STAYING)
     argv = [sys.executable, "-c", code, str(bench.home)]
     agent = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
     try:
@@ -231,8 +236,14 @@ async def test_nothing_is_left_behind(bench: Bench) -> None:
 def _traces(tag: str) -> list[str]:
     """Mounts and control groups of one seller."""
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    groups = Path("/sys/fs/cgroup").glob(f"**/computeswarm-{tag}/*/")
-    return [line for line in mounts if tag in line] + [str(group) for group in groups]
+    # os.walk passes over groups that vanish meanwhile (those of other sellers); Path.glob raises
+    groups = [
+        f"{base}/{name}"
+        for base, names, _ in os.walk("/sys/fs/cgroup")
+        if base.endswith(f"/computeswarm-{tag}")
+        for name in names
+    ]
+    return [line for line in mounts if tag in line] + groups
 
 
 def _tree(pid: int) -> set[int]:
