@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,7 +24,7 @@ async def test_the_inventory_is_what_nvidia_smi_says(tmp_path: Path) -> None:
     if shutil.which("nvidia-smi") is None:
         pytest.skip("nvidia-smi is not installed")
     asked = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+    said = (await asyncio.to_thread(subprocess.check_output, asked, text=True)).split()
     inventory = await detect(tmp_path)
     assert sorted(gpu.uuid for gpu in inventory.gpus) == sorted(said)
     assert all(gpu.vendor == "nvidia" and gpu.memory_bytes > 2**30 for gpu in inventory.gpus)
