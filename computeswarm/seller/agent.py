@@ -30,7 +30,7 @@ from computeswarm.seller.desk import JobDesk
 from computeswarm.seller.executors.base import Executor
 from computeswarm.seller.gpus import GpuMonitor
 from computeswarm.seller.images import ImageStore
-from computeswarm.seller.inputs import InputStore
+from computeswarm.seller.inputs import InputStore, uploaded_bytes
 from computeswarm.seller.intake import Intake
 from computeswarm.seller.machine import MachineWatch
 from computeswarm.seller.notices import Notices
@@ -45,6 +45,8 @@ from computeswarm.seller.upkeep import Upkeep
 _log = logging.getLogger(__name__)
 _REFUND_WAIT_SECONDS = 10.0
 _DISK_SECONDS = 2.0
+_SLOWEST_UPLOAD = 64 * 1024
+"""Bytes a second."""
 _EVICTED = "The seller ended the job; everything paid goes back."
 _STOPPED = "The seller stopped; everything paid goes back."
 _CRASHED = "The seller was interrupted while the job ran; everything paid goes back."
@@ -142,6 +144,8 @@ class SellerAgent:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.upload_seen: dict[str, float] = {}
         """When something of a waiting job's inputs came last, on the monotonic clock."""
+        self.upload_until: dict[str, float] = {}
+        """When all of them have to be there, or a trickle would hold a place for ever."""
         self._ready = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -286,10 +290,17 @@ class SellerAgent:
         )
 
     def uploaded(self, job_id: str) -> None:
-        """An input came in whole, or a part of one."""
+        """An input came in whole, or a part of one.
+
+        Raises:
+            Conflict: the job takes none any more.
+        """
+        state = self.desk.store.get(job_id).state
+        if state not in (JobState.AWAITING_PAYMENT, JobState.QUEUED):
+            raise Conflict(f"The job is {state}; it takes no inputs any more.")
         self.upload_seen[job_id] = self.clock.monotonic()
 
-    def inputs_complete(self, job_id: str) -> None:
+    def look_at_queue(self) -> None:
         """See whether a job can start now."""
         self._schedule()
 
@@ -306,10 +317,16 @@ class SellerAgent:
 
     async def end_queued(self, job_id: str, order: Order) -> None:
         """End a job that waits; everything paid for it goes back."""
+        if job_id not in self.queue:
+            return  # somebody else ended it
         self.queue.remove(job_id)
         await self.desk.end(job_id, order.state, reason=order.reason)
-        self.upload_seen.pop(job_id, None)
+        self._waits_no_more(job_id)
         self._schedule()
+
+    def _waits_no_more(self, job_id: str) -> None:
+        self.upload_seen.pop(job_id, None)
+        self.upload_until.pop(job_id, None)
 
     async def _recover(self) -> None:
         live = self.desk.store.live()
@@ -322,7 +339,7 @@ class SellerAgent:
                 await self.desk.end(job.job_id, JobState.SELLER_LOST, reason=_CRASHED)
             elif job.state is JobState.QUEUED:
                 self._enqueue(job)
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(StorageFull):  # it is paid for: there has to be room
                 self.inputs.promise(job.job_id, job.spec)
 
     async def _on_settled(self, claim: Claim) -> None:
@@ -365,6 +382,9 @@ class SellerAgent:
     def _enqueue(self, job: Job) -> None:
         if job.job_id not in self.queue:
             self.queue.append(job.job_id)
+            patience = self.config.inputs_seconds
+            patience += uploaded_bytes(job.spec) / _SLOWEST_UPLOAD
+            self.upload_until[job.job_id] = self.clock.monotonic() + patience
         self.uploaded(job.job_id)
 
     def _schedule(self) -> None:
@@ -381,7 +401,7 @@ class SellerAgent:
             if place is None:
                 break  # nobody overtakes, or a job for many GPUs would wait for ever
             self.queue.remove(job_id)
-            self.upload_seen.pop(job_id, None)
+            self._waits_no_more(job_id)
             hardware = self.config.hardware
             gpus = tuple(hardware.gpus[index] for index in place.gpus)
             cpus = max(1.0, hardware.cpu_cores / self.config.slots)

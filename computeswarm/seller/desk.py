@@ -164,11 +164,11 @@ class JobDesk:
             changes["outputs"] = outputs.model_dump_json()
         if (metered := self.metered_at.get(job_id)) is not None:
             changes["phases"] = {"metered": metered}
-        self.log(job_id)
         while True:
             paid = self.store.get(job_id).paid
             kept = min(cost, paid)
             try:
+                self.log(job_id)  # opened later, it would be taken for one that a crash cut short
                 job = self.store.advance(
                     job_id,
                     state,
@@ -178,8 +178,8 @@ class JobDesk:
                     **changes,
                 )
                 break
-            except StorageFull as error:
-                self._notices.tell(error.detail, "error")
+            except (StorageFull, OSError) as error:
+                self._notices.tell(f"The end of {job_id} can't be kept yet: {error}", "error")
                 await asyncio.sleep(_RETRY_SECONDS)
         self.meters.pop(job_id, None)
         self.metered_at.pop(job_id, None)
@@ -277,11 +277,11 @@ class JobDesk:
             log = 0
         return log + sum(file.size for file in files)
 
-    def forget(self, job: Job) -> None:
+    def forget(self, job_id: str) -> None:
         """Remove an ended job's outputs, and all of its log but the end."""
-        shutil.rmtree(self.outputs_folder(job.job_id), ignore_errors=True)
-        self.store.update(job.job_id, outputs="", outputs_until=None)
-        self.log(job.job_id).shrink()
+        shutil.rmtree(self.outputs_folder(job_id), ignore_errors=True)
+        self.store.update(job_id, outputs="", outputs_until=None)
+        self.log(job_id).shrink()
 
     def drop_unpaid(self, job_id: str) -> None:
         """Forget a job whose payment surely failed."""

@@ -40,6 +40,11 @@ class EventLog:
         return self._last
 
     @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self._size
+
+    @property
     def ended(self) -> bool:
         """The end event has been written."""
         return self._ended

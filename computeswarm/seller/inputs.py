@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from computeswarm.core.errors import BadRequest, NotFound, StorageFull, TooLarge
+from computeswarm.core.errors import BadRequest, NotFound, StorageFull, TooLarge, TooManyRequests
 from computeswarm.core.jobs import InputFile, JobSpec
+
+_AT_ONCE = 2
+"""Copies of one input under way: a client may try again before we know that his line broke."""
 
 
 class InputStore:
@@ -21,11 +26,18 @@ class InputStore:
         self._folder = folder
         self._limit = limit
         self._promised: dict[str, int] = {}
+        self._arriving: Counter[Path] = Counter()
 
     def missing(self, job_id: str, spec: JobSpec) -> tuple[str, ...]:
         """Digests that have to be uploaded still, each once."""
         wanted = dict.fromkeys(file.sha256 for file in spec.inputs if file.content is None)
-        return tuple(d for d in wanted if not self._path(job_id, d).exists())
+        if not wanted:
+            return ()
+        try:
+            here = set(os.listdir(self._folder / job_id))  # noqa: PTH208 - one call for all
+        except FileNotFoundError:
+            here = set()
+        return tuple(digest for digest in wanted if digest not in here)
 
     def promise(self, job_id: str, spec: JobSpec) -> None:
         """Keep room for a job's uploads.
@@ -52,23 +64,47 @@ class InputStore:
         Raises:
             NotFound: not an input of this job.
             TooLarge, BadRequest: not the bytes that were announced.
+            TooManyRequests: the same input comes in several times over.
         """
         file = next((f for f in spec.inputs if f.sha256 == sha256 and f.content is None), None)
         if file is None:
             raise NotFound("The job has no such input; see missing_inputs.")
         target = self._path(job_id, sha256)
+        if self._arriving[target] >= _AT_ONCE:
+            raise TooManyRequests("This input is being sent already; wait for that.")
+        self._arriving[target] += 1
+        try:
+            await self._store(file, target, chunks, progress)
+        finally:
+            self._arriving[target] -= 1
+            if not self._arriving[target]:
+                del self._arriving[target]
+
+    @staticmethod
+    async def _store(
+        file: InputFile, target: Path, chunks: AsyncIterator[bytes], progress: Callable[[], None]
+    ) -> None:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = target.with_name(f"{sha256}.{secrets.token_hex(4)}.part")
+        part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
         try:
             await _copy(file, chunks, part, progress)
+            progress()  # a job that ended meanwhile has no folder any more
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
 
     async def place(self, job_id: str, spec: JobSpec, workdir: Path) -> None:
-        """Write all inputs of a job into its fresh folder."""
-        if spec.inputs:
+        """Write all inputs of a job into its fresh folder.
+
+        Raises:
+            StorageFull: they don't fit, by their bytes, their number or their names.
+        """
+        if not spec.inputs:
+            return
+        try:
             await asyncio.to_thread(self._place, job_id, spec, workdir)
+        except OSError as error:
+            raise StorageFull(f"The inputs don't fit into the job: {error.strerror}.") from error
 
     def forget(self, job_id: str) -> None:
         """Remove a job's uploads."""

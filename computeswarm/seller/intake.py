@@ -84,9 +84,10 @@ class Intake:
         def before_broadcast(payer: str, authorization: str) -> None:
             if known is None:
                 self.gate()
-            self.inputs.promise(job_id, request.spec)
             key = self._access_key(request, binding, authorization)
             self._add(job_id, authorization, payer, request.spec, quote, key)
+            # last: whoever does not own this job must not change what is kept free for it
+            self.inputs.promise(job_id, request.spec)
 
         try:
             result = await self._settle(headers, terms, binding, job_id, before_broadcast)
@@ -239,17 +240,28 @@ class Intake:
             raise Conflict("A payment for this slice is on its way already.")
 
     def _clear_settling(self, job_id: str, index: int) -> None:
-        claim = self.settlements.claim(f"{job_id}#{index}")
-        if claim is None or claim.state in (ClaimState.FAILED, *_PAID):
-            self._settling.pop((job_id, index), None)
+        authorization = self._settling.get((job_id, index))
+        if authorization is None:
+            return
+        states = self._states(job_id, f"{job_id}#{index}", authorization)
+        if states <= {ClaimState.FAILED, *_PAID}:
+            del self._settling[job_id, index]
 
     def _clear_failed(self, job_id: str) -> None:
         job = self.desk.store.find(job_id)
         if job is None or job.state is not JobState.AWAITING_PAYMENT:
             return
-        claim = self.settlements.claim(job_id)
-        if claim is None or claim.state is ClaimState.FAILED:
+        if self._states(job_id, job_id, job.authorization) <= {ClaimState.FAILED}:
             self.desk.drop_unpaid(job_id)
+
+    def _states(self, job_id: str, subject: str, authorization: str) -> set[ClaimState]:
+        """How one payment stands. Ids of jobs are no secret, so others may have paid for this one
+        too, and failed."""
+        return {
+            claim.state
+            for claim in self.settlements.claims(job_id)
+            if claim.subject == subject and _name_of(claim).lower() == authorization.lower()
+        }
 
 
 _PAID = (ClaimState.SETTLED, ClaimState.CONSUMED, ClaimState.REFUNDED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +35,8 @@ from computeswarm.seller.store import Job
 _log = logging.getLogger(__name__)
 _DRAIN_SECONDS = 5.0
 _MAX_FILES = 10_000
+_LOG_RATIO = 4
+"""The log on disk may be so many times as large as the output that is kept."""
 
 
 class ImageSource(Protocol):
@@ -77,6 +80,7 @@ class JobRun:
         self._wake = asyncio.Event()
         self._warned = False
         self._kept_bytes = 0
+        self._full = False
 
     def end(self, order: Order) -> None:
         """Have the job ended; the first order counts."""
@@ -216,10 +220,12 @@ class JobRun:
 
     def _keep(self, stream: Stream, data: bytes) -> None:
         limit, desk = self._tools.config.output_bytes, self._tools.desk
-        if self._kept_bytes >= limit:
+        if self._full:
             return
         self._kept_bytes += desk.output(self.job_id, stream, data[: limit - self._kept_bytes])
-        if self._kept_bytes >= limit:
+        log_bytes = desk.log(self.job_id).size  # many times the output's where lines are short
+        self._full = self._kept_bytes >= limit or log_bytes >= _LOG_RATIO * limit
+        if self._full:
             note = f"\n[computeswarm] more than {limit // MIB} MiB of output; the rest is dropped\n"
             desk.output(self.job_id, "stderr", note.encode())
 
@@ -232,7 +238,11 @@ class JobRun:
                 collect, source, max_files=_MAX_FILES, max_bytes=most, store=folder
             )
         except OutputsTooLarge as error:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             return OutputList(job_id=self.job_id, truncated=error.detail[:500])
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            raise
         text = " ".join(found.refused)[:500]
         return OutputList(job_id=self.job_id, files=found.files, truncated=text)
 

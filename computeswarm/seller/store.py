@@ -241,12 +241,13 @@ class JobStore:
         rows = self._db.execute("SELECT * FROM jobs WHERE refund > 0 AND refund_filed = 0")
         return [self._read(row) for row in rows.fetchall()]
 
-    def kept(self) -> list[Job]:
-        """Ended jobs whose outputs and logs are kept, those that go first first."""
+    def kept(self) -> list[tuple[str, int]]:
+        """Ended jobs whose outputs and logs are kept, and until when, the first to go first."""
         rows = self._db.execute(
-            "SELECT * FROM jobs WHERE outputs_until IS NOT NULL ORDER BY outputs_until"
+            "SELECT job_id, outputs_until FROM jobs WHERE outputs_until IS NOT NULL"
+            " ORDER BY outputs_until"
         )
-        return [self._read(row) for row in rows.fetchall()]
+        return [(row["job_id"], row["outputs_until"]) for row in rows.fetchall()]
 
     def _write(self, job: Job) -> Job:
         with transaction(self._db) as db:

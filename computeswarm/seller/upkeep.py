@@ -28,6 +28,8 @@ class Upkeep:
         self._rpc = rpc
         self._task: asyncio.Task[None] | None = None
         self._gas_at: float | None = None
+        self._sizes: dict[str, int] = {}
+        """Of what is kept of each ended job: an ended job does not grow."""
 
     def start(self) -> None:
         """Begin the rounds."""
@@ -64,6 +66,7 @@ class Upkeep:
             await asyncio.sleep(_ROUND_SECONDS)
             try:
                 await self._end_late_uploads()
+                self._agent.look_at_queue()  # a GPU may be well again
                 self._agent.intake.sweep()
                 self._drop_old()
                 await self.look_at_gas()
@@ -77,18 +80,25 @@ class Upkeep:
             job = agent.desk.store.get(job_id)
             if not agent.inputs.missing(job_id, job.spec):
                 continue
-            if agent.clock.monotonic() - agent.upload_seen.get(job_id, 0.0) > patience:
+            now = agent.clock.monotonic()
+            if now - agent.upload_seen.get(job_id, 0.0) > patience:
                 text = f"No input came for {patience:g} s; everything goes back."
-                await agent.end_queued(job_id, Order(JobState.FAILED, text, free=True))
+            elif now > agent.upload_until.get(job_id, 0.0):
+                text = "The inputs came too slowly; everything goes back."
+            else:
+                continue
+            await agent.end_queued(job_id, Order(JobState.FAILED, text, free=True))
 
     def _drop_old(self) -> None:
         """What is kept of ended jobs has its time, and all of it together its size."""
         agent = self._agent
         kept = agent.desk.store.kept()
-        sizes = {job.job_id: agent.desk.kept_bytes(job) for job in kept}
-        total = sum(sizes.values())
-        for job in kept:
-            late = (job.outputs_until or 0) <= agent.clock.now()
-            if late or total > agent.config.store_bytes:
-                total -= sizes[job.job_id]
-                agent.desk.forget(job)
+        for job_id, _ in kept:
+            if job_id not in self._sizes:
+                self._sizes[job_id] = agent.desk.kept_bytes(agent.desk.store.get(job_id))
+        total = sum(self._sizes.values())
+        for job_id, until in kept:
+            if until > agent.clock.now() and total <= agent.config.store_bytes:
+                return
+            total -= self._sizes.pop(job_id)
+            agent.desk.forget(job_id)

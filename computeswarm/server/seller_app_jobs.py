@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
+from functools import lru_cache
 
 from aiohttp import web
 from pydantic import BaseModel, Field
 
-from computeswarm.core.errors import BadRequest, Conflict, Gone, NotFound, Unauthorized
+from computeswarm.core.errors import (
+    BadRequest,
+    Conflict,
+    Gone,
+    NotFound,
+    TooManyRequests,
+    Unauthorized,
+)
 from computeswarm.core.jobs import JobView, OutputList
 from computeswarm.core.signing import Document, parse_json
-from computeswarm.core.states import JobState
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.outputs import open_output
 from computeswarm.seller.store import Job
@@ -34,6 +42,8 @@ _PING_SECONDS = 20.0
 _FRAME_LIMIT = 64 * 1024
 _SEND_SECONDS = 60.0
 _COPY_BYTES = 256 * 1024
+_FOLLOWERS = 16
+"""Streams of one job at a time; one that is not read holds up to a page of it in memory."""
 _KEY = {"Authorization": "Bearer and the job's access key"}
 _SINCE = {"since": "number of the last event seen; 0 for all"}
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -53,6 +63,7 @@ def job_routes(agent: SellerAgent) -> list[Route]:
 class _JobHandlers:
     def __init__(self, agent: SellerAgent) -> None:
         self._agent = agent
+        self._following: Counter[str] = Counter()
 
     def routes(self) -> list[Route]:
         job = "/jobs/{id}"
@@ -145,14 +156,13 @@ class _JobHandlers:
         job, sha256 = self._job(request), request.match_info["sha256"]
         if not _SHA256.fullmatch(sha256):
             raise BadRequest("An input is named by its sha256 in lower-case hex.")
-        if job.state not in (JobState.AWAITING_PAYMENT, JobState.QUEUED):
-            raise Conflict(f"The job is {job.state}; it takes no inputs any more.")
+        self._agent.uploaded(job.job_id)
         size = max((f.size for f in job.spec.inputs if f.sha256 == sha256), default=0)
         chunks = stream_body(request, limit=size)
         await self._agent.inputs.receive(
             job.job_id, job.spec, sha256, chunks, lambda: self._agent.uploaded(job.job_id)
         )
-        self._agent.inputs_complete(job.job_id)
+        self._agent.look_at_queue()
         return web.Response(status=204)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
@@ -165,6 +175,19 @@ class _JobHandlers:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         job, since = self._job(request), _since(request)
         follow = request.query.get("follow", "1") != "0"
+        if self._following[job.job_id] >= _FOLLOWERS:
+            raise TooManyRequests(f"{_FOLLOWERS} streams of this job are open; close some.")
+        self._following[job.job_id] += 1
+        try:
+            return await self._serve(request, job, since, follow)
+        finally:
+            self._following[job.job_id] -= 1
+            if not self._following[job.job_id]:
+                del self._following[job.job_id]
+
+    async def _serve(
+        self, request: web.Request, job: Job, since: int, follow: bool
+    ) -> web.StreamResponse:
         socket = web.WebSocketResponse(
             heartbeat=_PING_SECONDS, max_msg_size=_FRAME_LIMIT, compress=False
         )
@@ -255,12 +278,18 @@ class _JobHandlers:
 
 def _listed(job: Job) -> OutputList:
     if job.outputs:
-        return OutputList.model_validate_json(job.outputs)
+        return _parsed(job.outputs)
     if not job.state.terminal:
         raise Conflict("The job has not ended; its outputs can be fetched then.")
     if job.phases.running is None:
         return OutputList(job_id=job.job_id)
     raise Gone("The outputs of this job are no longer kept.")
+
+
+@lru_cache(maxsize=4)
+def _parsed(outputs: str) -> OutputList:
+    """Ten thousand outputs are fetched one by one, and each request looks into the list."""
+    return OutputList.model_validate_json(outputs)
 
 
 def _since(request: web.Request) -> int:
