@@ -227,6 +227,11 @@ class SellerAgent:
         """Everything the owner's screen shows."""
         return self._status.make()
 
+    def check_started(self) -> None:
+        """Raises Unavailable: a payment would meet what is still being recovered."""
+        if not self._ready:
+            raise Unavailable("The seller starts just now; present the same payment again.")
+
     def check_accepting(self) -> None:
         """Raises Unavailable: no new job is taken now, and why."""
         if not self._ready or self.stopping:
@@ -398,6 +403,8 @@ class SellerAgent:
             if self.inputs.missing(job_id, job.spec):
                 continue
             place = self.slots.take(job_id, job.spec)
+            if place is None and not self.slots.possible(job.spec):
+                continue  # it waits for a GPU to be well again, which may never be
             if place is None:
                 break  # nobody overtakes, or a job for many GPUs would wait for ever
             self.queue.remove(job_id)

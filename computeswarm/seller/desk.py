@@ -277,9 +277,10 @@ class JobDesk:
             log = 0
         return log + sum(file.size for file in files)
 
-    def forget(self, job_id: str) -> None:
+    async def forget(self, job_id: str) -> None:
         """Remove an ended job's outputs, and all of its log but the end."""
-        shutil.rmtree(self.outputs_folder(job_id), ignore_errors=True)
+        folder = self.outputs_folder(job_id)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         self.store.update(job_id, outputs="", outputs_until=None)
         self.log(job_id).shrink()
 

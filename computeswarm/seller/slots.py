@@ -42,11 +42,7 @@ class Slots:
         if len(self._taken) >= self.count:
             return None
         held = {index for place in self._taken.values() for index in place.gpus}
-        fitting = [
-            index
-            for index, gpu in enumerate(self.gpus)
-            if index not in held | self.faulty and gpu.memory_bytes >= spec.min_vram_bytes
-        ]
+        fitting = [index for index in self._fitting(spec) if index not in held]
         memory = sum(place.memory_bytes for place in self._taken.values())
         if len(fitting) < spec.gpu_count or memory + spec.memory_bytes > self.memory_bytes:
             return None
@@ -55,6 +51,17 @@ class Slots:
         place = Place(tuple(sorted(fitting[: spec.gpu_count])), spec.memory_bytes)
         self._taken[job_id] = place
         return place
+
+    def possible(self, spec: JobSpec) -> bool:
+        """Whether enough GPUs are well, free or not."""
+        return len(self._fitting(spec)) >= spec.gpu_count
+
+    def _fitting(self, spec: JobSpec) -> list[int]:
+        return [
+            index
+            for index, gpu in enumerate(self.gpus)
+            if index not in self.faulty and gpu.memory_bytes >= spec.min_vram_bytes
+        ]
 
     def release(self, job_id: str) -> None:
         """The job has gone."""

@@ -68,7 +68,7 @@ class Upkeep:
                 await self._end_late_uploads()
                 self._agent.look_at_queue()  # a GPU may be well again
                 self._agent.intake.sweep()
-                self._drop_old()
+                await self._drop_old()
                 await self.look_at_gas()
             except Exception:
                 _log.exception("upkeep")  # the next round may do better
@@ -89,7 +89,7 @@ class Upkeep:
                 continue
             await agent.end_queued(job_id, Order(JobState.FAILED, text, free=True))
 
-    def _drop_old(self) -> None:
+    async def _drop_old(self) -> None:
         """What is kept of ended jobs has its time, and all of it together its size."""
         agent = self._agent
         kept = agent.desk.store.kept()
@@ -101,4 +101,4 @@ class Upkeep:
             if until > agent.clock.now() and total <= agent.config.store_bytes:
                 return
             total -= self._sizes.pop(job_id)
-            agent.desk.forget(job_id)
+            await agent.desk.forget(job_id)

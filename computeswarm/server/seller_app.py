@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 import computeswarm
+from computeswarm.core.errors import Unavailable
 from computeswarm.core.jobs import ExecuteReply, ExecuteRequest, QuoteRequest
 from computeswarm.core.nodes import RECORD_KIND, NodeRecord
 from computeswarm.core.signing import Signed, parse_json
@@ -22,14 +23,16 @@ from computeswarm.server.seller_app_jobs import job_routes
 from computeswarm.server.seller_app_owner import owner_routes
 from computeswarm.server.web import (
     JSON_CONTENT_TYPE,
+    JSON_LIMIT,
     bytes_reply,
     json_reply,
     read_body,
-    read_model,
 )
 
 EXECUTE_LIMIT = 10 * 1024 * 1024
 """1 MiB of inline inputs in base64, a thousand inputs, and 6 MiB of environment."""
+LARGE_BODIES = 24
+"""Bodies beyond the usual limit that are read at the same time."""
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -51,6 +54,7 @@ def paid_reply(answer: Answer) -> web.Response:
 class _Handlers:
     def __init__(self, agent: SellerAgent) -> None:
         self._agent = agent
+        self._large = 0
 
     def routes(self) -> list[Route]:
         return [
@@ -105,15 +109,37 @@ class _Handlers:
         return json_reply(_manifest(self._agent))
 
     async def quote(self, request: web.Request) -> web.StreamResponse:
-        asked = await read_model(request, QuoteRequest, limit=EXECUTE_LIMIT)
+        asked = parse_json(QuoteRequest, await self._body(request))
         self._agent.check_accepting()
         offers = self._agent.offers
         return json_reply(offers.sign(offers.quote(asked.spec)), headers=_NO_STORE)
 
     async def execute(self, request: web.Request) -> web.StreamResponse:
-        body = await read_body(request, limit=EXECUTE_LIMIT)
+        body = await self._body(request)
         asked = parse_json(ExecuteRequest, body)
+        self._agent.check_started()
         return paid_reply(await self._agent.intake.execute(request.headers, body, asked))
+
+    async def _body(self, request: web.Request) -> bytes:
+        """A job's description. Few large ones at a time: nobody has paid for their memory yet.
+
+        Raises:
+            Unavailable: many are under way.
+        """
+        length = request.content_length
+        if (
+            length is not None
+            and length <= JSON_LIMIT
+            and hdrs.CONTENT_ENCODING not in request.headers
+        ):
+            return await read_body(request)
+        if self._large >= LARGE_BODIES:
+            raise Unavailable("The seller reads many large requests just now; try again soon.")
+        self._large += 1
+        try:
+            return await read_body(request, limit=EXECUTE_LIMIT)
+        finally:
+            self._large -= 1
 
 
 def _manifest(agent: SellerAgent) -> dict[str, Any]:

@@ -148,6 +148,7 @@ class _JobHandlers:
         job = self._job(request)
         body = await read_body(request)
         index = parse_json(SlicePayment, body).slice
+        self._agent.check_started()
         answer = await self._agent.intake.pay_slice(request.headers, body, job, index)
         headers = {**answer.headers, **_NO_STORE}
         return bytes_reply(answer.body, status=answer.status, headers=headers)

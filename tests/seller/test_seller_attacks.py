@@ -17,10 +17,13 @@ from test_seller_faults import ENDLESS, moved, seller_process
 
 from computeswarm.chain.devnet import Devnet
 from computeswarm.core.errors import StorageFull
+from computeswarm.core.nodes import GPUInfo
 from computeswarm.core.states import JobState
 from computeswarm.seller.desk import JobDesk
 from computeswarm.seller.eventlog import EventLog
+from computeswarm.seller.gpus import GpuReading
 from computeswarm.seller.store import JobStore
+from computeswarm.server.seller_app import LARGE_BODIES
 
 OpenRig = Callable[..., AbstractAsyncContextManager[Rig]]
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
@@ -230,6 +233,22 @@ async def test_a_job_that_waited_for_a_gpu_to_recover_starts_by_itself(rig: Open
         assert (await bought.ended()).state is JobState.SUCCEEDED
 
 
+async def test_a_job_for_a_lost_gpu_holds_up_nobody(rig: OpenRig) -> None:
+    async with rig() as r:
+        slots = r.agent.slots
+        slots.count = 0
+        stuck, behind = await r.buy(spec()), await r.buy(spec())
+        gpu = GPUInfo(vendor="nvidia", model="RTX", memory_bytes=2**34)
+        slots.gpus = (gpu,)
+        r.agent.machine._now = [GpuReading(fault="It fell off the bus.")]
+        job = r.agent.desk.store.get(stuck.job_id)
+        wanting = job.spec.model_copy(update={"gpu_count": 1})
+        r.agent.desk.store.update(stuck.job_id, spec=wanting)
+        slots.count = 1
+        assert (await behind.ended()).state is JobState.SUCCEEDED
+        assert (await stuck.view()).state is JobState.QUEUED
+
+
 async def test_a_second_ctrl_c_leaves_at_once_and_the_next_start_pays_back(
     devnet: Devnet, tmp_path: Path
 ) -> None:
@@ -248,3 +267,37 @@ async def test_a_second_ctrl_c_leaves_at_once_and_the_next_start_pays_back(
         view = await again.refunded(moved(bought, again))
         assert view.state is JobState.SELLER_LOST
         assert await again.balance() == before
+
+
+async def test_many_large_requests_fill_no_memory_and_stop_no_small_one(rig: OpenRig) -> None:
+    go = asyncio.Event()
+
+    async def slowly() -> Any:
+        yield b" "
+        await go.wait()
+
+    async with rig() as r:
+        held = [
+            asyncio.ensure_future(r.call("POST", "/quotes", data=slowly()))
+            for _ in range(LARGE_BODIES + 1)
+        ]
+        done, _ = await asyncio.wait(held, return_when=asyncio.FIRST_COMPLETED, timeout=15)
+        assert [task.result().status for task in done] == [503]
+        assert (await r.call("POST", "/quotes", json={"spec": spec()})).status == 200
+        go.set()
+        assert {reply.status for reply in await asyncio.gather(*held)} == {400, 503}
+        large = spec(env={f"A{i}": "x" * 30_000 for i in range(4)})
+        assert (await r.call("POST", "/quotes", json={"spec": large})).status == 200
+
+
+async def test_no_payment_is_looked_at_while_the_seller_recovers(rig: OpenRig) -> None:
+    async with rig() as r:
+        bought = await r.buy(spec(ENDLESS))
+        body = {"spec": spec(), "job_id": "job-" + "8" * 20}
+        r.agent._ready = False
+        early = await r.call("POST", "/execute", json=body, headers=r.payment(10_000))
+        slice_ = await bought.pay(1)
+        r.agent._ready = True
+        assert (early.status, slice_.status) == (503, 503)
+        assert not r.agent.settlements.claims("job-" + "8" * 20)
+        assert len(r.agent.settlements.claims(bought.job_id)) == 1
