@@ -27,10 +27,13 @@ from computeswarm.tui.draft import ExampleJob
 from computeswarm.tui.modals.payment import PaymentModal
 from computeswarm.tui.screens.buyer import BuyerScreen
 from computeswarm.tui.screens.seller import SellerScreen
+from computeswarm.tui.widgets.log_view import LogView
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (120, 40)
 LIMIT = 120.0
+LINES = 8
+"""So far the example has come in the picture of its log."""
 
 
 async def until(pilot: Pilot[None], true: Callable[[], Any]) -> None:
@@ -60,24 +63,24 @@ async def walk(home: str, folder: Path) -> None:
     environ = {"COMPUTESWARM_HOME": home}
     paths = Paths.find(environ)
     settings = Settings.load(environ=environ, paths=paths)
-    example = ExampleJob(ROOT / "examples" / "monte_carlo.py")
+    example = ExampleJob(ROOT / "examples" / "monte_carlo.py", args=("60000000",))
     app = ComputeSwarmApp(connect=live_connect(settings, paths), example=example)
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: isinstance(app.screen, BuyerScreen))
         buyer = app.screen
         assert isinstance(buyer, BuyerScreen)
         await until(pilot, lambda: buyer.selected_node is not None and buyer.balance is not None)
-        await pilot.press("n", *["enter"] * 5)
+        await pilot.press("n", "enter")
         await until(pilot, lambda: isinstance(app.screen, PaymentModal))
         await until(pilot, lambda: not app.screen.query_one("#pay").disabled)
         keep(app, folder, "payment")
         await pilot.press("p")
-        await until(pilot, lambda: buyer.jobs and buyer.jobs[0].ended)
-        await pilot.pause(1.5)
+        log = buyer.query_one(LogView)
+        await until(pilot, lambda: log.buffer.end >= LINES and log.buffer[-1].kind == "stdout")
         keep(app, folder, "buyer")
         await pilot.press("2")
         await until(pilot, lambda: isinstance(app.screen, SellerScreen) and app.screen.status)
-        await pilot.pause(20)  # for the charts to have something to show
+        await pilot.pause(3)  # for the charts to have something to show
         keep(app, folder, "seller")
 
 

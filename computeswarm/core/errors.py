@@ -103,6 +103,13 @@ class NodeNotFound(NotFound):
     title = "No such node"
 
 
+class NoNodeFits(NodeNotFound):
+    """No node that the market lists can run the job now."""
+
+    code = "no_node_fits"
+    title = "No node fits"
+
+
 class JobNotFound(NotFound):
     code = "job_not_found"
     title = "No such job"

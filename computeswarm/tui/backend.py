@@ -53,7 +53,7 @@ class BuyerBackend(Protocol):
     async def offer(self, draft: JobDraft) -> OfferItem:
         """Ask the draft's node, or the cheapest that fits, for a signed quote.
 
-        Raises BadRequest, Unprocessable, NodeNotFound, SellerUnavailable.
+        Raises BadRequest, Unprocessable, NoNodeFits, SellerUnavailable.
         """
         ...
 

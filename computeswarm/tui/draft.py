@@ -50,9 +50,9 @@ class JobDraft:
     def from_example(cls, example: ExampleJob) -> JobDraft:
         """The draft that runs an example as it is."""
         return cls(
-            script=str(example.script),
+            script=_from_here(example.script),
             args=shlex.join(example.args),
-            inputs=shlex.join(map(str, example.inputs)),
+            inputs=shlex.join(map(_from_here, example.inputs)),
         )
 
     def with_field(self, name: str, text: str) -> JobDraft:
@@ -95,6 +95,11 @@ class JobDraft:
         found = ((name, self.problem(name)) for name in FIELDS[step])
         return [(name, why) for name, why in found if why]
 
+    @property
+    def complete(self) -> bool:
+        """Whether it could be bought as it is."""
+        return not any(self.step_problems(step) for step in STEPS)
+
     def command_line(self) -> str:
         """The exact ``computeswarm run`` that buys the same job."""
         words = ["computeswarm", "run", self.script]
@@ -115,6 +120,12 @@ class JobDraft:
         if self.args:
             words += ["--", *_split(self.args)]
         return shlex.join(words)
+
+
+def _from_here(path: Path) -> str:
+    """The path as a person in this folder would type it."""
+    full, here = path.absolute(), Path.cwd()
+    return str(full.relative_to(here) if full.is_relative_to(here) else path)
 
 
 def _split(text: str) -> list[str]:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
 from textual.widgets import Button, Input
 from tui_drive import buyer_screen, example, make_app, seller_screen, settled, until
 from tui_fake import FLEET, JOBS, NOW, FakeBuyer, FakeSeller, FixedClock
 
-from computeswarm.core.errors import MarketUnavailable
+from computeswarm.core.errors import MarketUnavailable, NoNodeFits
 from computeswarm.core.states import JobState
 from computeswarm.tui.backend import Backends
-from computeswarm.tui.draft import JobDraft
+from computeswarm.tui.draft import ExampleJob, JobDraft
 from computeswarm.tui.keymap import KEYS
 from computeswarm.tui.modals.payment import PaymentModal
 from computeswarm.tui.modals.receipt import ReceiptModal
@@ -43,7 +44,7 @@ async def test_the_first_example_is_bought_with_enter_and_p(tmp_path: Path) -> N
         await settled(pilot)
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, WizardModal))
-        await pilot.press(*["enter"] * 5)
+        await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, PaymentModal))
         await until(pilot, lambda: not app.screen.query_one("#pay", Button).disabled)
         assert app.focused is app.screen.query_one("#cancel")
@@ -59,7 +60,7 @@ async def test_enter_in_the_payment_dialog_cancels(tmp_path: Path) -> None:
     app = make_app(buyer, example=example(tmp_path))
     async with app.run_test(size=SIZE) as pilot:
         await settled(pilot)
-        await pilot.press("n", *["enter"] * 5)
+        await pilot.press("n", "enter")
         await until(pilot, lambda: isinstance(app.screen, PaymentModal))
         await until(pilot, lambda: not app.screen.query_one("#pay", Button).disabled)
         await pilot.press("enter")
@@ -72,7 +73,7 @@ async def test_an_expired_quote_cannot_be_paid(tmp_path: Path) -> None:
     app = make_app(buyer, example=example(tmp_path), clock=clock)
     async with app.run_test(size=SIZE) as pilot:
         await settled(pilot)
-        await pilot.press("n", *["enter"] * 5)
+        await pilot.press("n", "enter")
         await until(pilot, lambda: isinstance(app.screen, PaymentModal))
         await until(pilot, lambda: not app.screen.query_one("#pay", Button).disabled)
         clock.time = NOW + 300
@@ -87,7 +88,7 @@ async def test_leaving_the_dialog_while_paying_still_starts_the_job(tmp_path: Pa
     app = make_app(buyer, example=example(tmp_path))
     async with app.run_test(size=SIZE) as pilot:
         await settled(pilot)
-        await pilot.press("n", *["enter"] * 5)
+        await pilot.press("n", "enter")
         await until(pilot, lambda: isinstance(app.screen, PaymentModal))
         await until(pilot, lambda: not app.screen.query_one("#pay", Button).disabled)
         await pilot.press("p")
@@ -114,6 +115,57 @@ async def test_wizard_stops_at_what_is_wrong_and_keeps_the_draft() -> None:
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, WizardModal))
         assert app.screen.query_one("#field-script", Input).value == "nosuch.py"
+
+
+async def test_keys_that_come_in_a_burst_count_in_their_order(tmp_path: Path) -> None:
+    app = make_app(FakeBuyer(), example=example(tmp_path))
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        await pilot.press("n", *["escape"] * 3)
+        wizard = app.screen
+        assert isinstance(wizard, WizardModal)
+        assert wizard.step == 1
+        await pilot.press(*"gpu:p2")
+        burst = ["backspace", "backspace", "4", "0", "backspace", "enter", "x", "enter", "enter"]
+        for key in burst:  # all at once, as a terminal sends what was typed fast
+            app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: wizard.draft.inputs == "x")
+        assert wizard.draft.query == "gpu:4"
+        await until(pilot, lambda: app.focused is wizard.query_one("#field-inputs"))
+        assert wizard.step == 2
+        assert "x does not exist" in str(wizard.query_one("#problem-inputs").visual)  # type: ignore[attr-defined]
+        app.post_message(events.Key("backspace", None))
+        app.post_message(events.Key("enter", "\r"))
+        app.post_message(events.Key("enter", "\r"))
+        app.post_message(events.Key("enter", "\r"))
+        await until(pilot, lambda: isinstance(app.screen, PaymentModal))
+
+
+async def test_no_fitting_node_is_said_and_nothing_can_be_paid(tmp_path: Path) -> None:
+    buyer = FakeBuyer()
+    buyer.offer_fault = NoNodeFits("Ask for less.")
+    app = make_app(buyer, example=example(tmp_path))
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "enter")
+        await until(pilot, lambda: isinstance(app.screen, PaymentModal))
+        await until(
+            pilot,
+            lambda: "No node fits" in str(app.screen.query_one("#pay-text").visual),  # type: ignore[attr-defined]
+        )
+        assert not app.screen.query_one("#pay").display
+        await pilot.press("p", "enter")
+        await until(pilot, lambda: app.screen is buyer_screen(pilot))
+    assert buyer.bought == []
+
+
+def test_an_example_is_named_from_the_folder_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inside, outside = ExampleJob(tmp_path / "a" / "b.py"), ExampleJob(Path("/elsewhere/b.py"))
+    assert JobDraft.from_example(inside).script == "a/b.py"
+    assert JobDraft.from_example(outside).script == "/elsewhere/b.py"
 
 
 async def test_sort_filter_and_the_cursor_stay_on_their_node() -> None:

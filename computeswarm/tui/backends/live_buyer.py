@@ -13,7 +13,7 @@ from computeswarm.buyer.offer import Offer
 from computeswarm.buyer.progress import Progress
 from computeswarm.buyer.spec import JobPlan, plan_job
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.errors import NodeNotFound, SellerUnavailable, WalletError
+from computeswarm.core.errors import NoNodeFits, SellerUnavailable, WalletError
 from computeswarm.core.events import EndEvent
 from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.settings import Paths, Settings
@@ -139,7 +139,10 @@ class LiveBuyer:
                 silent = error
         if silent is not None:
             raise silent
-        raise NodeNotFound("No idle node fits this job; ask for less, or try again in a while.")
+        raise NoNodeFits(
+            f"No idle node has the image {plan.spec.image!r} with {plan.spec.gpu_count} GPUs for "
+            "this long. Ask for less in the wizard's Resources step (n), or try again in a while."
+        )
 
     def _offer_item(self, offer: Offer, budget: int) -> OfferItem:
         quote, chain = offer.quote, self._buyer.chain

@@ -66,11 +66,14 @@ class PaymentModal(Dialog[str]):
             self.query_one("#pay-text", Static).update(
                 lines(line((error.title, "bold $error")), line(error.detail))
             )
+            self.query_one("#pay").display = False
+            self.query_one("#cancel", Button).label = Content("Close (esc)")
             self.foot(("nothing was paid", "$muted"))
             return
         self.query_one("#pay-text", Static).update(terms(self._offer, self._balance))
         button = self.query_one("#pay", Button)
         button.label = Content(f"Pay {money(self._offer.first_amount)} USDC (p)")
+        button.refresh(layout=True)  # a longer label doesn't ask for more room by itself
         button.disabled = self._short
         if self._short:
             self._status(line(("Not enough USDC in this wallet for the first slice.", "$error")))

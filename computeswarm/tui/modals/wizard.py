@@ -16,6 +16,7 @@ from computeswarm.tui.draft import FIELDS, STEPS, JobDraft
 from computeswarm.tui.format import duration, file_size, money, price
 from computeswarm.tui.modals.dialog import Dialog
 from computeswarm.tui.views import NodeItem
+from computeswarm.tui.widgets.field import Field
 from computeswarm.tui.widgets.pane import line, lines
 
 LABELS = {
@@ -37,14 +38,14 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
     """Dismissed with the draft and whether to buy; the draft is kept when it is left."""
 
     BINDINGS: ClassVar = [
-        Binding("escape", "leave", "back", show=False, id="wizard.back", priority=True),
-        Binding("enter", "next", "next", show=False, id="wizard.next", priority=True),
+        Binding("escape", "leave", "back", show=False, id="wizard.back"),
+        Binding("enter", "next", "next", show=False, id="wizard.next"),
     ]
 
-    def __init__(self, draft: JobDraft, node: NodeItem | None) -> None:
+    def __init__(self, draft: JobDraft, node: NodeItem | None, step: str = STEPS[0]) -> None:
         super().__init__("New job")
         self.draft, self._node = draft, node
-        self.step = 0
+        self.step = STEPS.index(step)
 
     def content(self) -> ComposeResult:
         yield Static(id="wizard-steps", markup=False)
@@ -56,13 +57,8 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
                     label, hint = LABELS[name]
                     with Vertical(classes="field"):
                         yield Static(line((f"{label}  ", "bold"), (hint, "$muted")))
-                        yield Input(
-                            getattr(self.draft, name),
-                            id=f"field-{name}",
-                            compact=True,
-                            select_on_focus=False,
-                            max_length=4_000,
-                        )
+                        value = getattr(self.draft, name)
+                        yield Field(value, name=name, entered=self.action_next)
                         yield Static("", id=f"problem-{name}", classes="problem", markup=False)
                 yield Static("", id=f"note-{step.lower()}", classes="note", markup=False)
 
@@ -70,10 +66,15 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
         self._show()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        name = (event.input.id or "").removeprefix("field-")
-        self.draft = self.draft.with_field(name, event.value)
-        self._mark(name)
+        self._read()
+        self._mark((event.input.id or "").removeprefix("field-"))
         self._note()
+
+    def _read(self) -> None:
+        """Take over what the fields hold now; a change they tell of may still be on its way."""
+        for field in self.query(Field):
+            name = (field.id or "").removeprefix("field-")
+            self.draft = self.draft.with_field(name, field.value)
 
     def _mark(self, name: str) -> bool:
         why = self.draft.problem(name)
@@ -89,10 +90,7 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
         self.query_one("#wizard-steps", Static).update(self._trail())
         self._note()
         fields = self.query(f"#step-{current.lower()} Input")
-        if fields:
-            fields.first().focus()
-        else:
-            self.set_focus(None)
+        self.set_focus(fields.first() if fields else None)  # now: a key may be waiting already
         back = "esc back" if self.step else "esc close"
         ahead = "⏎ get a quote · y copy the command" if current == "Review" else "⏎ next"
         self.foot((f"{ahead} · {back}", "$muted"))
@@ -188,13 +186,14 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
     # -- moving
 
     def action_next(self) -> None:
+        self._read()
         step = STEPS[self.step]
         bad = [name for name, _ in self.draft.step_problems(step) if self._has(name)]
         for name in FIELDS[step]:
             if self._has(name):
                 self._mark(name)
         if bad:
-            self.query_one(f"#field-{bad[0]}").focus()
+            self.set_focus(self.query_one(f"#field-{bad[0]}"))
         elif step == "Review":
             self.dismiss((self.draft, True))
         else:
@@ -205,6 +204,7 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
         return bool(self.query(f"#field-{name}"))
 
     def action_leave(self) -> None:
+        self._read()
         if self.step == 0:
             self.dismiss((self.draft, False))
         else:

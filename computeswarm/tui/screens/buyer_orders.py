@@ -97,7 +97,8 @@ class BuyerOrders(ModeScreen):
         if node is not None and node.gpu_count:
             fresh = replace(fresh, gpus="1")
         draft = replace(self.draft or fresh, node_id=node.node_id if node else "")
-        self.app.push_screen(WizardModal(draft, node), self._drafted)
+        step = "Review" if node is None and draft.complete else "Script"
+        self.app.push_screen(WizardModal(draft, node, step), self._drafted)
 
     def _drafted(self, result: tuple[JobDraft, bool] | None) -> None:
         if result is None:

@@ -16,7 +16,7 @@ from computeswarm.tui.widgets.pane import Part, line
 LATE_SECONDS = 10.0
 """Without news for so long a connection is no longer called live."""
 _WORDMARK = " ◆ ComputeSwarm "
-_BUYER, _SELLER = " 1 Buyer ", " 2 Seller "
+_MODES = (("buyer", "1 Buyer"), ("seller", "2 Seller"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,9 @@ class Header(Widget):
         return [("● ", "$success"), ("live ", ""), (age(past), "$muted")]
 
     def render(self) -> Content:
-        lit, dim = "bold $background on $primary", "$muted"
         left = line(
             (_WORDMARK, "bold $primary"),
-            (_BUYER, lit if self._mode == "buyer" else dim),
-            (_SELLER, lit if self._mode == "seller" else dim),
+            *(part for mode, word in _MODES for part in _tab(word, mode == self._mode)),
             "  ",
             *self._link_parts(),
         )
@@ -74,11 +72,19 @@ class Header(Widget):
         return line(left, " " * gap, right)  # type: ignore[arg-type]
 
     async def on_click(self, event: events.Click) -> None:
-        start = len(_WORDMARK)
-        if start <= event.x < start + len(_BUYER):
-            await self.app.run_action("mode('buyer')")
-        elif start <= event.x - len(_BUYER) < start + len(_SELLER):
-            await self.app.run_action("mode('seller')")
+        end = len(_WORDMARK)
+        for mode, word in _MODES:
+            start, end = end, end + len(word) + 2
+            if start <= event.x < end:
+                await self.app.run_action(f"mode('{mode}')")
+
+
+def _tab(word: str, active: bool) -> list[Part]:
+    """A mode's name; the active one stands in a block and in capitals, seen without colours too."""
+    if not active:
+        return [(f" {word} ", "$muted")]
+    edge = "$primary on $primary"
+    return [("▌", edge), (word.upper(), "bold $background on $primary"), ("▐", edge)]
 
 
 def _joined(facts: list[Part]) -> Content:

@@ -1,0 +1,38 @@
+"""An input whose keys count in the order they were pressed, however fast they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual import events
+from textual.widgets import Input
+
+
+class Field(Input):
+    """One line of a form.
+
+    Textual's ``Input`` inserts letters at once but sends editing keys and Enter the long way
+    through the app, so in a burst they change places. This one acts on its own keys itself, and
+    hands on what was typed after an Enter that moved the focus.
+    """
+
+    def __init__(self, value: str, *, name: str, entered: Callable[[], None]) -> None:
+        """``entered`` is called at Enter, before another key is looked at."""
+        super().__init__(
+            value, id=f"field-{name}", compact=True, select_on_focus=False, max_length=4_000
+        )
+        self._entered = entered
+
+    async def _on_key(self, event: events.Key) -> None:
+        if self.screen.focused is not self:
+            event.stop()
+            event.prevent_default()
+            self.app.post_message(events.Key(event.key, event.character))
+        elif not event.is_printable and (own := self._bindings.key_to_bindings.get(event.key)):
+            event.stop()
+            event.prevent_default()
+            await self.run_action(own[0].action)
+
+    async def action_submit(self) -> None:
+        """Enter."""
+        self._entered()
