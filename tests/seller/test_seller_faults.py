@@ -23,6 +23,7 @@ from computeswarm.chain.usdc import Usdc
 from computeswarm.core.chains import BASE_SEPOLIA
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import ConfigError
+from computeswarm.core.events import EndEvent
 from computeswarm.core.settings import Paths
 from computeswarm.core.states import JobState
 from computeswarm.market import open_market
@@ -232,7 +233,8 @@ async def test_outputs_and_logs_are_kept_for_their_time_only(
     code = "print('x'*1000);open('outputs/a','w').write('a'*1000)"
     async with open_rig(devnet, tmp_path, keep_outputs=1) as r:
         bought = await r.buy(spec(code))
-        assert (await bought.ended()).outputs_ready
+        *_, last = [event async for event in bought.follow()]
+        assert isinstance(last, EndEvent) and last.job.outputs_ready
         view = await bought.until(lambda view: not view.outputs_ready)
         assert view.state is JobState.SUCCEEDED
         assert (await bought.call("GET", "/outputs")).status == 410
