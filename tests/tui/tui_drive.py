@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from tui_fake import FakeBuyer, FakeSeller, FixedClock
 
 from computeswarm.tui.app import ComputeSwarmApp
+from computeswarm.tui.backends.live_seller import LiveSeller
 from computeswarm.tui.draft import ExampleJob
 from computeswarm.tui.screens.buyer import BuyerScreen
 from computeswarm.tui.screens.seller import SellerScreen
@@ -21,7 +22,7 @@ LIMIT = 30.0
 
 
 def make_app(
-    buyer: FakeBuyer | None = None, seller: FakeSeller | None = None, **options: Any
+    buyer: FakeBuyer | None = None, seller: FakeSeller | LiveSeller | None = None, **options: Any
 ) -> ComputeSwarmApp:
     """The app with a fixed clock."""
     options.setdefault("clock", FixedClock())
