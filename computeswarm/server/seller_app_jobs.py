@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from functools import lru_cache
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import BaseModel, Field
 
 from computeswarm.core.errors import (
@@ -266,7 +266,7 @@ class _JobHandlers:
             reply.content_length = stop - start
             await reply.prepare(request)
             file.seek(start)
-            left = stop - start
+            left = 0 if request.method == hdrs.METH_HEAD else stop - start
             while left > 0:
                 chunk = await asyncio.to_thread(file.read, min(left, _COPY_BYTES))
                 if not chunk:

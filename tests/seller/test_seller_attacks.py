@@ -301,3 +301,13 @@ async def test_no_payment_is_looked_at_while_the_seller_recovers(rig: OpenRig) -
         assert (early.status, slice_.status) == (503, 503)
         assert not r.agent.settlements.claims("job-" + "8" * 20)
         assert len(r.agent.settlements.claims(bought.job_id)) == 1
+
+
+async def test_a_look_at_an_output_sends_none_of_it(rig: OpenRig) -> None:
+    """Or a job would write what the next request on the same line takes for its answer."""
+    async with rig() as r:
+        bought = await r.buy(spec("open('outputs/a','w').write('HTTP/1.1 200 OK\\r\\n\\r\\n')"))
+        await bought.ended()
+        seen = await bought.call("HEAD", "/outputs/a")
+        assert (seen.status, seen.headers["Content-Length"], seen.body) == (200, "19", b"")
+        assert len((await bought.call("GET", "/outputs/a")).body) == 19
