@@ -29,7 +29,8 @@ from computeswarm.seller.notices import Notices
 from computeswarm.seller.store import Job, JobStore
 
 _RETRY_SECONDS = 2.0
-_OPEN_LOGS = 64
+_OPEN_LOGS = 160
+"""More than the owner's screen looks at each second: all that wait or run, and 50 that ended."""
 _PAYMENTS_SHOWN = 1_000
 """Of a job with very many slices the newest; ``paid`` and ``slices_paid`` count them all."""
 

@@ -235,9 +235,19 @@ class Intake:
             raise Conflict(f"The job is {job.state}; no more time can be paid.")
         if index != len(job.payments):
             raise Conflict(f"The next slice to pay is {len(job.payments)}, not {index}.")
-        other = self._settling.get((job_id, index))
-        if other is not None and other != authorization:
+        if self._under_way(job_id, index) - {(authorization or "").lower()}:
             raise Conflict("A payment for this slice is on its way already.")
+
+    def _under_way(self, job_id: str, index: int) -> set[str]:
+        """Payments for a slice that may yet settle, also those from before a restart."""
+        names = {
+            _name_of(claim).lower()
+            for claim in self.settlements.claims(job_id)
+            if claim.subject == f"{job_id}#{index}" and claim.state is ClaimState.BROADCAST
+        }
+        if (settling := self._settling.get((job_id, index))) is not None:
+            names.add(settling.lower())
+        return names
 
     def _clear_settling(self, job_id: str, index: int) -> None:
         authorization = self._settling.get((job_id, index))

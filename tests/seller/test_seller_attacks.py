@@ -311,3 +311,18 @@ async def test_a_look_at_an_output_sends_none_of_it(rig: OpenRig) -> None:
         seen = await bought.call("HEAD", "/outputs/a")
         assert (seen.status, seen.headers["Content-Length"], seen.body) == (200, "19", b"")
         assert len((await bought.call("GET", "/outputs/a")).body) == 19
+
+
+async def test_a_slice_is_not_sold_twice_after_a_restart(
+    rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig() as r:
+        bought = await r.buy(spec(ENDLESS))
+        out, go = hold_receipts(r, monkeypatch)
+        paying = asyncio.ensure_future(bought.pay(1))
+        await out.wait()
+        r.agent.intake._settling.clear()  # all that a restart forgets
+        assert (await bought.pay(1)).status == 409
+        go.set()
+        assert (await paying).status == 200
+        assert (await bought.view()).slices_paid == 2

@@ -43,7 +43,8 @@ class Group:
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENODEV):
                     raise
-        return found
+        # 0 is a process of another PID namespace; as the target of a signal it is our own group
+        return found - {0}
 
     def signal(self, number: int, skip: Collection[int] = ()) -> bool:
         """Send a signal to every member but ``skip``; true if there was any."""

@@ -84,6 +84,11 @@ def test_none(tmp_path: Path) -> None:
         find_hierarchy("cs", proc=fake_proc(tmp_path, [], []), root=True)
 
 
+def test_a_process_out_of_sight_is_no_target(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").write_text("0\n7\n")
+    assert Group((tmp_path,), 1).pids() == {7}
+
+
 def test_a_vanished_group_is_empty(tmp_path: Path) -> None:
     group = Group((tmp_path / "gone",), 1)
     assert group.pids() == set()
