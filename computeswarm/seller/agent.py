@@ -240,7 +240,10 @@ class SellerAgent:
             raise Unavailable("The seller takes no jobs at present; choose another node.")
         if self.gas_wei == 0:
             raise Unavailable("The seller can't settle payments (no gas); choose another node.")
-        if len(self.queue) >= self.config.queue_limit:
+        paying = sum(
+            job.state is JobState.AWAITING_PAYMENT for job in self.desk.store.live()
+        )  # each of them will stand in the queue in a moment
+        if len(self.queue) + paying >= self.config.queue_limit:
             raise Unavailable("The seller's queue is full; choose another node or try later.")
 
     def pause(self, paused: bool) -> None:

@@ -326,3 +326,17 @@ async def test_a_slice_is_not_sold_twice_after_a_restart(
         go.set()
         assert (await paying).status == 200
         assert (await bought.view()).slices_paid == 2
+
+
+async def test_payments_under_way_count_as_waiting(
+    rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig(config={"queue_limit": 1}) as r:
+        out, go = hold_receipts(r, monkeypatch)
+        buying = asyncio.ensure_future(r.buy(spec()))
+        await out.wait()
+        late = await r.call("POST", "/execute", json={"spec": spec()}, headers=r.payment(10_000))
+        assert late.status == 503 and "queue is full" in late.json["detail"]
+        go.set()
+        assert (await (await buying).ended()).state is JobState.SUCCEEDED
+        assert len(r.agent.desk.store.recent(10)) == 1
