@@ -9,6 +9,9 @@ from computeswarm.tui.format import money, sparkline
 from computeswarm.tui.views import EarningsItem
 from computeswarm.tui.widgets.pane import Notice, Pane, line, lines
 
+LABEL = 9
+"""Cells of a row's name."""
+
 
 class EarningsPane(Pane):
     def compose(self) -> ComposeResult:
@@ -22,19 +25,23 @@ class EarningsPane(Pane):
     def load(self, earned: EarningsItem) -> None:
         """All sums are after refunds."""
         rows = [
-            line((f"{'today':<9}", "$muted"), (f"{money(earned.today, 4):>12}", "bold $primary")),
-            line((f"{'7 days':<9}", "$muted"), f"{money(earned.week, 4):>12}"),
-            line((f"{'30 days':<9}", "$muted"), f"{money(earned.month, 4):>12}"),
+            line(
+                (f"{'today':<{LABEL}}", "$muted"),
+                (f"{money(earned.today, 4):>12}", "bold $primary"),
+            ),
+            line((f"{'7 days':<{LABEL}}", "$muted"), f"{money(earned.week, 4):>12}"),
+            line((f"{'30 days':<{LABEL}}", "$muted"), f"{money(earned.month, 4):>12}"),
         ]
         if earned.by_day:
-            days = [float(atoms) for _, atoms in earned.by_day[-30:]]
+            room = max(7, self.content_size.width - LABEL - 1)  # the newest days where it is narrow
+            days = [float(atoms) for _, atoms in earned.by_day[-room:]]
             bars = sparkline(list(days), len(days), max(days)) if any(days) else "▁" * len(days)
-            rows.append(line((f"{'by day':<9}", "$muted"), " ", (bars, "$primary")))
-        rows.append(line((f"{'refunded':<9}", "$muted"), f"{money(-earned.refunded, 4):>12}"))
+            rows.append(line((f"{'by day':<{LABEL}}", "$muted"), " ", (bars, "$primary")))
+        rows.append(line((f"{'refunded':<{LABEL}}", "$muted"), f"{money(-earned.refunded, 4):>12}"))
         if earned.owed:
             rows.append(
                 line(
-                    (f"{'owed':<9}", "$muted"),
+                    (f"{'owed':<{LABEL}}", "$muted"),
                     (f"{money(earned.owed, 4):>12}", "$warning"),
                 )
             )
