@@ -337,6 +337,8 @@ class FakeSeller:
 
     async def _outputs(self, request: web.Request) -> web.Response:
         job = self._job(request)
+        if self.hit("gone_outputs"):
+            return _problem(410, "gone")
         files = tuple(
             OutputFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
             for path, data in job.outputs.items()

@@ -7,6 +7,7 @@ import importlib.util
 import platform
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -60,11 +61,17 @@ async def _disk(context: Context) -> Finding:
     return Finding("disk", "ok", detail)
 
 
-async def _sandbox(context: Context) -> Finding:
+async def _sandbox(_: Context) -> Finding:
     from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
 
     try:
-        problems = await BubblewrapExecutor(context.paths.seller).check()
+        # in a folder of its own: looking leaves nothing behind and touches no running seller
+        with tempfile.TemporaryDirectory(prefix="computeswarm-doctor-") as folder:
+            executor = BubblewrapExecutor(Path(folder))
+            try:
+                problems = await executor.check()
+            finally:
+                await executor.close()
     except ComputeSwarmError as error:
         return Finding("sandbox", "note", "strangers' jobs can't be taken", error.detail)
     if problems:

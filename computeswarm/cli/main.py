@@ -63,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE_CLOSED
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # noqa: T201 - the shell's prompt goes below a question
         return ExitCode.INTERRUPTED
     except Exception as error:
         from computeswarm.cli.failure import as_problem, show

@@ -11,7 +11,7 @@ from computeswarm.buyer.journal import JobRecord, Stage
 from computeswarm.buyer.progress import Progress
 from computeswarm.cli.following import Interrupts, Printer
 from computeswarm.cli.output import exit_code, job_document, receipt_lines
-from computeswarm.core.errors import ComputeSwarmError, ExitCode, NotFound
+from computeswarm.core.errors import ComputeSwarmError, ExitCode, Gone, NotFound
 from computeswarm.core.text import clean_line
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ class Run:
             self._note(f"{len(paths)} output file(s) in {clean_line(str(folder))}.")
         except NotFound:
             self._note("the job left no outputs.")
+        except Gone as error:
+            self._note(f"outputs: {error.detail}")
         except ComputeSwarmError as error:
             # the job's own result stands; its files can be fetched again
             self._note(f"outputs: {error.detail} `computeswarm outputs {job_id}` tries again.")

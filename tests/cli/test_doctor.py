@@ -63,6 +63,14 @@ def test_the_clock_is_held_against_the_chain(ahead: float, status: str) -> None:
     assert _clock("Base", ahead).status == status
 
 
+def test_looking_leaves_nothing_behind(tmp_path: Path) -> None:
+    home, scratch = tmp_path / "home", tmp_path / "tmp"
+    scratch.mkdir()
+    assert run("doctor", home=home, TMPDIR=str(scratch)).code == 0
+    assert not home.exists()
+    assert not list(scratch.iterdir())
+
+
 def test_json_is_one_document(tmp_path: Path) -> None:
     done = run("doctor", "--json", home=tmp_path)
     assert done.err == ""

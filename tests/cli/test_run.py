@@ -60,6 +60,16 @@ async def test_a_run_passes_bytes_through_and_ends_as_the_job_ends(there: World)
             assert (await reply.json())["buyer"] == there.key.address
 
 
+async def test_outputs_that_are_gone_are_not_promised_again(there: World) -> None:
+    there.seller.runs = speaks
+    there.seller.faults["gone_outputs"] = 1
+    ended = await there.cli("run", "job.py", "--yes", "--output", "got")
+
+    assert ended.code == 3
+    assert "computeswarm: outputs: " in ended.err
+    assert "tries again" not in ended.err
+
+
 async def test_afterwards_the_job_can_be_looked_at_by_the_start_of_its_id(there: World) -> None:
     there.seller.runs = speaks
     await there.cli("run", "job.py", "--yes")

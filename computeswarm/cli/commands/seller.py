@@ -61,8 +61,9 @@ def _headless(context: Context) -> int:
             )
         for note in status.notes:
             context.note(note)
+        what = "takes jobs" if status.accepting else "will take jobs"
         context.note(
-            f"{status.node_id} ({status.name}) takes jobs at {status.endpoint}. "
+            f"{status.node_id} ({status.name}) {what} at {status.endpoint}. "
             f"Ctrl+C lets them finish for {GRACE_SECONDS:.0f} s and hands the rest back with a "
             "refund; twice, at once."
         )

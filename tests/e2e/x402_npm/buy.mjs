@@ -4,11 +4,14 @@
 //
 // Prints one JSON object: status, body and the decoded settlement header.
 
+import { webcrypto } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { decodePaymentResponseHeader, wrapFetchWithPaymentFromConfig } from "@x402/fetch";
 import { ExactEvmScheme } from "@x402/evm";
 import { ExactEvmSchemeV1 } from "@x402/evm/exact/v1/client";
 import { privateKeyToAccount } from "viem/accounts";
+
+globalThis.crypto ??= webcrypto; // not global in Node.js 18, which Debian 12 has
 
 const [version, seller] = process.argv.slice(2);
 const account = privateKeyToAccount(process.env.X402_KEY);
