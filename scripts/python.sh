@@ -18,8 +18,13 @@ find_one() {
 find_one && exit
 # Debian ships Python without the part that makes virtual environments
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; } >&2
+  echo "Installing python3-venv …" >&2
+  {
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv
+  } >/dev/null
   find_one && exit
 fi
-echo "Python 3.11 or newer with its venv module is needed; install it, or set PYTHON to it." >&2
+echo "Python 3.11 or newer with its venv module is needed (Debian: apt-get install python3-venv);" \
+  "install it, or set PYTHON to it." >&2
 exit 1

@@ -2,6 +2,8 @@
 # The programs that the tests use: Debian's packages where root may install them, then npm's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# where Debian keeps mkfs.ext4 and ldconfig, and looks for root only
+PATH=$PATH:/usr/sbin:/sbin
 
 missing=()
 need() { command -v "$1" >/dev/null || [ -e "$1" ] || missing+=("$2"); }
@@ -16,8 +18,11 @@ ldconfig -p | grep -q libcairo.so.2 || missing+=(libcairo2)
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "Installing ${missing[*]} …" >&2
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    {
+      apt-get update -qq
+      DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    } >/dev/null
   else
     echo "Not found: ${missing[*]}. The tests that need them are skipped." >&2
   fi
@@ -30,6 +35,6 @@ for folder in contracts tests/e2e/x402_npm; do
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then continue; fi
   echo "Installing npm packages for $folder …" >&2
   # no package's own scripts run: all we need comes inside the packages
-  npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+  npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
   echo "$wanted" > "$stamp"
 done

@@ -62,12 +62,15 @@ class Context:
     def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Columns for a person; silent with ``--json``. A head that starts with ``>`` aligns right.
 
-        Cells are single lines, already cleaned.
+        Cells are single lines, already cleaned. A column in which every row says ``-`` is left out:
+        80 columns are few.
         """
         if self.json:
             return
-        right = [title.startswith(">") for title in head]
-        lines = [[title.removeprefix(">") for title in head], *map(list, rows)]
+        columns = [c for c in zip(head, *rows, strict=True) if set(c[1:]) != {"-"}]
+        right = [column[0].startswith(">") for column in columns]
+        titles = [column[0].removeprefix(">") for column in columns]
+        lines = [titles, *(list(row) for row in zip(*(c[1:] for c in columns), strict=True))]
         widths = [max(_cells(cell) for cell in column) for column in zip(*lines, strict=True)]
         for line in lines:
             padded = [

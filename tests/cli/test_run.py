@@ -256,6 +256,7 @@ async def test_nodes_are_listed_with_their_price(there: World) -> None:
     table = (await there.cli("nodes")).out.decode()
     assert "3.60" in table
     assert there.seller.node.node_id in table
+    assert "REGION" not in table  # nobody gave one: a column of nothing is left out
     document = json.loads((await there.cli("nodes", "price<4", "--json")).out)
     assert document["nodes"][0]["record"]["wallet"] == there.seller.key.address
     assert document["rejected"] == 0
