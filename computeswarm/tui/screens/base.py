@@ -41,9 +41,18 @@ class ModeScreen(Screen[None]):
         return self.app
 
     def compose(self) -> ComposeResult:
+        self._fit()
         yield Header(self.mode, self.swarm.clock)
         yield from self.body()
         yield Footer(self.mode, self.refusal)
+
+    def _fit(self) -> None:
+        """Take the breakpoints' classes before there are widgets that would be styled again."""
+        for size, points in zip(
+            self.app.size, (self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS), strict=True
+        ):
+            passed = [name for least, name in points if size >= least]
+            self._classes.update(passed[-1:])
 
     def body(self) -> list[Widget]:
         raise NotImplementedError
