@@ -10,7 +10,14 @@ from typing import NamedTuple
 
 from computeswarm.core.chains import BASE_SEPOLIA, ChainInfo
 from computeswarm.core.clock import Clock, SystemClock
-from computeswarm.core.errors import Conflict, NodeNotFound, Unauthorized, Unprocessable
+from computeswarm.core.crypto import same_address
+from computeswarm.core.errors import (
+    Conflict,
+    NodeNotFound,
+    TooLarge,
+    Unauthorized,
+    Unprocessable,
+)
 from computeswarm.core.ids import new_secret
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, JobUpdate, MarketJob
 from computeswarm.core.market_auth import MAX_COUNTER
@@ -37,6 +44,8 @@ LEASE_BEATS = 3
 FLUSH_SECONDS = 0.5
 MAX_RECORD_AGE = 86_400
 MAX_CLOCK_SKEW = 600
+MAX_RECORD_BYTES = 16 * 1024
+"""A page holds up to 100 records, and one stranger's must not make it too large for buyers."""
 
 
 class Call(NamedTuple):
@@ -100,9 +109,13 @@ class Market:
         Raises:
             BadRequest, Unauthorized: not a record, or not signed by the wallet it names.
             Unprocessable: for another chain, or signed too long ago or in the future.
-            Conflict: ``seq`` is not higher than the stored one.
+            Conflict: ``seq`` is not higher than the stored one, or the id is another wallet's.
+            TooLarge: more than ``MAX_RECORD_BYTES``.
         """
         record = open_record(signed)
+        record_json = signed.model_dump_json()
+        if len(record_json.encode("utf-8", "surrogatepass")) > MAX_RECORD_BYTES:
+            raise TooLarge(f"A node's record has at most {MAX_RECORD_BYTES // 1024} KiB.")
         now = self.clock.now()
         if signed.chain_id != self.chain.chain_id:
             raise Unprocessable(f"This market is on {self.chain.title}; sign for that chain.")
@@ -110,6 +123,9 @@ class Market:
             raise Unprocessable("The record is too old or from the future; check the clock.")
         async with self._lock(record.node_id):
             old = self._nodes.get(record.node_id)
+            if old is not None and not same_address(old.record.wallet, record.wallet):
+                # ids are short enough to be looked for: whoever has one keeps it
+                raise Conflict("Another wallet has a node of this id; choose another name.")
             if old is not None and record.seq <= old.record.seq:
                 sentence = f"A record with seq {old.record.seq} is known; sign a higher one."
                 raise Conflict(sentence, seq=old.record.seq)
@@ -117,7 +133,7 @@ class Market:
                 node_id=record.node_id,
                 signed=signed,
                 record=record,
-                record_json=signed.model_dump_json(),
+                record_json=record_json,
                 session_key=new_secret(),
                 counter=0,
                 registered_at=old.registered_at if old else now,

@@ -48,6 +48,13 @@ _TOUCH = (
 )
 _SAVE_JOB = "INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?)"
 
+_HALF_BITS = 26
+_TOTALS = (
+    # in halves: sellers report these numbers, and SQLite's sum() fails where it overflows
+    "SELECT state, count(*), sum(metered_ms >> 26), sum(metered_ms & 67108863),"
+    " sum((paid - refunded) >> 26), sum((paid - refunded) & 67108863) FROM jobs GROUP BY state"
+)
+
 
 @dataclass(slots=True)
 class _Write:
@@ -88,15 +95,12 @@ class SqliteStore:
     def job_totals(self) -> JobTotals:
         by_state: dict[str, int] = {}
         ended = metered = paid = 0
-        sql = (
-            "SELECT state, count(*), sum(metered_ms), sum(paid - refunded) FROM jobs GROUP BY state"
-        )
-        for state, count, metered_ms, atoms in self._reader.execute(sql):
+        for state, count, ms_high, ms_low, atoms_high, atoms_low in self._reader.execute(_TOTALS):
             by_state[state] = count
-            paid += atoms
+            paid += (atoms_high << _HALF_BITS) + atoms_low
             if JobState(state).terminal:
                 ended += count
-                metered += metered_ms
+                metered += (ms_high << _HALF_BITS) + ms_low
         return JobTotals(by_state, ended, metered, paid)
 
     async def save_node(self, row: NodeRow) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
 from market_fixtures import CHAIN_ID, START, FakeClock, MarketClient, Seller
 
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.nodes import RECORD_KIND, ComputeNode, Registration
+from computeswarm.core.nodes import RECORD_KIND, ComputeNode, NodeRecord, Registration
 from computeswarm.core.signing import Signed
 
 
@@ -229,3 +230,28 @@ async def test_the_reply_to_a_registration_is_whole(client: MarketClient) -> Non
     registration = Registration.model_validate_json(reply.body)
     assert (registration.heartbeat_seconds, registration.lease_seconds) == (30, 90)
     assert reply.headers["Cache-Control"] == "no-store"
+
+
+async def test_nobody_takes_an_id_by_finding_one_that_collides(
+    client: MarketClient, seller: Seller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thief = Seller(client, seq=itertools.count(10_000))
+    wanted = seller.node_id
+    monkeypatch.setattr("computeswarm.core.nodes.node_id", lambda wallet, name: wanted)
+    reply = await thief.register()
+    assert reply.status == 409
+    assert (await seller.beat()).status == 200
+
+
+async def test_a_record_too_large_for_everybody_elses_page_is_refused(client: MarketClient) -> None:
+    seller = Seller(client)
+    record = seller.record().model_dump(mode="json") | {"padding": "x" * 20_000}
+
+    class Padded(NodeRecord):
+        padding: str
+
+    signed = Signed.make(seller.key, RECORD_KIND, CHAIN_ID, Padded.model_validate(record))
+    body = signed.model_dump_json()
+    reply = await client.call("POST", "/api/v1/nodes/register", data=body)
+    assert reply.status == 413
+    assert await client.ids() == []

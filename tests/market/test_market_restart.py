@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import aiohttp
@@ -164,3 +164,31 @@ async def test_a_full_disk_refuses_and_heals(tmp_path: Path, clock: FakeClock) -
     await market.register(seller.signed(name="healed"))
     assert len(store.load_nodes()) == known + 1
     await market.close()
+
+
+async def test_absurd_numbers_of_a_seller_do_not_keep_the_market_from_starting(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    path = tmp_path / "market.db"
+    most = 2**53 - 1
+    async with running_market(path, clock) as client:
+        seller = Seller(client)
+        assert (await seller.register()).status == 201
+        signed = submission(seller.node_id, PrivateKey.generate())
+        body = signed.model_dump_json()
+        job_id = signed.document["job_id"]
+        assert (await client.call("POST", "/api/v1/jobs/submit", data=body)).status == 201
+        assert (await seller.patch(job_id, "succeeded", metered_ms=most, paid=7)).status == 200
+    with closing(sqlite3.connect(path)) as db:
+        # 2,000 more such jobs: their plain sum is past 63 bits
+        db.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
+            " INSERT INTO jobs SELECT job_id || i, node_id, buyer, state, metered_ms, paid,"
+            " refunded, created_at, job, submission FROM jobs, n"
+        )
+        db.commit()
+    async with running_market(path, clock) as client:
+        stats = (await client.get("/api/v1/stats")).json
+    assert stats["jobs"] == {"succeeded": 2001}
+    assert stats["paid"] == 7 * 2001
+    assert stats["mean_job_ms"] == most
