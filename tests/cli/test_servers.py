@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.request import Request, urlopen
 
 from cli_program import free_port, run, serving
+
+if TYPE_CHECKING:
+    from computeswarm.chain.devnet import Devnet
 
 WAIT = 60.0
 
@@ -69,3 +73,19 @@ def test_a_seller_without_a_wallet_is_told_how_to_make_one(tmp_path: Path) -> No
     done = run("seller", "--headless", home=tmp_path)
     assert done.code == 125
     assert "wallet new" in done.one_sentence()
+
+
+def test_a_seller_without_gas_says_what_it_waits_for(tmp_path: Path, module_devnet: Devnet) -> None:
+    address = run("wallet", "new", "--json", home=tmp_path, COMPUTESWARM_PASSWORD="pw").json[
+        "address"
+    ]
+    flags = ("--headless", "--json", "--rpc", module_devnet.url, "--port", free_port())
+    with serving("seller", *flags, home=tmp_path, COMPUTESWARM_PASSWORD="pw") as (_, process):
+        assert process.stderr is not None
+        said = ""
+        while "Ctrl+C" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+    assert "will take jobs at http://" in said
+    assert f"once {address} has ETH" in said

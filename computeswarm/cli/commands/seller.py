@@ -61,9 +61,10 @@ def _headless(context: Context) -> int:
             )
         for note in status.notes:
             context.note(note)
-        what = "takes jobs" if status.accepting else "will take jobs"
+        poor = status.gas_wei == "0"
+        does, until = ("will take", f" once {status.wallet} has ETH") if poor else ("takes", "")
         context.note(
-            f"{status.node_id} ({status.name}) {what} at {status.endpoint}. "
+            f"{status.node_id} ({status.name}) {does} jobs at {status.endpoint}{until}. "
             f"Ctrl+C lets them finish for {GRACE_SECONDS:.0f} s and hands the rest back with a "
             "refund; twice, at once."
         )
