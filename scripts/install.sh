@@ -13,8 +13,9 @@ for stamp in .venv/."$set_name" .venv/.dev; do
 done
 
 if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+  python=$(bash scripts/python.sh)
   rm -rf .venv
-  "$(bash scripts/python.sh)" -m venv .venv
+  "$python" -m venv .venv
 fi
 echo "Installing into .venv (once; a minute or less) …" >&2
 quiet=(--quiet --quiet --disable-pip-version-check --no-input)

@@ -4,7 +4,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tool=.cache/lock
-[ -x $tool/bin/uv ] || { "$(bash scripts/python.sh)" -m venv $tool; $tool/bin/pip -q install uv; }
+if [ ! -x $tool/bin/uv ]; then
+  python=$(bash scripts/python.sh)
+  "$python" -m venv $tool
+  $tool/bin/pip -q install uv
+fi
 compile() {
   local out=$1; shift
   {
