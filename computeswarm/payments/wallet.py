@@ -38,11 +38,19 @@ def import_wallet(path: Path, key_hex: str, password: str) -> PrivateKey:
         WalletError: not a key, there is a wallet already, or the password is empty.
         StorageFull: the file can't be written.
     """
+    return _store(path, parse_key(key_hex), password)
+
+
+def parse_key(key_hex: str) -> PrivateKey:
+    """A private key as a person types it: 64 hex digits, with or without ``0x``.
+
+    Raises:
+        WalletError: it is none; the sentence does not repeat it.
+    """
     try:
-        key = PrivateKey.from_hex(key_hex)
+        return PrivateKey.from_hex(key_hex)
     except ValueError as error:
         raise WalletError(f"That is not a private key: {error}.") from None
-    return _store(path, key, password)
 
 
 def load_wallet(path: Path, password: str) -> PrivateKey:

@@ -78,6 +78,13 @@ def test_what_is_no_key_is_refused_without_repeating_it(tmp_path: Path) -> None:
     assert not (tmp_path / "wallet.json").exists()
 
 
+def test_what_is_no_key_is_refused_before_a_password_is_asked_for(tmp_path: Path) -> None:
+    code, shown = _type_into(command("wallet", "import"), ["0x12"], tmp_path)
+    assert code == 125
+    assert "not a private key" in shown
+    assert "password" not in shown
+
+
 def test_without_terminal_or_password_it_says_what_to_set(tmp_path: Path) -> None:
     done = run("wallet", "new", home=tmp_path)
     assert done.code == 125

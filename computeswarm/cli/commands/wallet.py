@@ -50,7 +50,7 @@ def _new(context: Context) -> PrivateKey:
 
 
 def _import(context: Context) -> PrivateKey:
-    from computeswarm.payments.wallet import import_wallet
+    from computeswarm.payments.wallet import import_wallet, parse_key
 
     _refuse_second(context)
     if context.ask_password:
@@ -58,6 +58,7 @@ def _import(context: Context) -> PrivateKey:
     else:
         # never an argument: those are seen by every user of the machine
         key = sys.stdin.readline(200)
+    parse_key(key)  # nobody thinks up a password for what is no key
     return import_wallet(context.paths.wallet, key, _new_password(context))
 
 
