@@ -144,6 +144,8 @@ class ComputeSwarmApp(App[None]):
             return
         from computeswarm.tui.modals.ask import AskModal
 
+        if isinstance(self.screen, AskModal):
+            return  # it asks already
         who = f"{live[0]} runs" if len(live) == 1 else f"{len(live)} jobs run"
         question = AskModal(
             "Leave while a job runs?",
@@ -153,6 +155,10 @@ class ComputeSwarmApp(App[None]):
             no="Stay",
         )
         self.push_screen(question, lambda sure: self.exit() if sure else None)
+
+    def action_help_quit(self) -> None:
+        """Ctrl+C, which Textual only answers with the name of another key."""
+        self.action_ask_quit()
 
     def _live_jobs(self) -> list[str]:
         from computeswarm.tui.screens.buyer import BuyerScreen

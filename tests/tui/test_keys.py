@@ -320,7 +320,9 @@ async def test_quit_asks_while_a_job_runs() -> None:
         await pilot.press("escape")
         await pilot.pause()
         assert app.is_running and len(app.screen_stack) == 1
-        await pilot.press("q", "right", "enter")
+        await pilot.press("ctrl+c", "ctrl+c")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        await pilot.press("right", "enter")
         await until(pilot, lambda: app._exit)
 
 
