@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ _GAS_OWN_KEY = 200_000  # a transfer takes half; a contract wallet's signature i
 _RECEIPT_SECONDS = 4.0
 _RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _EXPIRY_MARGIN_SECONDS = 30
+_UNDER_WAY = (ClaimState.RESERVED, ClaimState.BROADCAST, ClaimState.SETTLED)
 
 BeforeBroadcast = Callable[[], None]
 OnSettled = Callable[[Claim], Awaitable[None]]
@@ -270,10 +272,10 @@ class Settlements:
             self._store.fail(claim, Reason.UNEXPECTED_VERIFY)
             raise
         if earlier is not None:
-            return await self._hand_over(self._settled(claim, earlier))
-        return await self._resume(await self._send(claim, own_key))
+            return await self._resume(claim, earlier=earlier)
+        return await self._resume(await self._sign(claim, own_key), send=True)
 
-    async def _send(self, claim: Claim, own_key: bool) -> Claim:
+    async def _sign(self, claim: Claim, own_key: bool) -> Claim:
         data = authorization_calldata(claim.authorization, claim.signature)
         gas = _GAS_OWN_KEY if own_key else None
         try:
@@ -282,12 +284,15 @@ class Settlements:
             self._store.fail(claim, Reason.SIMULATION_FAILED)
             raise refused(Reason.SIMULATION_FAILED, "USDC would refuse this payment.") from None
         try:
-            claim = self._store.broadcast(claim, signed)
+            return self._store.broadcast(claim, signed)
         except BaseException:
             await self._sender.release(signed)
             raise
+
+    async def _send(self, claim: Claim) -> None:
+        assert claim.signed_tx is not None
         try:
-            await self._sender.broadcast(signed)
+            await self._sender.broadcast(claim.signed_tx)
         except RpcError as error:
             self._store.fail(claim, Reason.SETTLEMENT_FAILED)
             _log.warning("the chain refused a settlement: %s", error.message)
@@ -296,16 +301,44 @@ class Settlements:
             ) from None
         except ChainUnavailable as error:
             _log.warning("broadcast without an answer: %s", error.detail)
-        return claim
 
-    async def _resume(self, claim: Claim, *, lost_sight: bool = False) -> Claim:
-        """From BROADCAST or SETTLED to the end, however long the chain takes.
+    async def _resume(
+        self, claim: Claim, *, earlier: str = "", send: bool = False, lost_sight: bool = False
+    ) -> Claim:
+        """From what may have paid to the end, however long the chain, the disk or the one who
+        takes over need. Only an outcome that is on disk ends it.
 
-        After a crash we have lost sight of it: it may never have been sent.
+        Args:
+            earlier: the transaction in which a third party submitted it.
+            send: it was not sent yet.
+            lost_sight: after a crash it may never have been sent.
         """
-        if claim.state is ClaimState.BROADCAST:
-            claim = await self._await_fate(claim, look_first=lost_sight)
-        return await self._hand_over(claim)
+        pauses = iter(_RETRY_SECONDS)
+        while True:
+            try:
+                if earlier and not claim.state.paid:
+                    claim = self._settled(claim, earlier)
+                if send:
+                    send = False
+                    await self._send(claim)
+                if claim.state is ClaimState.BROADCAST:
+                    claim = await self._await_fate(claim, look_first=lost_sight)
+                return await self._hand_over(claim)
+            except Exception as error:
+                claim = self._as_stored(claim)
+                if claim.state not in _UNDER_WAY:
+                    raise
+                told = error.detail if isinstance(error, ComputeSwarmError) else repr(error)
+                unexpected = None if isinstance(error, ComputeSwarmError) else error
+                _log.error("a payment has to wait: %s", told, exc_info=unexpected)
+            lost_sight = True
+            await asyncio.sleep(next(pauses, _RETRY_SECONDS[-1]))
+
+    def _as_stored(self, claim: Claim) -> Claim:
+        try:
+            return self._store.get(claim.id)
+        except sqlite3.Error:  # a disk that can't be read now: go by what we knew
+            return claim
 
     async def _hand_over(self, claim: Claim) -> Claim:
         await self._on_settled(claim)

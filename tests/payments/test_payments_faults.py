@@ -26,10 +26,11 @@ from computeswarm.core.errors import (
     ChainUnavailable,
     PaymentPending,
     PaymentRequired,
+    StorageFull,
     Unavailable,
 )
 from computeswarm.core.x402 import Reason
-from computeswarm.payments.claims import ClaimState
+from computeswarm.payments.claims import ClaimState, ClaimStore
 from computeswarm.payments.present import Presented
 
 Opener = Callable[..., Awaitable[Shop]]
@@ -375,11 +376,32 @@ async def test_a_shop_that_can_not_take_over_is_asked_again(
         if failing:
             raise Unavailable("the disk is full")
 
-    shop = await open_shop(on_settled=take_over)
+    shop = await open_shop(on_settled=take_over, settle_seconds=1.0)
     payment = pay(devnet.keys[0], shop.terms.pay_to)
     with pytest.raises(Unavailable):
         await shop.settle(payment)
     failing = False
+    await until(lambda: bool(shop.started))  # without being presented again
     assert (await shop.settle(payment)).state is ClaimState.CONSUMED
     assert len(shop.started) == 1
+    await shop.settlements.close()
+
+
+@pytest.mark.parametrize("error", [StorageFull("the disk is full"), KeyError("unexpected")])
+async def test_money_that_came_is_written_down_as_soon_as_the_disk_allows(
+    devnet: Devnet, open_shop: Opener, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    shop = await open_shop()
+    settle = ClaimStore.settle
+    failures = [error, error]
+
+    def full_at_first(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return settle(*args)
+
+    monkeypatch.setattr(ClaimStore, "settle", full_at_first)
+    claim = await shop.settle(pay(devnet.keys[0], shop.terms.pay_to))
+    assert claim.state is ClaimState.CONSUMED
+    assert (failures, len(shop.started)) == ([], 1)
     await shop.settlements.close()
