@@ -48,6 +48,7 @@ CLAIM_TRANSITIONS: dict[ClaimState, frozenset[ClaimState]] = {
     _S.FAILED: frozenset({_S.RESERVED}),
 }
 
+_TURNED_AWAY = "turned away"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS claims (
     id INTEGER PRIMARY KEY,
@@ -126,6 +127,11 @@ class Claim:
     def chain(self) -> ChainInfo:
         """The chain it was paid on."""
         return chain_by_id(self.chain_id)
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the money came although what it was for was refused."""
+        return self.state.paid and self.reason == _TURNED_AWAY
 
     def receipt_headers(self) -> dict[str, str]:
         """The receipt headers of both x402 versions for a settled claim."""
@@ -227,6 +233,18 @@ class ClaimStore:
         """A receipt proved it."""
         check_claim(claim.state, ClaimState.SETTLED)
         return self._update(claim, "state = 'settled', tx = ?, settled_at = ?", tx, now)
+
+    def turn_away(self, claim: Claim, tx: str, now: float) -> Claim:
+        """A receipt proved it, but what it was for was refused: it is to go back whole.
+
+        It leaves its subject, which may be another's job, for one of its own.
+        """
+        check_claim(claim.state, ClaimState.SETTLED)
+        return self._update(
+            claim,
+            "state = 'settled', tx = ?, settled_at = ?, subject = ?, reason = ?",
+            *(tx, now, f"refused-{claim.id}", _TURNED_AWAY),
+        )
 
     def fail(self, claim: Claim, reason: str) -> Claim:
         """It surely did not pay."""

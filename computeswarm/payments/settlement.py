@@ -148,7 +148,8 @@ class Settlements:
 
         All who present the same authorization with the same ``binding`` get the same claim; use
         its ``subject``, which is the first's. ``before_broadcast`` runs once, after verification
-        and before anything reaches the chain.
+        and before anything reaches the chain. Where it refuses what a third party has submitted
+        already, that goes back whole, under a subject of its own.
 
         Raises:
             PaymentRequired: it does not pay; ``extra['reason']`` is the standard's code.
@@ -165,16 +166,16 @@ class Settlements:
             if known is not None:
                 _check_binding(known.binding, binding)
                 if known.state in (ClaimState.CONSUMED, ClaimState.REFUNDED):
-                    return known
+                    return _kept(known)
             if known is not None and known.state in (ClaimState.BROADCAST, ClaimState.SETTLED):
                 steps = self._resume(known, lost_sight=True)
             else:
-                check_authorization(presented, terms, now=self._clock.now())
+                late = self._too_late(known, presented, terms)
                 claim = self._reserve(known, presented, terms, binding, subject)
-                steps = self._run(claim, presented, terms, before_broadcast)
+                steps = self._run(claim, presented, terms, before_broadcast, late)
             running = self._spawn(key, binding, steps)
         try:
-            return await asyncio.wait_for(asyncio.shield(running.task), self._settle_seconds)
+            return _kept(await asyncio.wait_for(asyncio.shield(running.task), self._settle_seconds))
         except TimeoutError:
             raise PaymentPending(
                 "The payment is not confirmed yet; present the same payment again.",
@@ -248,32 +249,63 @@ class Settlements:
             now=self._clock.now(),
         )
 
+    def _too_late(
+        self, known: Claim | None, presented: Presented, terms: Terms
+    ) -> PaymentRequired | None:
+        """The refusal of a payment we know whose window has closed: it may be on the chain."""
+        try:
+            check_authorization(presented, terms, now=self._clock.now())
+        except PaymentRequired as error:
+            if known is None or error.extra["reason"] != Reason.VALID_BEFORE:
+                raise
+            return error
+        return None
+
     async def _run(
-        self, claim: Claim, presented: Presented, terms: Terms, before_broadcast: BeforeBroadcast
+        self,
+        claim: Claim,
+        presented: Presented,
+        terms: Terms,
+        before_broadcast: BeforeBroadcast,
+        late: PaymentRequired | None,
     ) -> Claim:
         own_key = signed_by_payer(presented, terms)
-        given = claim.authorization
-        earlier = None
+        earlier = await self._verify(claim, own_key, late)
+        try:
+            before_broadcast()
+        except Exception:
+            if earlier:
+                await self._resume(claim, earlier=earlier, turn_away=True)
+            else:
+                self._store.fail(claim, Reason.UNEXPECTED_VERIFY)
+            raise
+        if earlier:
+            return await self._resume(claim, earlier=earlier)
+        return await self._resume(await self._sign(claim, own_key), send=True)
+
+    async def _verify(self, claim: Claim, own_key: bool, late: PaymentRequired | None) -> str:
+        """The transaction in which a third party submitted it already; '' where it is to be sent.
+
+        Raises:
+            PaymentRequired: it doesn't pay; ``late`` where it is not on the chain.
+        """
+        given, refusal = claim.authorization, late
         try:
             await self._verifier.verify(given, claim.signature, own_key=own_key)
         except PaymentRequired as error:
             reason = str(error.extra["reason"])
+            if reason == Reason.BAD_SIGNATURE:
+                self._store.forget(claim)
+                raise
             if reason == Reason.NONCE_USED:
                 earlier = await self._verifier.find_payment(given, known=claim.transaction)
-            if earlier is None:
-                if reason == Reason.BAD_SIGNATURE:
-                    self._store.forget(claim)
-                else:
-                    self._store.fail(claim, reason)
-                raise
-        try:
-            before_broadcast()
-        except BaseException:
-            self._store.fail(claim, Reason.UNEXPECTED_VERIFY)
-            raise
-        if earlier is not None:
-            return await self._resume(claim, earlier=earlier)
-        return await self._resume(await self._sign(claim, own_key), send=True)
+                if earlier is not None:
+                    return earlier
+            refusal = late or error
+        if refusal is not None:
+            self._store.fail(claim, str(refusal.extra["reason"]))
+            raise refusal
+        return ""
 
     async def _sign(self, claim: Claim, own_key: bool) -> Claim:
         data = authorization_calldata(claim.authorization, claim.signature)
@@ -303,13 +335,20 @@ class Settlements:
             _log.warning("broadcast without an answer: %s", error.detail)
 
     async def _resume(
-        self, claim: Claim, *, earlier: str = "", send: bool = False, lost_sight: bool = False
+        self,
+        claim: Claim,
+        *,
+        earlier: str = "",
+        turn_away: bool = False,
+        send: bool = False,
+        lost_sight: bool = False,
     ) -> Claim:
         """From what may have paid to the end, however long the chain, the disk or the one who
         takes over need. Only an outcome that is on disk ends it.
 
         Args:
             earlier: the transaction in which a third party submitted it.
+            turn_away: what it was for was refused: give the money back.
             send: it was not sent yet.
             lost_sight: after a crash it may never have been sent.
         """
@@ -317,7 +356,8 @@ class Settlements:
         while True:
             try:
                 if earlier and not claim.state.paid:
-                    claim = self._settled(claim, earlier)
+                    settle = self._store.turn_away if turn_away else self._store.settle
+                    claim = settle(claim, earlier, self._clock.now())
                 if send:
                     send = False
                     await self._send(claim)
@@ -341,7 +381,10 @@ class Settlements:
             return claim
 
     async def _hand_over(self, claim: Claim) -> Claim:
-        await self._on_settled(claim)
+        if claim.turned_away:
+            self._refunds.add(claim.subject, claim.payer, claim.amount)
+        else:
+            await self._on_settled(claim)
         claim = self._store.get(claim.id)
         # the one who took over may have refunded it already
         return self._store.consume(claim) if claim.state is ClaimState.SETTLED else claim
@@ -412,6 +455,15 @@ class Settlements:
 
 def _running_key(authorization: Authorization) -> tuple[str, str]:
     return authorization.from_.lower(), authorization.nonce.lower()
+
+
+def _kept(claim: Claim) -> Claim:
+    if claim.turned_away:
+        raise refused(
+            Reason.NONCE_USED,
+            "This payment came when it was refused, so it goes back; sign a new one.",
+        )
+    return claim
 
 
 def _check_binding(first: str, now: str) -> None:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import authorization_calldata, transfer_calldata
 from computeswarm.core.chains import BASE_SEPOLIA
+from computeswarm.core.clock import SystemClock
 from computeswarm.core.crypto import SECP256K1_N, PrivateKey, keccak256
 from computeswarm.core.eip712 import digest, token_domain
 from computeswarm.core.errors import (
@@ -405,3 +407,48 @@ async def test_money_that_came_is_written_down_as_soon_as_the_disk_allows(
     assert claim.state is ClaimState.CONSUMED
     assert (failures, len(shop.started)) == ([], 1)
     await shop.settlements.close()
+
+
+async def test_a_third_partys_payment_for_what_is_refused_goes_back_whole(
+    devnet: Devnet, rpc: RpcClient, shop: Shop
+) -> None:
+    buyer = await new_buyer(devnet, 2 * PRICE)
+    await shop.settle(pay(buyer, shop.terms.pay_to), binding="the job's own payment")
+    payment = pay(buyer, shop.terms.pay_to)
+    data = authorization_calldata(payment.authorization, payment.signature)
+    await mine(devnet, rpc, devnet.keys[4], devnet.usdc, data)
+
+    def full() -> None:
+        raise Unavailable("the queue is full")
+
+    settle = partial(shop.settlements.settle, payment, shop.terms, binding=BINDING, subject="job-1")
+    with pytest.raises(Unavailable, match="queue"):
+        await settle(before_broadcast=full)
+    assert shop.settlements.earned(0).refunded + shop.settlements.earned(0).owed == PRICE
+    (row,) = [row for row in shop.settlements.ledger() if row.kind != "payment"]
+    (debt,) = shop.settlements.refunds(row.subject)
+    assert (debt.recipient, debt.amount) == (buyer.address, PRICE)
+    # it is sold to nobody any more, and the job of that name keeps its payment and its refund
+    with pytest.raises(PaymentRequired, match="goes back"):
+        await settle(before_broadcast=lambda: None)
+    assert len(shop.started) == 1
+    assert [claim.state for claim in shop.settlements.claims("job-1")] == [ClaimState.CONSUMED]
+    assert shop.settlements.refunds("job-1") == []
+    await until(lambda: shop.settlements.refunds(row.subject)[0].state == "done")
+    assert await shop.usdc.balance_of(buyer.address) == PRICE
+
+
+async def test_a_known_payment_that_is_on_chain_counts_after_its_window_too(
+    devnet: Devnet, rpc: RpcClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buyer = await new_buyer(devnet, PRICE - 1)
+    lost, paid = pay(buyer, shop.terms.pay_to), pay(buyer, shop.terms.pay_to)
+    for payment in (lost, paid):
+        assert await reason_of(shop, payment) == Reason.INSUFFICIENT_FUNDS
+    await devnet.fund(buyer.address, usdc_atoms=1)
+    data = authorization_calldata(paid.authorization, paid.signature)
+    await mine(devnet, rpc, devnet.keys[4], devnet.usdc, data)
+    monkeypatch.setattr(SystemClock, "now", lambda _: float(paid.authorization.valid_before))
+    assert await reason_of(shop, lost) == Reason.VALID_BEFORE
+    assert (await shop.settle(paid)).state is ClaimState.CONSUMED
+    assert len(shop.started) == 1
