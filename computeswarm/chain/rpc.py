@@ -163,10 +163,22 @@ class RpcClient:
         return parse_quantity(await self.call("eth_getTransactionCount", [address, block]))
 
     async def eth_call(
-        self, to: str, data: bytes, *, sender: str | None = None, block: str = "latest"
+        self,
+        to: str,
+        data: bytes,
+        *,
+        sender: str | None = None,
+        block: str = "latest",
+        gas: int | None = None,
     ) -> bytes:
-        """Run a call without a transaction; raises RpcError with the reason where it reverts."""
-        return parse_bytes(await self.call("eth_call", [_call_object(to, data, sender), block]))
+        """Run a call without a transaction; raises RpcError with the reason where it reverts.
+
+        It may use ``gas`` units, or what the node allows.
+        """
+        call = _call_object(to, data, sender)
+        if gas is not None:
+            call["gas"] = hex(gas)
+        return parse_bytes(await self.call("eth_call", [call, block]))
 
     async def estimate_gas(self, to: str, data: bytes, *, sender: str, value: int = 0) -> int:
         """Gas a transaction would need; raises RpcError with the reason where it would revert."""

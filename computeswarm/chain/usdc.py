@@ -73,13 +73,13 @@ class Usdc:
         data = _AUTHORIZATION_STATE + address_word(authorizer) + bytes32_word(nonce)
         return self._uint(await self._rpc.eth_call(self.address, data)) != 0
 
-    async def simulate(self, data: bytes, *, sender: str) -> None:
-        """Run a call of the contract without a transaction.
+    async def simulate(self, data: bytes, *, sender: str, gas: int | None = None) -> None:
+        """Run a call of the contract without a transaction, with ``gas`` units at most.
 
         Raises:
             RpcError: it would revert; ``reason`` says why.
         """
-        await self._rpc.eth_call(self.address, data, sender=sender)
+        await self._rpc.eth_call(self.address, data, sender=sender, gas=gas)
 
     async def is_valid_signature(self, signer: str, digest: bytes, signature: bytes) -> bool:
         """Whether the contract would take this signature, by its own rule.

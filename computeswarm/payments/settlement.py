@@ -43,13 +43,12 @@ from computeswarm.payments.present import (
 )
 from computeswarm.payments.refunds import RefundQueue, RefundRow
 from computeswarm.payments.terms import Terms
-from computeswarm.payments.verify import Verifier
+from computeswarm.payments.verify import SETTLEMENT_GAS, Verifier
 
 _log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 30.0
 """How long a request waits for its receipt; after that the settlement goes on without it."""
-_GAS_OWN_KEY = 200_000  # a transfer takes half; a contract wallet's signature is estimated instead
 _RECEIPT_SECONDS = 4.0
 _RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _EXPIRY_MARGIN_SECONDS = 30
@@ -269,8 +268,7 @@ class Settlements:
         before_broadcast: BeforeBroadcast,
         late: PaymentRequired | None,
     ) -> Claim:
-        own_key = signed_by_payer(presented, terms)
-        earlier = await self._verify(claim, own_key, late)
+        earlier = await self._verify(claim, signed_by_payer(presented, terms), late)
         try:
             before_broadcast()
         except Exception:
@@ -281,7 +279,7 @@ class Settlements:
             raise
         if earlier:
             return await self._resume(claim, earlier=earlier)
-        return await self._resume(await self._sign(claim, own_key), send=True)
+        return await self._resume(await self._sign(claim), send=True)
 
     async def _verify(self, claim: Claim, own_key: bool, late: PaymentRequired | None) -> str:
         """The transaction in which a third party submitted it already; '' where it is to be sent.
@@ -307,11 +305,10 @@ class Settlements:
             raise refusal
         return ""
 
-    async def _sign(self, claim: Claim, own_key: bool) -> Claim:
+    async def _sign(self, claim: Claim) -> Claim:
         data = authorization_calldata(claim.authorization, claim.signature)
-        gas = _GAS_OWN_KEY if own_key else None
         try:
-            signed = await self._sender.prepare(self._usdc.address, data, gas=gas)
+            signed = await self._sender.prepare(self._usdc.address, data, gas=SETTLEMENT_GAS)
         except RpcError:
             self._store.fail(claim, Reason.SIMULATION_FAILED)
             raise refused(Reason.SIMULATION_FAILED, "USDC would refuse this payment.") from None

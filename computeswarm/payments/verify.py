@@ -25,6 +25,11 @@ _SEARCH_BLOCKS = 5_000
 """Almost three hours on Base, which is longer than any authorization that we take is valid."""
 
 
+SETTLEMENT_GAS = 200_000
+"""The gas limit of every settlement. A transfer takes half; the rest is for a contract wallet's
+check of its signature, whose code is a stranger's and runs at our expense."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verifier:
     """Asks one chain. ``sender`` is the account that will submit the authorization."""
@@ -50,7 +55,7 @@ class Verifier:
             RpcUnavailable: the chain doesn't say.
         """
         data = authorization_calldata(authorization, signature)
-        simulation = self.usdc.simulate(data, sender=self.sender)
+        simulation = self.usdc.simulate(data, sender=self.sender, gas=SETTLEMENT_GAS)
         if own_key:
             (failure,) = await asyncio.gather(simulation, return_exceptions=True)
         else:
@@ -89,7 +94,11 @@ class Verifier:
                 Reason.INSUFFICIENT_FUNDS,
                 f"The wallet {authorization.from_} has too little USDC; top it up and try again.",
             )
-        return refused(Reason.SIMULATION_FAILED, "USDC would refuse this payment.")
+        return refused(
+            Reason.SIMULATION_FAILED,
+            "USDC would refuse this payment, or checking its signature takes more than"
+            f" {SETTLEMENT_GAS:,} gas; pay from another wallet.",
+        )
 
     async def used(self, authorization: Authorization) -> bool:
         """Whether the nonce is used or cancelled; proves no payment."""

@@ -452,3 +452,21 @@ async def test_a_known_payment_that_is_on_chain_counts_after_its_window_too(
     assert await reason_of(shop, lost) == Reason.VALID_BEFORE
     assert (await shop.settle(paid)).state is ClaimState.CONSUMED
     assert len(shop.started) == 1
+
+
+async def test_no_wallets_code_spends_the_sellers_gas(
+    devnet: Devnet, rpc: RpcClient, shop: Shop
+) -> None:
+    """A wallet that accepts any signature after so many rounds of a loop, of 26 gas each."""
+    wallet = PrivateKey.generate().address
+    await devnet.fund(wallet, usdc_atoms=PRICE)
+    loop_and_agree = "62{:06x}5b6001900380600457631626ba7e60e01b60005260206000f3"
+    payment = pay(devnet.keys[2], shop.terms.pay_to, from_=wallet)
+    await rpc.call("anvil_setCode", [wallet, "0x" + loop_and_agree.format(12_000)])
+    before = await rpc.nonce(shop.sender.address)
+    with pytest.raises(PaymentRequired, match="200,000 gas") as caught:
+        await shop.settle(payment)
+    assert caught.value.extra["reason"] == Reason.SIMULATION_FAILED
+    assert (shop.asked, await rpc.nonce(shop.sender.address)) == ([], before)
+    await rpc.call("anvil_setCode", [wallet, "0x" + loop_and_agree.format(100)])
+    assert (await shop.settle(payment)).state is ClaimState.CONSUMED
