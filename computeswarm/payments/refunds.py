@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -54,6 +55,14 @@ class _Batch:
     signed: SignedTx
 
 
+@dataclass(frozen=True, slots=True)
+class _Delay:
+    """When a recipient who could not be paid is tried again (monotonic), after what pause."""
+
+    until: float
+    pause: float
+
+
 class RefundQueue:
     """The debts in the claims' database, and the worker that pays them."""
 
@@ -72,6 +81,7 @@ class RefundQueue:
         self._sender = sender
         self._clock = clock
         self._on_refunded = on_refunded
+        self._delays: dict[str, _Delay] = {}
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
@@ -114,32 +124,47 @@ class RefundQueue:
         while True:
             self._wake.clear()
             try:
-                complete = await self._round()
+                await self._round()
             except ComputeSwarmError as error:
                 _log.warning("refunds have to wait: %s", error.detail)
-                complete = False
             except Exception:
                 _log.exception("refunds have to wait")
-                complete = False
-            if complete:
-                pause = _FIRST_RETRY_SECONDS
-                await self._wait(_IDLE_SECONDS)
             else:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _IDLE_SECONDS)
+                pause = _FIRST_RETRY_SECONDS
+                await self._wait(self._next_retry())
+                continue
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _IDLE_SECONDS)
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
 
-    async def _round(self) -> bool:
-        """Finish what was sent, then send what is due; whether nothing is left to do."""
-        complete = True
+    async def _round(self) -> None:
+        """Finish what was sent, then send what is due. Whoever can't be paid waits by himself."""
         for batch in self._sent():
-            complete &= await self._finish(batch)
+            if self._may_try(batch.recipient):
+                self._tried(batch.recipient, paid=await self._finish(batch))
         for recipient, amount in self._due():
-            complete &= await self._pay(recipient, amount)
-        return complete
+            if self._may_try(recipient):
+                self._tried(recipient, paid=await self._pay(recipient, amount))
+        unpaid = {batch.recipient for batch in self._sent()} | {to for to, _ in self._due()}
+        self._delays = {to: delay for to, delay in self._delays.items() if to in unpaid}
+
+    def _may_try(self, recipient: str) -> bool:
+        delay = self._delays.get(recipient)
+        return delay is None or time.monotonic() >= delay.until
+
+    def _tried(self, recipient: str, *, paid: bool) -> None:
+        before = self._delays.pop(recipient, None)
+        if not paid:
+            pause = min(before.pause * 2, _IDLE_SECONDS) if before else _FIRST_RETRY_SECONDS
+            self._delays[recipient] = _Delay(time.monotonic() + pause, pause)
+
+    def _next_retry(self) -> float:
+        """Seconds until somebody may be tried again."""
+        ends = (delay.until - time.monotonic() for delay in self._delays.values())
+        return max(0.0, min(ends, default=_IDLE_SECONDS))
 
     def _sent(self) -> list[_Batch]:
         rows = self._store.db.execute("SELECT * FROM batches WHERE state = 'sent' ORDER BY id")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from payments_shop import PRICE, Shop, pay, until
 
 from computeswarm.chain.devnet import Devnet
+from computeswarm.chain.errors import RpcError
+from computeswarm.chain.usdc import transfer_calldata
 from computeswarm.core.crypto import PrivateKey
+from computeswarm.payments import refunds
 from computeswarm.payments.claims import ClaimState
 
 Opener = Callable[..., Awaitable[Shop]]
@@ -95,3 +99,28 @@ async def test_a_seller_without_money_owes_it_visibly(devnet: Devnet, open_shop:
     await until(lambda: done(shop, "job-1"))
     assert await shop.usdc.balance_of(buyer) == 5_000
     await shop.settlements.close()
+
+
+async def test_who_can_not_be_paid_keeps_nobody_waiting(
+    devnet: Devnet, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    banned = PrivateKey.generate().address
+    prepare, asked = shop.sender.prepare, list[str]()
+
+    async def refuse_one(to: str, data: bytes = b"", **options: Any) -> Any:
+        if data == transfer_calldata(banned, 5_000):
+            asked.append(banned)
+            raise RpcError("execution reverted: Blacklistable: account is blacklisted")
+        return await prepare(to, data, **options)
+
+    monkeypatch.setattr(shop.sender, "prepare", refuse_one)
+    monkeypatch.setattr(refunds, "_FIRST_RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(refunds, "_IDLE_SECONDS", 3600.0)
+    await shop.settlements.refund("banned", banned, 5_000)
+    await until(lambda: bool(asked))
+    for number in range(3):
+        subject, buyer = f"job-{number}", PrivateKey.generate().address
+        await shop.settlements.refund(subject, buyer, 5_000)
+        await until(partial(done, shop, subject))
+    assert len(asked) == 1
+    assert shop.settlements.refunds("banned")[0].state == "owed"
