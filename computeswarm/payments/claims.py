@@ -1,7 +1,8 @@
 """Claims: what the seller knows of each authorization that was ever presented to him.
 
-A claim is unique by chain, token, payer and nonce, belongs to one request for good, and is never
-forgotten: that is what makes a payment buy one thing once, across races and restarts.
+A claim is unique by chain, token, payer and nonce, belongs to one request for good, and is not
+forgotten once it may have paid: that is what makes a payment buy one thing once, across races and
+restarts.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ CLAIM_TRANSITIONS: dict[ClaimState, frozenset[ClaimState]] = {
     _S.FAILED: frozenset({_S.RESERVED}),
 }
 
+MAX_UNSENT = 10_000
+"""Failed claims without a transaction of ours that are kept at most, some 10 MB."""
+_UNSENT = "state = 'failed' AND tx = ''"
+_KEEP_SECONDS = 86_400
 _TURNED_AWAY = "turned away"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS claims (
@@ -260,6 +265,24 @@ class ClaimStore:
         """Drop a claim whose signature proved to be nobody's: it binds nobody."""
         with self.write() as db:
             db.execute("DELETE FROM claims WHERE id = ? AND state = 'reserved'", (claim.id,))
+
+    def prune(self, now: float) -> None:
+        """Drop failed claims that nothing of ours was ever sent for: anybody makes them for free.
+
+        They go a day after their window closed, the oldest of too many before: none of them bought
+        anything, so one that is presented again is simply new.
+        """
+        with self.write() as db:
+            db.execute(
+                f"DELETE FROM claims WHERE {_UNSENT}"  # noqa: S608
+                " AND json_extract(authorization, '$.valid_before') < ?",
+                (now - _KEEP_SECONDS,),
+            )
+            db.execute(
+                f"DELETE FROM claims WHERE {_UNSENT} AND id <= (SELECT id FROM claims"  # noqa: S608
+                f" WHERE {_UNSENT} ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (MAX_UNSENT,),
+            )
 
     def set_reply(self, claim: Claim, reply: bytes) -> Claim:
         """Keep the reply, unless there is one: the first stays."""

@@ -52,6 +52,7 @@ SETTLE_SECONDS = 30.0
 _RECEIPT_SECONDS = 4.0
 _RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _EXPIRY_MARGIN_SECONDS = 30
+_PRUNE_EVERY = 256  # new claims
 _UNDER_WAY = (ClaimState.RESERVED, ClaimState.BROADCAST, ClaimState.SETTLED)
 
 BeforeBroadcast = Callable[[], None]
@@ -103,6 +104,7 @@ class Settlements:
         self._settle_seconds = settle_seconds
         self._verifier = Verifier(rpc, usdc, sender.address)
         self._running: dict[tuple[str, str], _Running] = {}
+        self._reserved = 0
         self._refunds = RefundQueue(self._store, rpc, usdc, sender, clock, on_refunded)
 
     async def start(self) -> None:
@@ -117,6 +119,7 @@ class Settlements:
             _log.warning("starting without the chain: %s", error.detail)
         for claim in self._store.in_state(ClaimState.RESERVED):
             self._store.fail(claim, Reason.UNEXPECTED_VERIFY)  # nothing was sent for it
+        self._store.prune(self._clock.now())
         for claim in self._store.in_state(ClaimState.BROADCAST, ClaimState.SETTLED):
             self._spawn(
                 _running_key(claim.authorization),
@@ -239,6 +242,9 @@ class Settlements:
     ) -> Claim:
         if known is not None:
             return self._store.retry(known, presented.signature, subject=subject)
+        self._reserved += 1
+        if self._reserved % _PRUNE_EVERY == 0:
+            self._store.prune(self._clock.now())
         return self._store.insert(
             terms.chain,
             presented.authorization,

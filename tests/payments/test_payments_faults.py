@@ -32,6 +32,7 @@ from computeswarm.core.errors import (
     Unavailable,
 )
 from computeswarm.core.x402 import Reason
+from computeswarm.payments import claims, settlement
 from computeswarm.payments.claims import ClaimState, ClaimStore
 from computeswarm.payments.present import Presented
 
@@ -470,3 +471,16 @@ async def test_no_wallets_code_spends_the_sellers_gas(
     assert (shop.asked, await rpc.nonce(shop.sender.address)) == ([], before)
     await rpc.call("anvil_setCode", [wallet, "0x" + loop_and_agree.format(100)])
     assert (await shop.settle(payment)).state is ClaimState.CONSUMED
+
+
+async def test_claims_of_empty_wallets_are_pruned_as_they_come_in(
+    devnet: Devnet, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "MAX_UNSENT", 2)
+    monkeypatch.setattr(settlement, "_PRUNE_EVERY", 2)
+    key = PrivateKey.generate()
+    for number in range(9):
+        with pytest.raises(PaymentRequired):
+            await shop.settle(pay(key, shop.terms.pay_to), subject=f"job-{number}")
+    left = [n for n in range(9) if shop.settlements.claim(f"job-{n}")]
+    assert left == [5, 6, 7, 8]

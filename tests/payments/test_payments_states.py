@@ -11,6 +11,7 @@ from computeswarm.chain.tx import SignedTx
 from computeswarm.chain.usdc import Authorization
 from computeswarm.core.chains import BASE_SEPOLIA
 from computeswarm.core.errors import InvalidTransition
+from computeswarm.payments import claims
 from computeswarm.payments.claims import (
     CLAIM_TRANSITIONS,
     Claim,
@@ -83,4 +84,34 @@ def test_a_reply_is_kept_and_the_first_one_stays(tmp_path: Path) -> None:
     found = store.find(BASE_SEPOLIA, authorization)
     assert found is not None
     assert found.reply == b"first"
+    store.close()
+
+
+def test_what_costs_nothing_to_make_does_not_fill_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failed claims go a day after their window, or as the oldest of too many; all others stay."""
+    store, day = ClaimStore(tmp_path / "claims.db"), 86_400
+    tx = SignedTx(b"raw", "0x" + "11" * 32, 0)
+    numbers = itertools.count()
+
+    def new(valid_before: int) -> Claim:
+        given = Authorization(ADDRESS, ADDRESS, 1, 0, valid_before, f"0x{next(numbers):064x}")
+        return store.insert(
+            BASE_SEPOLIA, given, b"", binding="b", subject=str(valid_before), now=0.0
+        )
+
+    def left() -> list[int]:
+        return [claim.id for claim in store.in_state(*ClaimState)]
+
+    closed, recent, endless = (store.fail(new(until), "poor") for until in (9, day, 2**256 - 1))
+    sent = store.fail(store.broadcast(new(9), tx), "reverted")
+    paid = store.settle(new(9), tx.hash, 1.0)
+    reserved = new(9)
+    store.prune(10.0 + day)
+    assert left() == sorted(c.id for c in (recent, endless, sent, paid, reserved))
+    assert closed.id not in left()
+    monkeypatch.setattr(claims, "MAX_UNSENT", 1)
+    store.prune(10.0 + day)
+    assert left() == [endless.id, sent.id, paid.id, reserved.id]
     store.close()
