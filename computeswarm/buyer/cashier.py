@@ -46,14 +46,21 @@ class Cashier:
 
     Args:
         present_seconds: how long an unanswered payment is presented again before giving up.
+        reconcile: asks the chain what became of payments whose window has closed.
     """
 
     def __init__(
-        self, payer: Payer, clock: Clock, *, present_seconds: float = PRESENT_SECONDS
+        self,
+        payer: Payer,
+        clock: Clock,
+        *,
+        present_seconds: float = PRESENT_SECONDS,
+        reconcile: Callable[[], Awaitable[None]],
     ) -> None:
         self._payer = payer
         self._clock = clock
         self._present_seconds = present_seconds
+        self._reconcile = reconcile
 
     @property
     def address(self) -> str:
@@ -77,6 +84,7 @@ class Cashier:
             PaymentPending: signed and presented, fate unknown; the next call presents it again.
             InsufficientFunds, PaymentRequired, ComputeSwarmError: the seller refused it.
         """
+        await self._reconcile()
         payment = self._payer.standing(purpose)
         if payment is None:
             answer = await ask(None)
@@ -98,14 +106,17 @@ class Cashier:
                 if self._clock.monotonic() + pause > give_up:
                     raise _pending(purpose, error.detail) from None
             except ComputeSwarmError as error:
-                self._payer.refused(purpose, error.code)
-                raise
+                # no word of his takes back what he holds: only a failed settlement is a refusal
+                raise _pending(purpose, error.detail) from None
             else:
                 if answer.status != 402:
                     self._payer.settled(purpose, _receipt(answer))
                     return answer
                 refusal = _refusal(answer)
                 if refusal.extra["reason"] != Reason.SETTLEMENT_PENDING:
+                    receipt = _receipt(answer)
+                    if receipt is None or receipt.success:
+                        raise _pending(purpose, refusal.detail)
                     self._payer.refused(purpose, refusal.extra["reason"])
                     raise refusal
                 if self._clock.monotonic() + pause > give_up:

@@ -44,6 +44,8 @@ from computeswarm.payments.journal import PaymentJournal
 from computeswarm.payments.payer import Payer
 from computeswarm.payments.wallet import wallet_address
 
+_RECONCILE_SECONDS = 5.0
+
 
 class Buyer:
     """One wallet at one market. An async context manager; every journal lies below ``paths.buyer``.
@@ -84,8 +86,14 @@ class Buyer:
         self._cashier: Cashier | None = None
         if self._key is not None:
             self._payer = Payer(self._key, self.chain, self._payments, policy, self._clock)
-            self._cashier = Cashier(self._payer, self._clock, present_seconds=self._present_seconds)
+            self._cashier = Cashier(
+                self._payer,
+                self._clock,
+                present_seconds=self._present_seconds,
+                reconcile=self._reconcile,
+            )
             self._purchases = Purchases(self._journal, self._cashier, self._clock)
+        await self._reconcile()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -240,10 +248,7 @@ class Buyer:
         Raises:
             what ``start`` raises, when one job is named; otherwise each job's trouble waits.
         """
-        usdc = self._funds.usdc
-        if self._payer is not None and usdc is not None and self._payer.pending():
-            with contextlib.suppress(Unavailable):
-                await self._payer.reconcile(usdc)
+        await self._reconcile()
         if job_id is not None:
             return [await self._carry_on(self._journal.find(job_id))]
         carried = []
@@ -253,6 +258,14 @@ class Buyer:
             except ComputeSwarmError:
                 carried.append(self._journal.get(record.job_id))
         return carried
+
+    async def _reconcile(self) -> None:
+        """Ask the chain what became of payments whose window has closed; if it's down, later."""
+        usdc = self._funds.usdc
+        if self._payer is not None and usdc is not None and self._payer.overdue():
+            with contextlib.suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(_RECONCILE_SECONDS):
+                    await self._payer.reconcile(usdc)
 
     async def _carry_on(self, record: JobRecord) -> JobRecord:
         if record.stage in (Stage.ENDED, Stage.ABANDONED):
@@ -350,7 +363,7 @@ class Buyer:
 
     def _lost(self, record: JobRecord, error: SellerUnavailable) -> SellerUnavailable:
         record = self._journal.get(record.job_id)
-        at_risk = max(0, self._payments.spent_job(record.job_id, self._clock.now()) - record.cost)
+        at_risk = max(0, self._payments.spent_job(record.job_id) - record.cost)
         return SellerUnavailable(
             f"{error.detail} At most {format_usdc(at_risk)} USDC paid ahead may be lost; no "
             f"more is paid. `computeswarm logs {record.job_id} -f` carries on when he is back.",

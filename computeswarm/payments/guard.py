@@ -116,7 +116,7 @@ class Guard:
         if amount > policy.max_payment:
             raise _over("max_payment", amount, "one payment", policy.max_payment)
         budget = policy.max_job if purpose.job_budget is None else purpose.job_budget
-        job = self._journal.spent_job(purpose.job_id, now) + amount
+        job = self._journal.spent_job(purpose.job_id) + amount
         if job > budget:
             raise _over("max_job", job, "this job", budget)
         day = self._journal.spent_day(now) + amount

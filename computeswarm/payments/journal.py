@@ -2,7 +2,7 @@
 
 A signed authorization is money in a stranger's hand until its window closes, whatever he says of
 it. So an open or settled one is presented again rather than signed anew, and one that was refused
-still counts against the caps until it can't be used any more.
+still counts against the caps until the chain shows that it expired unused.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_standing ON payments (job_id, slice)
     WHERE state IN ('open', 'settled');
 CREATE INDEX IF NOT EXISTS by_time ON payments (created_at);
 """
-# Money that is gone or may still go: everything but what expired, and what was refused and is dead.
-_COUNTS = "(state IN ('open', 'settled', 'spent') OR (state = 'refused' AND valid_before + ? > ?))"
+# Money that is gone or may still go: all but what the chain has proved to have expired unused.
+_COUNTS = "state != 'expired'"
 
 
 class Fate(StrEnum):
@@ -150,21 +150,21 @@ class PaymentJournal:
         """All of one job, oldest first."""
         return self._select("job_id = ? ORDER BY id", job_id)
 
-    def spent_job(self, job_id: str, now: float) -> int:
+    def spent_job(self, job_id: str) -> int:
         """Atoms gone or still at risk for one job."""
-        return self._sum("job_id = ?", now, job_id)
+        return self._sum("job_id = ?", job_id)
 
     def spent_day(self, now: float) -> int:
         """Atoms gone or still at risk in the last 24 hours."""
-        return self._sum("created_at > ?", now, now - DAY_SECONDS)
+        return self._sum("created_at > ?", now - DAY_SECONDS)
 
     def _select(self, where: str, *values: object) -> list[SignedPayment]:
         rows = self._db.execute(f"SELECT * FROM payments WHERE {where}", values)  # noqa: S608
         return [_payment(row) for row in rows]
 
-    def _sum(self, where: str, now: float, value: object) -> int:
+    def _sum(self, where: str, value: object) -> int:
         query = f"SELECT COALESCE(SUM(amount), 0) FROM payments WHERE {where} AND {_COUNTS}"  # noqa: S608
-        row = self._db.execute(query, (value, CLOCK_MARGIN_SECONDS, now)).fetchone()
+        row = self._db.execute(query, (value,)).fetchone()
         return int(row[0])
 
 

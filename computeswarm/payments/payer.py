@@ -94,6 +94,15 @@ class Payer:
         """Atoms gone or still at risk in the last 24 hours."""
         return self._journal.spent_day(self._clock.now())
 
+    def overdue(self) -> list[SignedPayment]:
+        """Payments whose window has closed, and of which only the chain knows what became."""
+        dead = self._clock.now() - CLOCK_MARGIN_SECONDS
+        return [
+            payment
+            for payment in self._journal.undecided()
+            if payment.chain_id == self._chain.chain_id and payment.valid_before <= dead
+        ]
+
     async def reconcile(self, usdc: Usdc) -> list[SignedPayment]:
         """Decide by the chain what became of payments whose window has closed.
 
@@ -106,10 +115,7 @@ class Payer:
             RpcUnavailable: the chain does not answer; the rest stays undecided.
         """
         spent = []
-        dead = self._clock.now() - CLOCK_MARGIN_SECONDS
-        for payment in self._journal.undecided():
-            if payment.chain_id != self._chain.chain_id or payment.valid_before > dead:
-                continue
+        for payment in self.overdue():
             if await usdc.authorization_state(payment.payer, payment.nonce):
                 refused = payment.state is Fate.REFUSED
                 self._journal.set_fate(payment.nonce, Fate.SPENT if refused else Fate.SETTLED)

@@ -156,9 +156,19 @@ def test_one_purpose_gives_one_payment_until_its_fate_is_known(
     payer.refused(purpose(slice=1), "insufficient_funds")
     third = payer.authorize(purpose(slice=1), challenge())
     assert third.nonce != second.nonce
-    # a refused one is still in the seller's hand: it counts until its window has closed
+    # a refused one is still in the seller's hand: it counts until the chain shows it expired
     assert payer.spent_today() == 2_100
-    assert journal.spent_job("job-a", Clock.time + 3_600) == 1_400
+    assert journal.spent_job("job-a") == 2_100
+
+
+def test_what_the_seller_says_he_refused_counts_however_late(journal: PaymentJournal) -> None:
+    clock = Clock()
+    payer = Payer(KEY, BASE_SEPOLIA, journal, POLICY, clock)
+    payer.authorize(purpose(), challenge(700))
+    payer.refused(purpose(), "conflict")
+    clock.time += 3_600
+    assert payer.spent_today() == journal.spent_job("job-a") == 700
+    assert [payment.state for payment in payer.overdue()] == [Fate.REFUSED]
 
 
 def test_a_crash_keeps_the_payment_and_a_full_disk_hands_none_out(
