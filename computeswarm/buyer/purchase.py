@@ -18,7 +18,13 @@ from computeswarm.buyer.journal import JobJournal, JobRecord, Stage
 from computeswarm.buyer.offer import Offer
 from computeswarm.buyer.progress import Progress, Report
 from computeswarm.core.clock import Clock
-from computeswarm.core.errors import BadRequest, ComputeSwarmError, PaymentPending, Unavailable
+from computeswarm.core.errors import (
+    BadRequest,
+    ComputeSwarmError,
+    Conflict,
+    PaymentPending,
+    Unavailable,
+)
 from computeswarm.core.jobs import ExecuteReply, ExecuteRequest, JobView
 from computeswarm.core.signing import parse_json
 from computeswarm.payments.guard import Purpose
@@ -102,7 +108,8 @@ class Purchases:
             return await seller.execute(body, payment)
 
         def before_signing() -> None:
-            self._journal.step(record.job_id, Stage.PAYING)
+            if self._journal.step(record.job_id, Stage.PAYING).stage is not Stage.PAYING:
+                raise Conflict("The purchase was given up elsewhere meanwhile; nothing was signed.")
 
         try:
             answer = await self._cashier.pay(

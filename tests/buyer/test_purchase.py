@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from buyer_fakes import CHAIN, FakeJob, FakeSeller, make_buyer, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import (
     BadRequest,
     ComputeSwarmError,
+    Conflict,
     InsufficientFunds,
     PaymentPending,
     PolicyRefused,
@@ -286,3 +289,50 @@ async def test_a_seller_who_vanishes_is_named_with_what_may_be_lost(
     assert lost.value.extra["at_risk"] == 60_000
     assert "0.06 USDC" in lost.value.detail
     assert buyer.job(record.job_id).stage is Stage.PAID  # unknown is not failed
+
+
+async def test_no_word_of_the_seller_takes_back_a_payment_after_a_lost_reply(
+    buyer: Buyer, seller: FakeSeller, plan: JobPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seller.faults["lose_reply"] = 1
+    settle, calls = seller._settle, itertools.count(1)
+
+    def denying(request: web.Request, index: int, amount: int) -> web.Response | str:
+        answer = settle(request, index, amount)
+        if isinstance(answer, str) and next(calls) == 2:
+            return web.json_response(
+                {"code": "not_found", "status": 404, "detail": "No."}, status=404
+            )
+        return answer
+
+    monkeypatch.setattr(seller, "_settle", denying)
+    offer = await buyer.quote(seller.node, plan)
+    with pytest.raises(PaymentPending):
+        await buyer.start(offer, budget=BUDGET)
+    assert buyer.job(offer.job_id).stage is Stage.PAYING
+
+    (record,) = await buyer.resume(offer.job_id)
+    assert record.stage is Stage.PAID
+    assert len(seller.presented) == len(seller.paid) == 1
+
+
+async def test_a_purchase_given_up_meanwhile_signs_nothing(
+    buyer: Buyer, seller: FakeSeller, plan: JobPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer = await buyer.quote(seller.node, plan)
+    client = buyer._seller(seller.url)
+    execute = client.execute
+
+    async def cancelled_meanwhile(body: bytes, payment: Any = None) -> Any:
+        answer = await execute(body, payment)
+        if payment is None:
+            await buyer.cancel(offer.job_id)
+        return answer
+
+    monkeypatch.setattr(client, "execute", cancelled_meanwhile)
+    with pytest.raises(Conflict, match="nothing was signed"):
+        await buyer.start(offer, budget=BUDGET)
+
+    assert buyer.job(offer.job_id).stage is Stage.ABANDONED
+    assert buyer.spent_today() == 0
+    assert not seller.presented
