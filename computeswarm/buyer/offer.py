@@ -18,12 +18,11 @@ from computeswarm.core.quotes import QUOTE_KIND, QUOTE_SECONDS, Quote
 from computeswarm.core.signing import Signed
 
 CLOCK_SKEW_SECONDS = 120
-_MIN_LEAD_SECONDS = 5.0
 
 
 def lead_seconds(quote: Quote) -> float:
     """How long before a slice ends the next one is paid."""
-    return max(quote.slice_seconds / 4, _MIN_LEAD_SECONDS)
+    return quote.slice_seconds / 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from computeswarm.core.errors import ComputeSwarmError, Conflict, Unavailable
 from computeswarm.core.jobs import JobView
 from computeswarm.core.money import format_usdc
 from computeswarm.core.signing import parse_json
+from computeswarm.core.states import JobState
 
 Note = Callable[[str], None]
 _SHORTEST_WAIT = 0.2
-_CLOCK_SLACK_SECONDS = 2.0
 
 
 class SlicePayer:
@@ -48,12 +48,14 @@ class SlicePayer:
         self._journal = journal
         self._clock = clock
         self._note = note
+        self._idle_until = record.paid_at or record.created_at
+        self._begun: float | None = None
 
     async def run(self) -> None:
         """Until the job has ended, is wholly paid, or may not be paid any further."""
         view = self._record.view
         while view is None or not self._finished(view):
-            wait = self._wait(view) if view is not None else 0
+            wait = self._wait(view) if view is not None else 0.0
             await asyncio.sleep(max(wait, _SHORTEST_WAIT))
             try:
                 view = check_view(self._record, await self._seller.job(access(self._record)))
@@ -82,12 +84,16 @@ class SlicePayer:
 
     def _wait(self, view: JobView) -> float:
         """Seconds until the next slice is due: metered time never runs faster than the clock."""
-        if view.next_payment_due_ms is None:
+        now = self._clock.now()
+        if view.state is not JobState.RUNNING or view.next_payment_due_ms is None:
+            if self._begun is None:
+                self._idle_until = now
             return self._lead / 2
-        by_meter = view.next_payment_due_ms / 1000 - self._lead
-        begun = self._record.paid_at or self._record.created_at
-        allowed = begun + view.slices_paid * self._quote.slice_seconds - self._lead
-        return max(by_meter, allowed - _CLOCK_SLACK_SECONDS - self._clock.now())
+        due, paid = view.next_payment_due_ms / 1000, view.slices_paid * self._quote.slice_seconds
+        if self._begun is None:
+            # the meter tells when it began, but not before we last knew that it didn't run
+            self._begun = max(self._idle_until, now - max(0.0, paid - due))
+        return max(due - self._lead, self._begun + paid - self._lead - now)
 
     async def _pay(self, index: int) -> JobView:
         answer = await self._cashier.pay(

@@ -71,6 +71,7 @@ async def test_nobody_who_reads_slowly_keeps_a_slice_from_being_paid(
     async with serving(FakeSeller(slice_seconds=1)) as seller, make_buyer(tmp_path, key) as buyer:
         job_id = await bought(buyer, seller, tmp_path)
         job = seller.jobs[job_id]
+        job.view = job.view.model_copy(update={"state": JobState.RUNNING})
         for _ in range(3000):
             job.say(b"x" * 20_000)  # far more than any buffer on the way holds
         stream = buyer.follow(job_id)

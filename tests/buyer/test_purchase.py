@@ -31,6 +31,7 @@ from computeswarm.core.errors import (
     SellerUnavailable,
     Unauthorized,
 )
+from computeswarm.core.jobs import JobView
 from computeswarm.core.states import JobState
 
 BUDGET = 500_000
@@ -231,6 +232,7 @@ async def test_slices_are_paid_while_it_runs_and_a_lost_reply_pays_none_twice(
     tmp_path: Path, key: PrivateKey, plan: JobPlan
 ) -> None:
     fake = FakeSeller(slice_seconds=1)
+    fake.runs = lambda job: job.state(JobState.RUNNING)
     async with serving(fake) as seller, make_buyer(tmp_path, key) as buyer:
         record = await buyer.start(await buyer.quote(seller.node, plan), budget=4_500)
         seller.faults["lose_reply"] = 1
@@ -256,6 +258,7 @@ async def test_a_seller_can_not_call_for_slices_faster_than_time_passes(
     async with serving(FakeSeller(slice_seconds=60)) as seller, make_buyer(tmp_path, key) as buyer:
         record = await buyer.start(await buyer.quote(seller.node, plan), budget=BUDGET)
         job = seller.jobs[record.job_id]
+        job.state(JobState.RUNNING)
         job.started -= 3600  # his meter claims that an hour has gone by
         record = await buyer.refresh(record.job_id)
         assert record.view is not None
@@ -336,3 +339,22 @@ async def test_a_purchase_given_up_meanwhile_signs_nothing(
     assert buyer.job(offer.job_id).stage is Stage.ABANDONED
     assert buyer.spent_today() == 0
     assert not seller.presented
+
+
+async def test_no_further_slice_is_paid_before_the_job_runs(
+    tmp_path: Path, key: PrivateKey, plan: JobPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(job: FakeJob) -> JobView:
+        return job.view.model_copy(update={"next_payment_due_ms": 0})
+
+    async with serving(FakeSeller(slice_seconds=1)) as seller, make_buyer(tmp_path, key) as buyer:
+        record = await buyer.start(await buyer.quote(seller.node, plan), budget=BUDGET)
+        monkeypatch.setattr(seller, "meter", hungry)
+        stream = buyer.follow(record.job_id)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2.5):
+                async for _ in stream:
+                    pass
+        await stream.aclose()
+        assert seller.jobs[record.job_id].view.state is JobState.QUEUED
+        assert [index for index, _, _ in seller.paid] == [0]
