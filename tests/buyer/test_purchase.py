@@ -358,3 +358,31 @@ async def test_no_further_slice_is_paid_before_the_job_runs(
         await stream.aclose()
         assert seller.jobs[record.job_id].view.state is JobState.QUEUED
         assert [index for index, _, _ in seller.paid] == [0]
+
+
+async def test_a_conflict_over_a_slice_is_answered_with_the_same_authorization(
+    tmp_path: Path, key: PrivateKey, plan: JobPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeSeller(slice_seconds=1)
+    fake.runs = lambda job: job.state(JobState.RUNNING)
+    async with serving(fake) as seller, make_buyer(tmp_path, key) as buyer:
+        record = await buyer.start(await buyer.quote(seller.node, plan), budget=BUDGET)
+        settle, calls = seller._settle, itertools.count(1)
+
+        def in_conflict(request: web.Request, index: int, amount: int) -> web.Response | str:
+            answer = settle(request, index, amount)
+            if isinstance(answer, str) and index == 1:
+                if next(calls) <= 3:
+                    problem = {"code": "conflict", "status": 409, "detail": "Not now."}
+                    return web.json_response(problem, status=409)
+                seller.jobs[record.job_id].end(JobState.OUT_OF_FUNDS, None)
+            return answer
+
+        monkeypatch.setattr(seller, "_settle", in_conflict)
+        async with asyncio.timeout(60):
+            events = [event async for event in buyer.follow(record.job_id)]
+
+    assert events[-1].type == "end"
+    assert next(calls) > 4  # it was presented again until it was taken
+    (nonce,) = {nonce for index, _, nonce in seller.paid if index == 1}
+    assert seller.presented[nonce] >= 4
