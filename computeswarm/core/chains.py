@@ -65,11 +65,3 @@ def chain_by_id(chain_id: int) -> ChainInfo:
     except KeyError:
         known = ", ".join(f"{c.chain_id} ({c.title})" for c in CHAINS.values())
         raise ConfigError(f"Chain {chain_id} is not known; use one of {known}.") from None
-
-
-def chain_by_network(network: str) -> ChainInfo | None:
-    """The chain of an x402 network name, v1 (``base-sepolia``) or v2 (``eip155:84532``)."""
-    for chain in CHAINS.values():
-        if network in (chain.slug, chain.caip2):
-            return chain
-    return None

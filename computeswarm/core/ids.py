@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from typing import Annotated, NewType
 
@@ -20,11 +19,6 @@ JobIdText = Annotated[str, StringConstraints(pattern=rf"^{JOB_ID_PATTERN}$")]
 def new_job_id() -> JobId:
     """80 random bits: not guessable, and no clash within any market."""
     return JobId(f"job-{secrets.token_hex(10)}")
-
-
-def is_job_id(text: str) -> bool:
-    """Whether ``text`` is a whole job id."""
-    return bool(re.fullmatch(JOB_ID_PATTERN, text))
 
 
 def new_secret() -> str:

@@ -155,15 +155,6 @@ class QuoteRequest(Document):
     spec: JobSpec
 
 
-class PaymentProof(Document):
-    """The original protocol's proof: the buyer broadcast the transfer himself."""
-
-    challenge_id: str = Field(max_length=300)
-    transaction_hash: str = Field(pattern=r"^0x[0-9a-fA-F]{64}$")
-    signature: str = Field(default="", max_length=1_000)
-    timestamp: str = Field(default="", max_length=60)
-
-
 class ExecuteRequest(Document):
     """``POST /execute``. A bare ``{"spec": …}`` is enough for any x402 client.
 

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from computeswarm.core.errors import BadRequest
-from computeswarm.core.money import MAX_ATOMS
 from computeswarm.core.nodes import Address
 
 HEADER_REQUIRED_V2 = "PAYMENT-REQUIRED"
@@ -154,12 +153,6 @@ class SettleResponse(_Wire):
     amount: str | None = Field(default=None, max_length=80)
 
 
-class VerifyResponse(_Wire):
-    is_valid: bool
-    invalid_reason: str | None = Field(default=None, max_length=200)
-    payer: str | None = Field(default=None, max_length=100)
-
-
 class Reason:
     """The standard's error codes that we answer with."""
 
@@ -200,16 +193,4 @@ def decode_header(text: str) -> dict[str, Any]:
         raise BadRequest("The payment header is not base64 of JSON.") from None
     if not isinstance(value, dict):
         raise BadRequest("The payment header is not a JSON object.")
-    return value
-
-
-def atoms_of(text: str) -> int:
-    """Atoms of a decimal string.
-
-    Raises:
-        BadRequest: more than any honest sum.
-    """
-    value = int(text)
-    if value > MAX_ATOMS:
-        raise BadRequest("The amount is larger than any payment made here.")
     return value

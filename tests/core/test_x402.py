@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from x402.schemas import PaymentRequired as TheirRequiredV2
 
-from computeswarm.core.chains import BASE_SEPOLIA, chain_by_id, chain_by_network
+from computeswarm.core.chains import BASE_SEPOLIA, chain_by_id
 from computeswarm.core.errors import BadRequest, ConfigError
-from computeswarm.core.money import MAX_ATOMS
 from computeswarm.core.signing import describe_validation
 from computeswarm.core.x402 import (
     PaymentRequiredV2,
@@ -17,7 +16,6 @@ from computeswarm.core.x402 import (
     RequirementsV1,
     RequirementsV2,
     ResourceInfo,
-    atoms_of,
     decode_header,
     encode_header,
 )
@@ -78,12 +76,6 @@ def test_amounts_are_plain_decimal_strings(amount: object) -> None:
     assert describe_validation(caught.value).startswith("amount")
 
 
-def test_absurd_sums_are_refused() -> None:
-    assert atoms_of(str(MAX_ATOMS)) == MAX_ATOMS
-    with pytest.raises(BadRequest):
-        atoms_of(str(MAX_ATOMS + 1))
-
-
 def test_a_payment_keeps_what_was_accepted() -> None:
     payment = PaymentV2.model_validate(
         {
@@ -103,7 +95,6 @@ def test_a_payment_keeps_what_was_accepted() -> None:
 
 
 def test_only_known_chains_exist() -> None:
-    assert chain_by_network("base-sepolia") is chain_by_network("eip155:84532") is BASE_SEPOLIA
-    assert chain_by_network("eip155:1") is None
+    assert chain_by_id(84532) is BASE_SEPOLIA
     with pytest.raises(ConfigError):
         chain_by_id(1)
