@@ -20,11 +20,6 @@ from computeswarm.core.signing import Signed
 CLOCK_SKEW_SECONDS = 120
 
 
-def lead_seconds(quote: Quote) -> float:
-    """How long before a slice ends the next one is paid."""
-    return quote.slice_seconds / 4
-
-
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What a job would cost at one node. Its job id makes buying it twice one purchase."""
@@ -53,7 +48,7 @@ class Offer:
         the one before it when the next is paid."""
         if self.quote.slice_count == 1:
             return self.first_amount
-        lead = cost_atoms(self.quote.price_per_hour, lead_seconds(self.quote))
+        lead = cost_atoms(self.quote.price_per_hour, self.quote.lead_seconds)
         return min(self.most(budget), self.first_amount + lead)
 
 

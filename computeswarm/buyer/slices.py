@@ -11,7 +11,6 @@ from collections.abc import Callable
 from computeswarm.buyer.cashier import Cashier
 from computeswarm.buyer.http.seller import SellerClient
 from computeswarm.buyer.journal import JobJournal, JobRecord
-from computeswarm.buyer.offer import lead_seconds
 from computeswarm.buyer.purchase import access, check_view, slice_purpose
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import ComputeSwarmError, Conflict, Unavailable
@@ -42,7 +41,7 @@ class SlicePayer:
     ) -> None:
         self._record = record
         self._quote = record.quote
-        self._lead = lead_seconds(record.quote)
+        self._lead = record.quote.lead_seconds
         self._seller = seller
         self._cashier = cashier
         self._journal = journal

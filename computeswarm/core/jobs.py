@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from computeswarm.core.crypto import keccak256
 from computeswarm.core.ids import JobIdText, NodeIdText, new_secret
 from computeswarm.core.nodes import UNIX_SECONDS, Address, Atoms, ByteCount, Label
-from computeswarm.core.quotes import SignedQuote
+from computeswarm.core.quotes import Scheme, SignedQuote
 from computeswarm.core.signing import Document, canonical_json
 from computeswarm.core.states import JobState
 
@@ -150,9 +150,10 @@ class JobSpec(Document):
 
 
 class QuoteRequest(Document):
-    """``POST /quotes``: the spec (inline bytes may be left out)."""
+    """``POST /quotes``: the spec (inline bytes may be left out), and how it is to be paid."""
 
     spec: JobSpec
+    scheme: Scheme = "exact"
 
 
 class ExecuteRequest(Document):
@@ -184,6 +185,17 @@ class Refund(Document):
     transaction: str = Field(default="", max_length=66)
 
 
+class ChannelView(Document):
+    """The payment channel of a job, in atoms. What is not used of the deposit goes back."""
+
+    channel_id: str = Field(pattern=r"^0x[0-9a-f]{64}$")
+    deposit: Atoms
+    transaction: str = Field(default="", max_length=66)
+    """The one that brought the deposit."""
+    claim_transaction: str = Field(default="", max_length=66)
+    """The one in which the seller took what was used; empty until then."""
+
+
 class Phases(Document):
     """When each phase began, in unix milliseconds; None for one that never did."""
 
@@ -207,6 +219,7 @@ class JobView(Document):
     buyer: Address
     image: str = Field(default="", max_length=64)
     gpu_count: int = 0
+    scheme: Scheme = "exact"
     price_per_hour: Atoms
     slice_seconds: int = Field(ge=1)
     max_seconds: int = Field(ge=1)
@@ -215,8 +228,11 @@ class JobView(Document):
     exit_code: int | None = None
     metered_ms: int = Field(default=0, ge=0)
     paid: Atoms = 0
+    """Settled slices, or on a channel what vouchers were signed for."""
     cost: Atoms = 0
     payments: tuple[Payment, ...] = ()
+    """The newest; ``paid`` and ``slices_paid`` count all. None for the ticks of a channel."""
+    channel: ChannelView | None = None
     refund: Refund | None = None
     slices_paid: int = Field(default=0, ge=0)
     next_payment_due_ms: int | None = None

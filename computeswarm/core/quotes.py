@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,12 @@ from computeswarm.core.signing import Document, Signed
 
 QUOTE_KIND = "quote"
 QUOTE_SECONDS = 300
+MIN_LEAD_SECONDS = 1.0
+"""A tick needs an answer over the network before the one before it ends."""
+MIN_GRACE_SECONDS = 4.0
+"""A dropped connection or a slow disk must not end a job that pays by the second."""
+Scheme = Literal["exact", "batch-settlement"]
+"""How a job is paid: a transfer for each slice, or a voucher for each tick on one deposit."""
 SignedQuote = Annotated[Signed, Field(description="a statement of kind 'quote'")]
 
 
@@ -20,6 +26,7 @@ class Quote(Document):
     """Terms for the job spec with ``spec_hash``. All prices in atoms, for the whole job.
 
     The buyer sends the signed quote back with his job, so a seller who restarted still honours it.
+    With the scheme ``batch-settlement`` a slice is a tick: seconds long, paid by a voucher.
     """
 
     quote_id: str = Field(pattern=r"^qt-[0-9a-f]{20}$")
@@ -29,6 +36,7 @@ class Quote(Document):
     chain_id: int = Field(ge=1, lt=2**53)
     asset: Address
     pay_to: Address
+    scheme: Scheme = "exact"
     price_per_hour: Atoms
     slice_seconds: int = Field(ge=1, le=3600)
     max_seconds: int = Field(ge=1, le=30 * 86400)
@@ -44,13 +52,30 @@ class Quote(Document):
         return cost_atoms(self.price_per_hour, self.slice_length(index))
 
     @property
+    def lead_seconds(self) -> float:
+        """How long before a slice ends its buyer pays the next: a quarter of it, at least a second.
+
+        What a buyer has paid ahead, and so may lose, is a slice and its lead at most.
+        """
+        return max(self.slice_seconds / 4, min(self.slice_seconds, MIN_LEAD_SECONDS))
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long a job goes on unpaid: a quarter of a slice, at least four seconds but never
+        more than two slices. It is the most that a seller may lose by a buyer who vanishes.
+        """
+        return max(self.slice_seconds / 4, min(2 * self.slice_seconds, MIN_GRACE_SECONDS))
+
+    @property
     def slice_count(self) -> int:
         """Slices until the time limit."""
         return -(-self.max_seconds // self.slice_seconds)
 
+    def paid_through(self, index: int) -> int:
+        """Atoms of the slices 0 to ``index`` together: what a voucher for tick ``index`` is for."""
+        return self.slice_amount(0) * index + self.slice_amount(index)
+
     @property
     def total_amount(self) -> int:
         """Atoms if the job runs to its time limit."""
-        return sum(
-            (self.slice_amount(0) * (self.slice_count - 1), self.slice_amount(self.slice_count - 1))
-        )
+        return self.paid_through(self.slice_count - 1)

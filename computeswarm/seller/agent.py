@@ -370,7 +370,7 @@ class SellerAgent:
         payment = Payment(
             slice=index, amount=claim.amount, transaction=claim.transaction, payer=claim.payer
         )
-        recorded = next((p for p in job.payments if p.slice == index), None)
+        recorded = self.desk.store.payment(job_id, index)
         if recorded is None and not job.state.terminal:
             job = self.desk.paid(job_id, payment)
             amount = format_usdc(claim.amount)

@@ -31,8 +31,6 @@ from computeswarm.seller.store import Job, JobStore
 _RETRY_SECONDS = 2.0
 _OPEN_LOGS = 160
 """More than the owner's screen looks at each second: all that wait or run, and 50 that ended."""
-_PAYMENTS_SHOWN = 1_000
-"""Of a job with very many slices the newest; ``paid`` and ``slices_paid`` count them all."""
 
 
 class Refunder(Protocol):
@@ -129,7 +127,7 @@ class JobDesk:
         """A slice was settled."""
         job = self.store.pay(job_id, payment)
         if (meter := self.meters.get(job_id)) is not None:
-            meter.paid_slices = len(job.payments)
+            meter.paid_slices = job.slices_paid
         self._write(
             job_id,
             PaymentEvent,
@@ -212,7 +210,7 @@ class JobDesk:
     async def pay_back_late(self, job: Job, payment: Payment) -> None:
         """A slice that settled when the job had ended, or was paid twice, goes back whole."""
         await self._refunder.refund(f"{job.job_id}#{payment.slice}", job.buyer, payment.amount)
-        if any(known.slice == payment.slice for known in job.payments):
+        if self.store.payment(job.job_id, payment.slice) is not None:
             return
         job = self.store.pay(job.job_id, payment)
         if job.state.terminal:
@@ -223,12 +221,11 @@ class JobDesk:
         quote, now = job.quote, self._clock.monotonic()
         meter = self.meters.get(job.job_id)
         metered_ms, cost = job.metered_ms, job.cost
-        slices = len(job.payments)
         due: int | None = None
         if meter is not None:
             metered_ms, cost, due = meter.milliseconds(now), meter.cost(now), meter.left_ms(now)
         elif not job.state.terminal:
-            due = min(slices * quote.slice_seconds, quote.max_seconds) * 1000
+            due = min(job.slices_paid * quote.slice_seconds, quote.max_seconds) * 1000
         position = None
         missing: tuple[str, ...] = ()
         if job.state is JobState.QUEUED:
@@ -255,9 +252,9 @@ class JobDesk:
             metered_ms=metered_ms,
             paid=job.paid,
             cost=cost,
-            payments=job.payments[-_PAYMENTS_SHOWN:],
+            payments=job.payments,
             refund=self._refund(job),
-            slices_paid=slices,
+            slices_paid=job.slices_paid,
             next_payment_due_ms=due,
             outputs_ready=bool(job.outputs),
             outputs_until=job.outputs_until if job.outputs else None,

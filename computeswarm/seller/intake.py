@@ -233,8 +233,8 @@ class Intake:
         job = self.desk.store.get(job_id)
         if not job.state.live:
             raise Conflict(f"The job is {job.state}; no more time can be paid.")
-        if index != len(job.payments):
-            raise Conflict(f"The next slice to pay is {len(job.payments)}, not {index}.")
+        if index != job.slices_paid:
+            raise Conflict(f"The next slice to pay is {job.slices_paid}, not {index}.")
         if self._under_way(job_id, index) - {(authorization or "").lower()}:
             raise Conflict("A payment for this slice is on its way already.")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from computeswarm.core.money import cost_atoms
 from computeswarm.core.quotes import Quote
 
-_GRACE_PART = 4
-
 
 class Meter:
     """Begins once, ends once. ``paid_slices`` grows while the job runs."""
@@ -50,10 +48,7 @@ class Meter:
     @property
     def paid(self) -> int:
         """Atoms that the paid slices cost."""
-        if self.paid_slices == 0:
-            return 0
-        last = self.paid_slices - 1  # all before the last are whole
-        return self._quote.slice_amount(0) * last + self._quote.slice_amount(last)
+        return self._quote.paid_through(self.paid_slices - 1) if self.paid_slices else 0
 
     def cost(self, now: float) -> int:
         """Atoms for the metered time, never more than was paid."""
@@ -74,8 +69,3 @@ class Meter:
         if self._begun is None or self.paid_slices >= self._quote.slice_count:
             return None
         return self._begun + self.paid_seconds
-
-    @property
-    def grace_seconds(self) -> float:
-        """How long a job goes on unpaid."""
-        return self._quote.slice_seconds / _GRACE_PART

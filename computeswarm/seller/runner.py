@@ -75,7 +75,7 @@ class JobRun:
         self._job = job
         self._gpus = gpus
         self._cpus = cpus
-        self._meter = Meter(job.quote, len(job.payments))
+        self._meter = Meter(job.quote, job.slices_paid)
         self._order: Order | None = None
         self._wake = asyncio.Event()
         self._warned = False
@@ -145,7 +145,7 @@ class JobRun:
         pump = asyncio.create_task(self._pump(running))
         ended = asyncio.create_task(running.wait())
         try:
-            self._meter.paid_slices = len(desk.store.get(self.job_id).payments)
+            self._meter.paid_slices = desk.store.get(self.job_id).slices_paid
             desk.meters[self.job_id] = self._meter
             desk.step(self.job_id, JobState.RUNNING, durable=False)
             while not ended.done() and self._order is None:
@@ -169,6 +169,7 @@ class JobRun:
     def _look(self, now: float, launched: float) -> float:
         """Give the order that is due, or the seconds until one may be."""
         meter, config = self._meter, self._tools.config
+        grace = self._job.quote.grace_seconds
         if not meter.begun:
             silent_until = launched + config.silent_start
             if now < silent_until:
@@ -182,15 +183,15 @@ class JobRun:
             return 0
         if funds is None or now < funds:
             return min(limit, funds or limit) - now
-        if now >= funds + meter.grace_seconds:
+        if now >= funds + grace:
             text = "The paid time was used up and no further slice was paid."
             self.end(Order(JobState.OUT_OF_FUNDS, text))
             return 0
         if not self._warned:
             self._warned = True
-            text = f"The paid time is used up; the job ends in {meter.grace_seconds:g} s."
+            text = f"The paid time is used up; the job ends in {grace:g} s."
             self._tools.desk.say(self.job_id, text)
-        return min(limit, funds + meter.grace_seconds) - now
+        return min(limit, funds + grace) - now
 
     async def _rest(self, ended: asyncio.Task[Exit], seconds: float) -> None:
         woken = asyncio.create_task(self._wake.wait())

@@ -7,7 +7,8 @@ import hmac
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     cost INTEGER NOT NULL DEFAULT 0,
     refund INTEGER NOT NULL DEFAULT 0,
     refund_filed INTEGER NOT NULL DEFAULT 0,
+    slices_paid INTEGER NOT NULL DEFAULT 0,
+    paid INTEGER NOT NULL DEFAULT 0,
     phases TEXT NOT NULL,
     outputs TEXT NOT NULL DEFAULT '',
     outputs_until INTEGER,
@@ -50,6 +53,8 @@ CREATE TABLE IF NOT EXISTS payments (
 );
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
+PAYMENTS_HELD = 20
+"""Of a job with very many slices only the newest are looked at; the sums count them all."""
 _PHASE = {
     JobState.QUEUED: "queued",
     JobState.STARTING: "starting",
@@ -79,12 +84,11 @@ class Job:
     outputs: str = ""
     """The list of outputs, as JSON; empty while there is none."""
     outputs_until: int | None = None
+    slices_paid: int = 0
+    paid: int = 0
+    """Atoms settled so far, or vouched for on a channel."""
     payments: tuple[Payment, ...] = ()
-
-    @property
-    def paid(self) -> int:
-        """Atoms settled so far."""
-        return sum(payment.amount for payment in self.payments)
+    """The newest ``PAYMENTS_HELD`` settled slices; the ticks of a channel are only counted."""
 
     def opened_by(self, access_key: str) -> bool:
         """Whether this is the key that the buyer was given."""
@@ -196,15 +200,40 @@ class JobStore:
         if job is not None and job.state is JobState.AWAITING_PAYMENT:
             del self._live[job_id]
 
+    def payment(self, job_id: str, index: int) -> Payment | None:
+        """The settled payment of one slice."""
+        row = self._db.execute(
+            "SELECT * FROM payments WHERE job_id = ? AND slice = ?", (job_id, index)
+        ).fetchone()
+        return None if row is None else _payment(row)
+
     def pay(self, job_id: str, payment: Payment) -> Job:
         """Write down a settled slice that is not known yet."""
         job = self.get(job_id)
+        job = replace(
+            job,
+            slices_paid=job.slices_paid + 1,
+            paid=job.paid + payment.amount,
+            payments=(*job.payments, payment)[-PAYMENTS_HELD:],
+        )
         with transaction(self._db) as db:
             db.execute(
                 "INSERT INTO payments VALUES (?,?,?,?,?)",
                 (job_id, payment.slice, payment.amount, payment.transaction, payment.payer),
             )
-        return self._keep(replace(job, payments=(*job.payments, payment)))
+            _write_sums(db, job)
+        return self._keep(job)
+
+    def tick(self, job_id: str, slices_paid: int, paid: int) -> Job:
+        """Write down how far a channel has paid a job.
+
+        The voucher itself is durable where it is kept; a count that a power cut takes along is
+        brought up to it again at the next start.
+        """
+        job = replace(self.get(job_id), slices_paid=slices_paid, paid=paid)
+        with self._relaxed(), transaction(self._db) as db:
+            _write_sums(db, job)
+        return self._keep(job)
 
     def advance(
         self, job_id: str, state: JobState, *, at_ms: int, durable: bool = True, **changes: Any
@@ -224,13 +253,8 @@ class JobStore:
         if state.terminal:
             # what the buyer sent is his alone once the job has ended
             changes["spec"] = job.spec.without_content().model_copy(update={"env": {}})
-        if durable:
+        with nullcontext() if durable else self._relaxed():
             return self._write(replace(job, state=state, phases=phases, **changes))
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        try:
-            return self._write(replace(job, state=state, phases=phases, **changes))
-        finally:
-            self._db.execute("PRAGMA synchronous=FULL")
 
     def update(self, job_id: str, **changes: Any) -> Job:
         """Change something other than the state."""
@@ -248,6 +272,14 @@ class JobStore:
             " ORDER BY outputs_until"
         )
         return [(row["job_id"], row["outputs_until"]) for row in rows.fetchall()]
+
+    @contextmanager
+    def _relaxed(self) -> Iterator[None]:
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        try:
+            yield
+        finally:
+            self._db.execute("PRAGMA synchronous=FULL")
 
     def _write(self, job: Job) -> Job:
         with transaction(self._db) as db:
@@ -284,9 +316,10 @@ class JobStore:
         return None if row is None else self._read(row)
 
     def _read(self, row: sqlite3.Row) -> Job:
-        rows: Iterable[sqlite3.Row] = self._db.execute(
-            "SELECT * FROM payments WHERE job_id = ? ORDER BY slice", (row["job_id"],)
-        )
+        newest = self._db.execute(
+            "SELECT * FROM payments WHERE job_id = ? ORDER BY slice DESC LIMIT ?",
+            (row["job_id"], PAYMENTS_HELD),
+        ).fetchall()
         return Job(
             job_id=row["job_id"],
             authorization=row["authorization"],
@@ -304,8 +337,20 @@ class JobStore:
             refund_filed=bool(row["refund_filed"]),
             outputs=row["outputs"],
             outputs_until=row["outputs_until"],
-            payments=tuple(
-                Payment(slice=p["slice"], amount=p["amount"], transaction=p["tx"], payer=p["payer"])
-                for p in rows
-            ),
+            slices_paid=row["slices_paid"],
+            paid=row["paid"],
+            payments=tuple(_payment(each) for each in reversed(newest)),
         )
+
+
+def _write_sums(db: sqlite3.Connection, job: Job) -> None:
+    db.execute(
+        "UPDATE jobs SET slices_paid = ?, paid = ? WHERE job_id = ?",
+        (job.slices_paid, job.paid, job.job_id),
+    )
+
+
+def _payment(row: sqlite3.Row) -> Payment:
+    return Payment(
+        slice=row["slice"], amount=row["amount"], transaction=row["tx"], payer=row["payer"]
+    )

@@ -101,12 +101,8 @@ async def test_a_job_whose_slices_stop_ends_after_its_grace(rig: OpenRig) -> Non
         view = await bought.view()
         assert view.state is JobState.OUT_OF_FUNDS
         assert view.cost == view.paid == 1_000 and view.refund is None
-        assert view.metered_ms >= 1_200
-        assert any(
-            "grace" in e.reason or "ends in 0.25 s" in e.reason
-            for e in events
-            if isinstance(e, StateEvent)
-        )
+        assert view.metered_ms >= 3_000
+        assert any("ends in 2 s" in e.reason for e in events if isinstance(e, StateEvent))
         assert (await bought.call("GET", "/outputs/saved")).body == b"y"
 
 
