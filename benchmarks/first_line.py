@@ -22,7 +22,6 @@ from computeswarm.buyer.spec import plan_job
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import transfer_calldata
-from computeswarm.core.chains import chain_by_id
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.events import OutputEvent
 from computeswarm.core.money import parse_usdc
@@ -83,7 +82,7 @@ async def buy(buyer: Buyer, script: Path) -> float:
 async def measure(home: Path, rpc_url: str, key: PrivateKey, rounds: int) -> None:
     paths = Paths.find({"COMPUTESWARM_HOME": str(home)})
     settings = Settings.load(environ={"COMPUTESWARM_HOME": str(home)}, paths=paths)
-    usdc = chain_by_id(settings.chain_id).usdc.address
+    usdc = settings.chain.usdc.address
     times: dict[str, list[float]] = {"spawn": [], "settle": [], "buy": []}
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "hello.py")

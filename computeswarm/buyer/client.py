@@ -21,7 +21,7 @@ from computeswarm.buyer.progress import Progress, Report, ignore
 from computeswarm.buyer.purchase import Purchases, access, check_view
 from computeswarm.buyer.slices import SlicePayer
 from computeswarm.buyer.spec import JobPlan
-from computeswarm.core.chains import ChainInfo, chain_by_id
+from computeswarm.core.chains import ChainInfo
 from computeswarm.core.clock import Clock, SystemClock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import (
@@ -68,7 +68,7 @@ class Buyer:
     ) -> None:
         self.settings = settings
         self.paths = paths
-        self.chain: ChainInfo = chain_by_id(settings.chain_id)
+        self.chain: ChainInfo = settings.chain
         self._key = key
         self._clock = clock or SystemClock()
         self._lost_seconds = lost_seconds

@@ -24,6 +24,7 @@ from computeswarm.chain.wire import (
     parse_quantity,
     parse_receipt,
 )
+from computeswarm.core.chains import chain_title
 from computeswarm.core.crypto import keccak256
 from computeswarm.core.errors import ConfigError
 
@@ -136,7 +137,8 @@ class RpcClient:
         found = await self.chain_id()
         if found != expected:
             raise ConfigError(
-                f"The RPC serves chain {found}, not {expected}; give --rpc another address."
+                f"The RPC serves {chain_title(found)}, not {chain_title(expected)};"
+                " give --rpc another address, or set another --network."
             )
 
     async def block_number(self) -> int:

@@ -150,14 +150,13 @@ async def _market(context: Context) -> Finding:
 
 async def _chain(context: Context) -> Finding:
     from computeswarm.chain.rpc import RpcClient
-    from computeswarm.core.chains import chain_by_id
 
     urls = context.settings.rpc_urls
     if not urls:
         fix = "Name one with --rpc, COMPUTESWARM_RPC or in config.toml."
         return Finding("chain", "note", "no RPC address is set", fix)
     try:
-        chain = chain_by_id(context.settings.chain_id)
+        chain = context.settings.chain
         async with RpcClient(urls, timeout=5) as rpc:
             await rpc.verify_chain(chain.chain_id)
             block = await rpc.head()

@@ -9,8 +9,14 @@ from typing import NoReturn
 from computeswarm.core.errors import UsageError
 from computeswarm.core.settings import ENV_PREFIX, Settings
 
-EVERYWHERE = ("market", "rpc", "chain_id", "log_level")
-_METAVARS = {"market": "URL", "rpc": "URL", "chain_id": "ID", "port": "PORT", "log_level": "LEVEL"}
+EVERYWHERE = ("market", "network", "rpc", "log_level")
+_METAVARS = {
+    "market": "URL",
+    "network": "NAME",
+    "rpc": "URL",
+    "port": "PORT",
+    "log_level": "LEVEL",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,6 +39,13 @@ def make_parser(name: str, summary: str) -> Parser:
     shared.add_argument("--json", action="store_true", help="print JSON and nothing else")
     shared.add_argument("--home", metavar="DIR", help="folder for all state (COMPUTESWARM_HOME)")
     add_settings(shared, *EVERYWHERE)
+    shared.add_argument(
+        "--real-money",
+        dest="allow_real_money",
+        action="store_const",
+        const=True,
+        help="spend and earn real money (COMPUTESWARM_ALLOW_REAL_MONEY)",
+    )
     return parser
 
 

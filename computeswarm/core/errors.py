@@ -204,6 +204,13 @@ class PolicyRefused(ComputeSwarmError):
     exit_code = ExitCode.REFUSED
 
 
+class RealMoneyRefused(PolicyRefused):
+    """The network's money is real, and nobody has allowed to spend or to earn it here."""
+
+    code = "real_money"
+    title = "Real money is not allowed here"
+
+
 class PaymentPending(Unavailable):
     """A signed payment whose fate is not known yet; the same one is presented again."""
 

@@ -9,12 +9,20 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
-from computeswarm.core.errors import ConfigError
+from computeswarm.core.chains import BASE_SEPOLIA, DEVNET, ChainInfo, chain_by_name
+from computeswarm.core.errors import ConfigError, RealMoneyRefused
+from computeswarm.core.urls import host_of, is_host_pattern
 
 ENV_PREFIX = "COMPUTESWARM_"
+DEVNET_RPC = "http://127.0.0.1:8545"
+"""Where ``computeswarm devnet`` listens."""
+_RENAMED = {"chain_id": "network"}
+_LISTS = ("rpc", "allow_payees", "allow_hosts")
+_MAX_ENTRIES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +80,21 @@ class Settings:
     """Every setting, its default, and its help. Money in USDC as text, times in seconds."""
 
     market: str = _setting("http://127.0.0.1:8402", "address of the market")
+    network: str = _setting(
+        BASE_SEPOLIA.name, "base-sepolia or devnet (test money), or base (real money)"
+    )
     rpc: str = _setting("", "address of the chain's JSON-RPC; several separated by commas")
-    chain_id: int = _setting(84532, "84532 is Base Sepolia (test money), 8453 is Base")
     host: str = _setting("127.0.0.1", "address a server binds to")
     port: int = _setting(0, "port a server binds to; 0 takes each server's own default")
     password_file: str = _setting("", "file that holds the wallet's password")
     max_payment: str = _setting("1.00", "most USDC for one payment")
     max_job: str = _setting("5.00", "most USDC for one job unless --budget says otherwise")
     max_day: str = _setting("20.00", "most USDC for one day")
+    allow_payees: str = _setting("", "the only wallets that may be paid, by commas; empty is any")
+    allow_hosts: str = _setting(
+        "", "the only hosts that may be paid (name or *.suffix), by commas; empty is any"
+    )
+    allow_real_money: bool = _setting(False, "spend and earn real money where the network has it")
     pay: str = _setting("slices", "how jobs are paid: slices (a transfer each) or channel")
     price: str = _setting("0.40", "seller: USDC per GPU and hour")
     node_name: str = _setting("", "seller: name of this node; the machine's own by default")
@@ -113,19 +128,106 @@ class Settings:
         known = {f.name: f for f in fields(cls)}
         for name in values:
             if name not in known:
-                raise ConfigError(
-                    f"{paths.config_file} has an unknown setting {name!r}; remove it or correct it."
-                )
+                raise ConfigError(_unknown(str(paths.config_file), name, known))
+        for old in _RENAMED:
+            if ENV_PREFIX + old.upper() in environ:
+                raise ConfigError(_unknown("The environment", old, known))
         for name in known:
             if (given := environ.get(ENV_PREFIX + name.upper())) is not None:
                 values[name] = given
         values.update({k: v for k, v in (flags or {}).items() if k in known and v is not None})
-        return cls(**{name: _convert(name, known[name].default, v) for name, v in values.items()})
+        found = cls(**{name: _convert(name, known[name].default, v) for name, v in values.items()})
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """See that those settings which name something can be understood.
+
+        Raises:
+            ConfigError: one can't; an address is not repeated, as it may hold a key.
+        """
+        chain_by_name(self.network)
+        for number, url in enumerate(self.rpc_urls, 1):
+            if host_of(url) is None:
+                raise ConfigError(
+                    f"The setting rpc: address {number} is none; write http://… or https://…"
+                    " (a key belongs in the path or the query, not before an @)."
+                )
+        for payee in self.payees:
+            from computeswarm.core.crypto import is_address  # 35 ms, and few have such a list
+
+            if not is_address(payee):
+                raise ConfigError(
+                    f"The setting allow_payees: {payee[:60]!r} is no wallet's address; write 0x"
+                    " and 40 hex digits."
+                )
+        for host in self.hosts:
+            if not is_host_pattern(host):
+                raise ConfigError(
+                    f"The setting allow_hosts: {host[:60]!r} is no host; write a name such as"
+                    " gpu.example.org, *.example.org or an IP address, without http:// and port."
+                )
+
+    @property
+    def chain(self) -> ChainInfo:
+        """The network.
+
+        Raises:
+            ConfigError: it is none of ours.
+        """
+        return chain_by_name(self.network)
+
+    @property
+    def chain_id(self) -> int:
+        """The network's EVM chain id."""
+        return self.chain.chain_id
+
+    def spending_chain(self) -> ChainInfo:
+        """The network for whatever signs, pays, sells or opens a wallet for that.
+
+        Raises:
+            RealMoneyRefused: its money is real, and ``allow_real_money`` is not set.
+        """
+        if self.chain.real_money and not self.allow_real_money:
+            raise real_money_refused(self.chain)
+        return self.chain
 
     @property
     def rpc_urls(self) -> tuple[str, ...]:
-        """The RPC addresses, in order of preference."""
-        return tuple(url.strip() for url in self.rpc.split(",") if url.strip())
+        """The RPC addresses, in order of preference; the devnet is looked for where it listens."""
+        return _listed(self.rpc) or ((DEVNET_RPC,) if self.chain == DEVNET else ())
+
+    @property
+    def payees(self) -> tuple[str, ...]:
+        """The wallets in ``allow_payees``."""
+        return _listed(self.allow_payees)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts in ``allow_hosts``."""
+        return _listed(self.allow_hosts)
+
+
+def real_money_refused(chain: ChainInfo) -> RealMoneyRefused:
+    """The error of whoever would spend or earn real money without having said so."""
+    return RealMoneyRefused(
+        f"{chain.title} is real money; to spend or earn it give --real-money, or set "
+        "allow_real_money = true. Test money: --network base-sepolia.",
+        rule="real_money",
+        network=chain.name,
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+
+
+def _unknown(where: str, name: str, known: Mapping[str, Any]) -> str:
+    if (new := _RENAMED.get(name)) is not None:
+        return f'{where} sets {name}, which is called {new} now; write {new} = "base-sepolia".'
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "remove it or correct it."
+    return f"{where} has an unknown setting {name[:60]!r}; {hint}"
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -138,6 +240,8 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _convert(name: str, default: Any, value: Any) -> Any:
+    if isinstance(default, bool):
+        return _flag(name, value)
     if isinstance(default, int):
         try:
             number = int(str(value))
@@ -146,6 +250,19 @@ def _convert(name: str, default: Any, value: Any) -> Any:
         if number < 0 or isinstance(value, (bool, float)):
             raise ConfigError(f"The setting {name} is a whole number, not {str(value)[:60]!r}.")
         return number
+    if name in _LISTS and isinstance(value, list):
+        if len(value) > _MAX_ENTRIES or not all(isinstance(entry, str) for entry in value):
+            raise ConfigError(f"The setting {name} is a list of at most {_MAX_ENTRIES} texts.")
+        return ",".join(value)
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise ConfigError(f"The setting {name} is a text, not {str(value)[:60]!r}.")
     return str(value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word in ("true", "1", "yes", "on"):
+        return True
+    if word in ("false", "0", "no", "off", ""):
+        return False
+    raise ConfigError(f"The setting {name} is true or false, not {str(value)[:60]!r}.")

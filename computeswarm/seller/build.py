@@ -11,7 +11,6 @@ from typing import Any
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Usdc
-from computeswarm.core.chains import chain_by_id
 from computeswarm.core.clock import Clock, SystemClock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import ConfigError, ExecutorError
@@ -56,12 +55,13 @@ async def build_seller(
 
     Raises:
         ConfigError: a setting that can't be used.
+        RealMoneyRefused: the network's money is real, and that is not allowed.
         ExecutorError: no sandbox can be used here; the sentence says what to install.
     """
     clock = clock or SystemClock()
     folder = paths.seller
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    chain = chain_by_id(settings.chain_id)
+    chain = settings.spending_chain()
     if not settings.rpc_urls:
         raise ConfigError("No RPC address is set; set rpc (or COMPUTESWARM_RPC).")
     inventory = await detect(folder)
@@ -131,6 +131,8 @@ def _config(settings: Settings, paths: Paths, inventory: Inventory) -> SellerCon
         raise ConfigError("The price is 0; set a price above 0 USDC an hour.")
     if not 1 <= settings.slice_seconds <= 3600:
         raise ConfigError("slice_seconds is from 1 to 3600.")
+    if not 1 <= settings.tick_seconds <= 60:
+        raise ConfigError("tick_seconds is from 1 to 60.")
     if not 1 <= settings.max_job_seconds <= 30 * 86400:
         raise ConfigError("max_job_seconds is from 1 to 2592000 (30 days).")
     if settings.endpoint and not _ENDPOINT.fullmatch(settings.endpoint):
@@ -140,7 +142,7 @@ def _config(settings: Settings, paths: Paths, inventory: Inventory) -> SellerCon
     name = clean_line(settings.node_name or platform.node() or "node", limit=60)
     return SellerConfig(
         folder=paths.seller,
-        chain=chain_by_id(settings.chain_id),
+        chain=settings.chain,
         name=name or "node",
         market=settings.market,
         hardware=inventory.hardware,
@@ -149,6 +151,7 @@ def _config(settings: Settings, paths: Paths, inventory: Inventory) -> SellerCon
         region=settings.region,
         slots=settings.slots or max(1, len(inventory.gpus)),
         slice_seconds=settings.slice_seconds,
+        tick_seconds=min(settings.tick_seconds, settings.slice_seconds),
         max_job_seconds=settings.max_job_seconds,
         keep_outputs=settings.keep_outputs,
     )

@@ -184,7 +184,7 @@ async def test_a_refusal_is_an_answer_and_nobody_else_is_asked(fake_node: FakeNo
 
 async def test_another_chain_is_refused(chain: Devnet, rpc: RpcClient) -> None:
     await rpc.verify_chain(chain.chain_id)
-    with pytest.raises(ConfigError, match="84532, not 8453"):
+    with pytest.raises(ConfigError, match="Base Sepolia, not Base"):
         await rpc.verify_chain(8453)
 
 

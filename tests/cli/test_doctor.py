@@ -52,10 +52,10 @@ def test_a_chain_that_answers_is_ok_and_another_one_is_not(
 ) -> None:
     done = run("doctor", "--json", "--rpc", module_devnet.url, home=tmp_path)
     assert _checks(done)["chain"]["status"] == "ok"
-    flags = ("--rpc", module_devnet.url, "--chain-id", "8453")
+    flags = ("--rpc", module_devnet.url, "--network", "base")
     other = run("doctor", "--json", *flags, home=tmp_path)
     assert other.code == 125
-    assert "8453" in _checks(other)["chain"]["detail"]
+    assert "Base" in _checks(other)["chain"]["detail"]
 
 
 @pytest.mark.parametrize(("ahead", "status"), [(0, "ok"), (120, "fix"), (-3600, "note")])

@@ -59,7 +59,7 @@ def test_top_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None
         (["walet"], "wallet"),
         (["wallet", "steal"], "invalid choice"),
         (["wallet", "show", "--nonsense"], "nonsense"),
-        (["wallet", "show", "--chain-id", "many"], "whole number"),
+        (["wallet", "show", "--network", "many"], "base-sepolia"),
         (["wallet", "show", "--", "x"], "nothing after --"),
         (["images", "build"], "which image"),
     ],

@@ -46,7 +46,7 @@ def _post(url: str, body: bytes) -> tuple[int, dict[str, object]]:
         (("cancel", "job-ffff"), "job"),
         (("outputs", "job-ffff"), "job"),
         (("wallet", "balance", "--rpc", NOBODY), "--rpc"),
-        (("wallet", "balance", "--chain-id", "1"), "84532"),
+        (("wallet", "balance", "--network", "1"), "base-sepolia"),
     ],
 )
 def test_mistakes_are_one_sentence(demo: Demo, args: tuple[str, ...], says: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from computeswarm.cli.context import Context
 from computeswarm.cli.options import add_settings
+from computeswarm.core.chains import DEVNET
 from computeswarm.core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def _announce(context: Context, devnet: Devnet) -> None:
             {
                 "rpc": devnet.url,
                 "engine": devnet.engine,
+                "network": DEVNET.name,
                 "chain_id": devnet.chain_id,
                 "usdc": devnet.usdc,
                 "accounts": [
@@ -66,7 +68,7 @@ def _announce(context: Context, devnet: Devnet) -> None:
             }
         )
     context.text(f"RPC       {devnet.url} ({devnet.engine})")
-    context.text(f"Chain id  {devnet.chain_id}")
+    context.text(f"Network   {DEVNET.label}, chain id {devnet.chain_id}")
     context.text(f"USDC      {devnet.usdc}")
     context.text("Accounts with 10,000 USDC and 10,000 ETH (everybody knows these keys):")
     for key in devnet.keys:

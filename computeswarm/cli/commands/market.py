@@ -16,7 +16,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(context: Context) -> int:
-    from computeswarm.core.chains import chain_by_id
     from computeswarm.market import open_market
     from computeswarm.server.logs import setup_logging
     from computeswarm.server.market_app import build_market_app
@@ -24,15 +23,15 @@ def run(context: Context) -> int:
 
     settings = context.settings
     setup_logging(settings.log_level)
-    chain = chain_by_id(settings.chain_id)
+    chain = settings.chain
     market = open_market(context.paths.market / "market.db", chain=chain)
     server = Server(build_market_app(market))
 
     async def serve() -> None:
         url = await server.start(settings.host, settings.port or DEFAULT_PORT)
         if context.json:
-            context.document({"market": url, "chain_id": chain.chain_id})
-        context.note(f"The market is open at {url} ({chain.title}). Ctrl+C closes it.")
+            context.document({"market": url, "network": chain.name, "chain_id": chain.chain_id})
+        context.note(f"The market is open at {url} ({chain.label}). Ctrl+C closes it.")
         await run_until_signal(server)
 
     run(serve())

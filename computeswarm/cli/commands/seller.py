@@ -132,7 +132,7 @@ def _runs_already(owner_file: Path) -> bool:
 def _flags(context: Context) -> list[str]:
     args = vars(context.args)
     flags: list[str] = []
-    for name in ("home", "market", "rpc", "chain_id", "log_level", *_SETTINGS):
+    for name in ("home", "market", "network", "rpc", "log_level", *_SETTINGS):
         if args.get(name) is not None:
             flags += ["--" + name.replace("_", "-"), args[name]]
     for address in args["trust"]:

@@ -96,12 +96,11 @@ def _answer(context: Context, address: str) -> None:
 async def _balance(context: Context) -> int:
     from computeswarm.chain.rpc import RpcClient
     from computeswarm.chain.usdc import Usdc
-    from computeswarm.core.chains import chain_by_id
     from computeswarm.core.money import format_usdc
     from computeswarm.payments.wallet import wallet_address
 
     address = wallet_address(context.paths.wallet)
-    chain = chain_by_id(context.settings.chain_id)
+    chain = context.settings.chain
     async with RpcClient(context.settings.rpc_urls) as rpc:
         await rpc.verify_chain(chain.chain_id)
         atoms = await Usdc(rpc, chain).balance_of(address)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from computeswarm.chain.devnet import Devnet, start_devnet
 from computeswarm.cli.demo.home import DemoHome, stale_homes
+from computeswarm.core.chains import DEVNET
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.settings import Settings
 from computeswarm.market import open_market
@@ -61,7 +62,7 @@ async def demo_stack(
             settings,
             market=market_url,
             rpc=devnet.url,
-            chain_id=devnet.chain_id,
+            network=DEVNET.name,
             host="127.0.0.1",
             port=0,
             node_name=_NODE_NAME,
@@ -80,6 +81,7 @@ def ready_line(stack: DemoStack, home: DemoHome) -> dict[str, Any]:
         "market": stack.market_url,
         "seller": stack.seller.url,
         "rpc": stack.devnet.url,
+        "network": DEVNET.name,
         "chain_id": stack.devnet.chain_id,
         "usdc": stack.devnet.usdc,
         "buyer": stack.buyer,
@@ -100,7 +102,7 @@ def _buyer_wallet(home: DemoHome) -> PrivateKey:
 
 def _write_settings(home: DemoHome, settings: Settings) -> None:
     """So that each command with this home finds the demo's chain and market by itself."""
-    names = ("market", "rpc", "chain_id", "password_file")
+    names = ("market", "rpc", "network", "password_file")
     lines = [f"{name} = {json.dumps(getattr(settings, name))}" for name in names]
     home.paths.config_file.write_text("\n".join(lines) + "\n", "utf-8")
 
