@@ -177,7 +177,7 @@ class SellerAgent:
         await self._recover()
         await self.settlements.start()
         for job in self.desk.store.unfiled_refunds():
-            await self.desk.file_refund(job)
+            await self.desk.close_account(job)
         self.intake.sweep()
         self._check_notes()
         await self._upkeep.look_at_gas()

@@ -28,6 +28,8 @@ class SellerConfig:
     region: str = ""
     slots: int = 1
     slice_seconds: int = 60
+    tick_seconds: int = 2
+    """A slice of jobs that are paid by a channel; never longer than ``slice_seconds``."""
     max_job_seconds: int = 86400
     keep_outputs: float = 86400
     network: bool = False

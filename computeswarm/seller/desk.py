@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import StorageFull
@@ -18,7 +18,15 @@ from computeswarm.core.events import (
     StateEvent,
     encode_output,
 )
-from computeswarm.core.jobs import JobUpdate, JobView, OutputList, Payment, Refund, StreamName
+from computeswarm.core.jobs import (
+    ChannelView,
+    JobUpdate,
+    JobView,
+    OutputList,
+    Payment,
+    Refund,
+    StreamName,
+)
 from computeswarm.core.states import JobState
 from computeswarm.payments.refunds import RefundRow
 from computeswarm.seller.config import SellerConfig
@@ -27,6 +35,9 @@ from computeswarm.seller.inputs import InputStore
 from computeswarm.seller.meter import Meter
 from computeswarm.seller.notices import Notices
 from computeswarm.seller.store import Job, JobStore
+
+if TYPE_CHECKING:
+    from computeswarm.payments.channels.seller import Charge, JobAccount
 
 _RETRY_SECONDS = 2.0
 _OPEN_LOGS = 160
@@ -39,6 +50,14 @@ class Refunder(Protocol):
     async def refund(self, subject: str, to: str, amount: int) -> RefundRow: ...
 
     def refunds(self, subject: str) -> list[RefundRow]: ...
+
+
+class Channels(Protocol):
+    """The part of the payment channels that closes them."""
+
+    def finish(self, job_id: str, used: int, *, refund: bool = True) -> None: ...
+
+    def account(self, job_id: str) -> JobAccount | None: ...
 
 
 class JobDesk:
@@ -59,6 +78,7 @@ class JobDesk:
         clock: Clock,
         notices: Notices,
         *,
+        channels: Channels | None = None,
         report: Callable[[str, JobUpdate], None],
         waiting: Callable[[], list[str]],
     ) -> None:
@@ -71,6 +91,7 @@ class JobDesk:
         self._node_id = node_id
         self._inputs = inputs
         self._refunder = refunder
+        self._channels = channels
         self._clock = clock
         self._notices = notices
         self._report = report
@@ -138,6 +159,27 @@ class JobDesk:
         )
         return job
 
+    def deposited(self, job_id: str, charge: Charge) -> Job:
+        """A channel was opened for a job, and its first slice is vouched for."""
+        job = self.store.open_channel(job_id, charge.channel_id)
+        self._write(
+            job_id,
+            PaymentEvent,
+            direction="paid",
+            amount=charge.amount,
+            transaction=charge.transaction,
+            slice=0,
+        )
+        return job
+
+    def ticked(self, job_id: str, index: int) -> Job:
+        """A voucher pays slice ``index``. No event: the meter tells of it, and at a few seconds
+        each they would fill the log."""
+        job = self.store.tick(job_id, index)
+        if (meter := self.meters.get(job_id)) is not None:
+            meter.paid_slices = job.slices_paid
+        return job
+
     async def end(
         self,
         job_id: str,
@@ -183,9 +225,9 @@ class JobDesk:
         self.meters.pop(job_id, None)
         self.metered_at.pop(job_id, None)
         self._inputs.forget(job_id)
-        job = await self.file_refund(job)
-        if job.refund:
-            self._write(job_id, PaymentEvent, direction="refunded", amount=job.refund)
+        job = await self.close_account(job)
+        if (back := self._refund(job)) is not None:
+            self._write(job_id, PaymentEvent, direction="refunded", amount=back.amount)
         self._write(job_id, StateEvent, state=state, reason=job.reason)
         self._write_end(job)
         self._report(
@@ -200,12 +242,16 @@ class JobDesk:
         )
         return job
 
-    async def file_refund(self, job: Job) -> Job:
-        """Hand a decided refund to the payments; again is fine."""
-        if job.refund and not job.refund_filed:
+    async def close_account(self, job: Job) -> Job:
+        """Hand what an ended job cost, and what goes back, to the payments; again is fine."""
+        if job.refund_filed or not (job.refund or job.channel):
+            return job
+        if job.channel:
+            assert self._channels is not None
+            self._channels.finish(job.job_id, job.cost)
+        else:
             await self._refunder.refund(job.job_id, job.buyer, job.refund)
-            job = self.store.update(job.job_id, refund_filed=True)
-        return job
+        return self.store.update(job.job_id, refund_filed=True)
 
     async def pay_back_late(self, job: Job, payment: Payment) -> None:
         """A slice that settled when the job had ended, or was paid twice, goes back whole."""
@@ -234,6 +280,7 @@ class JobDesk:
         if job.state in (JobState.AWAITING_PAYMENT, JobState.QUEUED):
             missing = self._inputs.missing(job.job_id, job.spec)
         metered_at = self.metered_at.get(job.job_id, job.phases.metered)
+        account = self._account(job)
         return JobView(
             job_id=job.job_id,
             node_id=self._node_id,
@@ -243,6 +290,7 @@ class JobDesk:
             buyer=job.buyer,
             image=job.spec.image,
             gpu_count=job.spec.gpu_count,
+            scheme=quote.scheme,
             price_per_hour=quote.price_per_hour,
             slice_seconds=quote.slice_seconds,
             max_seconds=quote.max_seconds,
@@ -253,6 +301,7 @@ class JobDesk:
             paid=job.paid,
             cost=cost,
             payments=job.payments,
+            channel=None if account is None else _channel_view(account),
             refund=self._refund(job),
             slices_paid=job.slices_paid,
             next_payment_due_ms=due,
@@ -291,12 +340,26 @@ class JobDesk:
         self._events_path(job_id).unlink(missing_ok=True)
 
     def _refund(self, job: Job) -> Refund | None:
+        if job.channel:
+            return self._rest(job)
         if not job.refund:
             return None
         rows = self._refunder.refunds(job.job_id)
         if not rows and job.payments:
             rows = self._refunder.refunds(f"{job.job_id}#{job.payments[-1].slice}")
         return Refund(amount=job.refund, transaction=rows[0].transaction if rows else "")
+
+    def _account(self, job: Job) -> JobAccount | None:
+        if not job.channel or self._channels is None:
+            return None
+        return self._channels.account(job.job_id)
+
+    def _rest(self, job: Job) -> Refund | None:
+        """What goes back of a deposit: all but what the job cost."""
+        account = self._account(job)
+        if account is None or not job.state.terminal or account.deposited <= job.cost:
+            return None
+        return Refund(amount=account.deposited - job.cost, transaction=account.refund_transaction)
 
     def _write(self, job_id: str, event: type[Any], **members: Any) -> None:
         """An event that has to wait for nobody: a full disk costs the line, not the job."""
@@ -317,3 +380,12 @@ class JobDesk:
 
     def _events_path(self, job_id: str) -> Path:
         return self._config.folder / "events" / f"{job_id}.jsonl"
+
+
+def _channel_view(account: JobAccount) -> ChannelView:
+    return ChannelView(
+        channel_id=account.channel_id,
+        deposit=account.deposited,
+        transaction=account.deposit_transaction,
+        claim_transaction=account.claim_transaction,
+    )

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from computeswarm import __version__
+from computeswarm.core.channels import SCHEME
 from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import PrivateKey, same_address
 from computeswarm.core.errors import BadRequest, QuoteExpired, Unprocessable
 from computeswarm.core.jobs import OUTPUT_DIR, JobSpec
 from computeswarm.core.nodes import RECORD_KIND, Isolation, NodeRecord, node_id
-from computeswarm.core.quotes import QUOTE_KIND, QUOTE_SECONDS, Quote
+from computeswarm.core.quotes import QUOTE_KIND, QUOTE_SECONDS, Quote, Scheme
 from computeswarm.core.signing import Signed
 from computeswarm.seller.config import MIB, SellerConfig
 from computeswarm.seller.inputs import uploaded_bytes
@@ -39,6 +40,8 @@ class Offers:
     clock: Clock
     price_per_hour: int
     endpoint: str = ""
+    channels: bool = False
+    """Jobs may be paid by a channel: set once the chain is known to have the contract."""
     _last_seq: int = 0
 
     @property
@@ -67,13 +70,16 @@ class Offers:
         )
         return Signed.make(self.key, RECORD_KIND, config.chain.chain_id, record)
 
-    def quote(self, spec: JobSpec) -> Quote:
+    def quote(self, spec: JobSpec, scheme: Scheme = "exact") -> Quote:
         """Terms for a job at the present price.
 
         Raises:
-            Unprocessable: it can't run here.
+            Unprocessable: it can't run here, or can't be paid so.
         """
         self.check(spec)
+        ticks = scheme == SCHEME
+        if ticks and not self.channels:
+            raise Unprocessable("This node takes no payment channels; pay it by slices.")
         now = int(self.clock.now())
         chain = self.config.chain
         return Quote(
@@ -84,8 +90,9 @@ class Offers:
             chain_id=chain.chain_id,
             asset=chain.usdc.address,
             pay_to=self.key.address,
+            scheme=scheme,
             price_per_hour=self.price_per_hour * max(1, spec.gpu_count),
-            slice_seconds=self.config.slice_seconds,
+            slice_seconds=self.config.tick_seconds if ticks else self.config.slice_seconds,
             max_seconds=spec.max_seconds,
             issued_at=now,
             expires_at=now + QUOTE_SECONDS,

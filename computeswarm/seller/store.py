@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     cost INTEGER NOT NULL DEFAULT 0,
     refund INTEGER NOT NULL DEFAULT 0,
     refund_filed INTEGER NOT NULL DEFAULT 0,
+    channel TEXT NOT NULL DEFAULT '',
     slices_paid INTEGER NOT NULL DEFAULT 0,
     paid INTEGER NOT NULL DEFAULT 0,
     phases TEXT NOT NULL,
@@ -84,6 +85,8 @@ class Job:
     outputs: str = ""
     """The list of outputs, as JSON; empty while there is none."""
     outputs_until: int | None = None
+    channel: str = ""
+    """The id of the payment channel that pays it; empty where slices are settled one by one."""
     slices_paid: int = 0
     paid: int = 0
     """Atoms settled so far, or vouched for on a channel."""
@@ -224,13 +227,21 @@ class JobStore:
             _write_sums(db, job)
         return self._keep(job)
 
-    def tick(self, job_id: str, slices_paid: int, paid: int) -> Job:
-        """Write down how far a channel has paid a job.
+    def open_channel(self, job_id: str, channel: str) -> Job:
+        """Write down that the deposit of a job's channel has arrived, and with it slice 0."""
+        quote = self.get(job_id).quote
+        return self._write(
+            replace(self.get(job_id), channel=channel, slices_paid=1, paid=quote.paid_through(0))
+        )
 
-        The voucher itself is durable where it is kept; a count that a power cut takes along is
-        brought up to it again at the next start.
+    def tick(self, job_id: str, index: int) -> Job:
+        """Write down that slice ``index`` of a job with a channel is vouched for.
+
+        The voucher itself is durable where it is kept; a count that a power cut takes along
+        belongs to a job that it ended, and whose money goes back.
         """
-        job = replace(self.get(job_id), slices_paid=slices_paid, paid=paid)
+        job = self.get(job_id)
+        job = replace(job, slices_paid=index + 1, paid=job.quote.paid_through(index))
         with self._relaxed(), transaction(self._db) as db:
             _write_sums(db, job)
         return self._keep(job)
@@ -261,9 +272,12 @@ class JobStore:
         return self._write(replace(self.get(job_id), **changes))
 
     def unfiled_refunds(self) -> list[Job]:
-        """Ended jobs whose refund was decided but, for a crash, not handed to the payments."""
-        rows = self._db.execute("SELECT * FROM jobs WHERE refund > 0 AND refund_filed = 0")
-        return [self._read(row) for row in rows.fetchall()]
+        """Ended jobs whose account was not handed to the payments, for a crash came between."""
+        rows = self._db.execute(
+            "SELECT * FROM jobs WHERE (refund > 0 OR channel != '') AND refund_filed = 0"
+        )
+        found = (self._read(row) for row in rows.fetchall())
+        return [job for job in found if job.state.terminal]
 
     def kept(self) -> list[tuple[str, int]]:
         """Ended jobs whose outputs and logs are kept, and until when, the first to go first."""
@@ -285,8 +299,8 @@ class JobStore:
         with transaction(self._db) as db:
             db.execute(
                 "UPDATE jobs SET state = ?, reason = ?, spec = ?, exit_code = ?, metered_ms = ?,"
-                " cost = ?, refund = ?, refund_filed = ?, phases = ?, outputs = ?,"
-                " outputs_until = ? WHERE job_id = ?",
+                " cost = ?, refund = ?, refund_filed = ?, channel = ?, slices_paid = ?, paid = ?,"
+                " phases = ?, outputs = ?, outputs_until = ? WHERE job_id = ?",
                 (
                     job.state,
                     job.reason,
@@ -296,6 +310,9 @@ class JobStore:
                     job.cost,
                     job.refund,
                     job.refund_filed,
+                    job.channel,
+                    job.slices_paid,
+                    job.paid,
                     job.phases.model_dump_json(),
                     job.outputs,
                     job.outputs_until,
@@ -337,6 +354,7 @@ class JobStore:
             refund_filed=bool(row["refund_filed"]),
             outputs=row["outputs"],
             outputs_until=row["outputs_until"],
+            channel=row["channel"],
             slices_paid=row["slices_paid"],
             paid=row["paid"],
             payments=tuple(_payment(each) for each in reversed(newest)),

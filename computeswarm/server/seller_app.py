@@ -112,7 +112,7 @@ class _Handlers:
         asked = parse_json(QuoteRequest, await self._body(request))
         self._agent.check_accepting()
         offers = self._agent.offers
-        return json_reply(offers.sign(offers.quote(asked.spec)), headers=_NO_STORE)
+        return json_reply(offers.sign(offers.quote(asked.spec, asked.scheme)), headers=_NO_STORE)
 
     async def execute(self, request: web.Request) -> web.StreamResponse:
         body = await self._body(request)
