@@ -107,7 +107,13 @@ class Terms:
 
 
 def payment_required(
-    terms: Terms, *, error: str, reason: str | None = None, payer: str | None = None
+    terms: Terms,
+    *,
+    error: str,
+    reason: str | None = None,
+    payer: str | None = None,
+    also: tuple[RequirementsV2, ...] = (),
+    exact: bool = True,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Headers and JSON body of the 402, for versions 1 and 2 and the original protocol.
 
@@ -116,15 +122,18 @@ def payment_required(
         reason: the standard's error code where a payment was presented and refused; it then
             stands in ``error``, and the receipt headers say that nothing was settled.
         payer: who presented it.
+        also: further ways to pay; only version 2 knows any.
+        exact: whether a plain transfer is one of the ways.
     """
     v2 = PaymentRequiredV2(
         error=reason or error,
         resource=ResourceInfo(
             url=terms.resource_url, description=terms.description, mime_type=_MIME
         ),
-        accepts=(terms.requirements_v2(),),
+        accepts=(*((terms.requirements_v2(),) if exact else ()), *also),
     )
-    v1 = PaymentRequiredV1(error=reason or error, accepts=(terms.requirements_v1(),), payer=payer)
+    v1_accepts = (terms.requirements_v1(),) if exact else ()
+    v1 = PaymentRequiredV1(error=reason or error, accepts=v1_accepts, payer=payer)
     headers = {HEADER_REQUIRED_V2: encode_header(v2.wire())}
     if reason is not None:
         headers |= response_headers(
