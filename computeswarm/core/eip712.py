@@ -40,20 +40,20 @@ def struct_hash(name: str, fields: tuple[Field, ...], values: Sequence[Any]) -> 
     return keccak256(type_hash(name, fields) + words)
 
 
-_DOMAIN: tuple[Field, ...] = (
+EIP712_DOMAIN: tuple[Field, ...] = (
     ("name", "string"),
     ("version", "string"),
     ("chainId", "uint256"),
     ("verifyingContract", "address"),
 )
-_OWN_DOMAIN: tuple[Field, ...] = _DOMAIN[:3]
+_OWN_DOMAIN: tuple[Field, ...] = EIP712_DOMAIN[:3]
 
 
 @cache
 def token_domain(chain_id: int, token: Token) -> bytes:
     """The domain separator of a USDC contract."""
     values = (token.name, token.version, chain_id, token.address)
-    return struct_hash("EIP712Domain", _DOMAIN, values)
+    return struct_hash("EIP712Domain", EIP712_DOMAIN, values)
 
 
 @cache
