@@ -36,6 +36,7 @@ from computeswarm.core.events import EndEvent, JobEvent, StateEvent
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, OutputList
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import ComputeNode
+from computeswarm.core.quotes import Scheme
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.signing import Signed
 from computeswarm.core.text import clean_line
@@ -130,7 +131,7 @@ class Buyer:
 
     def spent_today(self) -> int:
         """Atoms gone or at risk in the last 24 hours."""
-        return self._payments.spent_day(self._clock.now())
+        return self._payments.spent_day(self._clock.now(), self.chain.chain_id)
 
     async def nodes(
         self, query: str = "", *, sort: str = "price", cursor: str | None = None, limit: int = 50
@@ -164,14 +165,19 @@ class Buyer:
 
     # Buying
 
-    async def quote(self, node: ComputeNode, plan: JobPlan) -> Offer:
+    async def quote(self, node: ComputeNode, plan: JobPlan, *, scheme: Scheme = "exact") -> Offer:
         """The node's signed offer for a job, checked against its signed record.
+
+        Args:
+            scheme: a transfer for each slice (``exact``), or one deposit and a voucher for every
+                few seconds (``batch-settlement``).
 
         Raises:
             SellerUnavailable, Unprocessable, Unauthorized, PolicyRefused, QuoteExpired.
         """
-        signed = await self._seller(node.info.endpoint).quote(plan.spec)
-        return check_quote(signed, node, plan, chain=self.chain, now=self._clock.now())
+        signed = await self._seller(node.info.endpoint).quote(plan.spec, scheme)
+        now = self._clock.now()
+        return check_quote(signed, node, plan, chain=self.chain, now=now, scheme=scheme)
 
     async def start(self, offer: Offer, *, budget: int, report: Report = ignore) -> JobRecord:
         """Buy the first slice and start the job. The same offer again carries on with the same
@@ -261,11 +267,10 @@ class Buyer:
 
     async def _reconcile(self) -> None:
         """Ask the chain what became of payments whose window has closed; if it's down, later."""
-        usdc = self._funds.usdc
-        if self._payer is not None and usdc is not None and self._payer.overdue():
+        if self._payer is not None and self._payer.overdue():
             with contextlib.suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(_RECONCILE_SECONDS):
-                    await self._payer.reconcile(usdc)
+                    await self._payer.reconcile(self._funds.usdc)
 
     async def _carry_on(self, record: JobRecord) -> JobRecord:
         if record.stage in (Stage.ENDED, Stage.ABANDONED):

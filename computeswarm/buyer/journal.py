@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from computeswarm.buyer.offer import Offer
+from computeswarm.core.channels import SCHEME
 from computeswarm.core.errors import ConfigError, JobNotFound
 from computeswarm.core.jobs import ExecuteRequest, JobView
 from computeswarm.core.quotes import Quote
@@ -101,13 +102,18 @@ class JobRecord:
         return self.view.state if self.view else _WAITING[self.stage]
 
     @property
+    def by_channel(self) -> bool:
+        """Whether it is paid by vouchers on a deposit."""
+        return self.quote.scheme == SCHEME
+
+    @property
     def price_per_hour(self) -> int:
         """Atoms for the whole job."""
         return self.quote.price_per_hour
 
     @property
     def paid(self) -> int:
-        """Atoms settled, as the seller shows them."""
+        """Atoms settled or vouched for, as the seller shows them."""
         return self.view.paid if self.view else 0
 
     @property

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from computeswarm.buyer.spec import JobPlan
 from computeswarm.core.chains import ChainInfo
+from computeswarm.core.channels import SCHEME
 from computeswarm.core.crypto import same_address
 from computeswarm.core.errors import BadRequest, PolicyRefused, QuoteExpired
 from computeswarm.core.ids import JobId, new_job_id
 from computeswarm.core.jobs import JobSpec
 from computeswarm.core.money import cost_atoms
 from computeswarm.core.nodes import ComputeNode
-from computeswarm.core.quotes import QUOTE_KIND, QUOTE_SECONDS, Quote
+from computeswarm.core.quotes import QUOTE_KIND, QUOTE_SECONDS, Quote, Scheme
 from computeswarm.core.signing import Signed
 
 CLOCK_SKEW_SECONDS = 120
@@ -36,6 +37,15 @@ class Offer:
         """Atoms of the first slice, paid before the start."""
         return self.quote.slice_amount(0)
 
+    @property
+    def by_channel(self) -> bool:
+        """Whether it is paid by vouchers on a deposit, not by a transfer for each slice."""
+        return self.quote.scheme == SCHEME
+
+    def deposit(self, budget: int) -> int:
+        """Atoms put into the channel before the start: what it may cost, and never more."""
+        return self.most(budget)
+
     def most(self, budget: int) -> int:
         """Atoms paid at most: to the time limit, or as far as the budget goes in whole slices."""
         total = self.quote.total_amount
@@ -45,7 +55,8 @@ class Offer:
 
     def at_risk(self, budget: int) -> int:
         """Atoms that a seller who vanishes takes along: the slice paid last, and what is left of
-        the one before it when the next is paid."""
+        the one before it when the next is paid. The rest of a deposit is not his to take.
+        """
         if self.quote.slice_count == 1:
             return self.first_amount
         lead = cost_atoms(self.quote.price_per_hour, self.quote.lead_seconds)
@@ -53,13 +64,19 @@ class Offer:
 
 
 def check_quote(
-    signed: Signed, node: ComputeNode, plan: JobPlan, *, chain: ChainInfo, now: float
+    signed: Signed,
+    node: ComputeNode,
+    plan: JobPlan,
+    *,
+    chain: ChainInfo,
+    now: float,
+    scheme: Scheme = "exact",
 ) -> Offer:
     """The offer in a seller's answer.
 
     Raises:
         Unauthorized: not signed by the wallet of the node's record.
-        BadRequest: it is for another job, node, chain or token.
+        BadRequest: it is for another job, node, chain or token, or paid in another way.
         PolicyRefused: dearer than the signed record says, or paid to somebody else.
         QuoteExpired: its time is up, or its clock is far from ours.
     """
@@ -75,6 +92,8 @@ def check_quote(
         raise BadRequest("The seller's quote asks for another token than USDC; choose another.")
     if not same_address(quote.pay_to, record.wallet):
         raise PolicyRefused("The quote pays somebody else than the node's owner.", rule="payee")
+    if quote.scheme != scheme:
+        raise BadRequest("The seller's quote is to be paid in another way than was asked for.")
     if quote.price_per_hour > record.price_per_hour * max(1, plan.spec.gpu_count):
         raise PolicyRefused("The quote is dearer than the node's signed price.", rule="price")
     if quote.max_seconds != plan.spec.max_seconds:

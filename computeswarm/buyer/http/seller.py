@@ -18,6 +18,7 @@ from computeswarm.core.jobs import (
     OutputList,
     QuoteRequest,
 )
+from computeswarm.core.quotes import Scheme
 from computeswarm.core.signing import Signed, parse_json
 
 # a seller answers once the payment is on the chain, which may take several blocks
@@ -66,9 +67,10 @@ class SellerClient:
         """Close the connections."""
         await self._peer.close()
 
-    async def quote(self, spec: JobSpec) -> Signed:
+    async def quote(self, spec: JobSpec, scheme: Scheme = "exact") -> Signed:
         """An offer for the spec; inline bytes stay at home."""
-        body = QuoteRequest(spec=spec.without_content()).model_dump_json().encode()
+        asked = QuoteRequest(spec=spec.without_content(), scheme=scheme)
+        body = asked.model_dump_json().encode()
         answer = await self._peer.request("POST", "/quotes", body=body, headers=_JSON)
         return parse_json(Signed, answer.body)
 
