@@ -7,6 +7,7 @@ a lost reply or a crash the same payment goes out again, with the same body.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from computeswarm.core.errors import (
     TooManyRequests,
     Unavailable,
 )
+from computeswarm.core.money import format_usdc
 from computeswarm.core.text import clean_line
 from computeswarm.core.x402 import (
     HEADER_RESPONSE_V1,
@@ -32,7 +34,8 @@ from computeswarm.core.x402 import (
 )
 from computeswarm.payments.challenge import parse_402
 from computeswarm.payments.guard import Purpose
-from computeswarm.payments.payer import Payer, SignedPayment
+from computeswarm.payments.journal import Fate, SignedPayment
+from computeswarm.payments.payer import Payer
 
 PRESENT_SECONDS = 120.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
@@ -68,8 +71,13 @@ class Cashier:
         return self._payer.address
 
     def signed(self, purpose: Purpose) -> bool:
-        """Whether a payment for this was ever handed out and may be taken."""
+        """Whether a payment for this was ever handed out and may be taken, refused or not."""
         return self._payer.standing(purpose) is not None
+
+    def refused(self, purpose: Purpose) -> SignedPayment | None:
+        """The payment for this that the seller refused last, if it may, or did, go all the same."""
+        payment = self._payer.standing(purpose)
+        return payment if payment and payment.state in (Fate.REFUSED, Fate.SPENT) else None
 
     async def pay(
         self, purpose: Purpose, ask: Ask, *, before_signing: Callable[[], None]
@@ -82,7 +90,8 @@ class Cashier:
             PolicyRefused: the challenge breaks a rule; nothing was signed.
             Unavailable: no answer, and nothing was signed.
             PaymentPending: signed and presented, fate unknown; the next call presents it again.
-            InsufficientFunds, PaymentRequired, ComputeSwarmError: the seller refused it.
+            InsufficientFunds, PaymentRequired: the seller refused it. It may still be taken, so
+                the next call presents the same one, until the chain has shown it to be dead.
         """
         await self._reconcile()
         payment = self._payer.standing(purpose)
@@ -118,11 +127,32 @@ class Cashier:
                     if receipt is None or receipt.success:
                         raise _pending(purpose, refusal.detail)
                     self._payer.refused(purpose, refusal.extra["reason"])
-                    raise refusal
+                    raise self._still_live(purpose, payment, refusal)
                 if self._clock.monotonic() + pause > give_up:
                     raise _pending(purpose, "The chain has not confirmed it.")
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _still_live(
+        self, purpose: Purpose, payment: SignedPayment, refusal: ComputeSwarmError
+    ) -> ComputeSwarmError:
+        """His refusal, and what it leaves in his hand: the payment, until its time is up."""
+        if payment.state is Fate.SPENT:
+            return PaymentRequired(
+                f"The seller used the payment of {format_usdc(payment.amount)} USDC on chain and "
+                "refuses what it was for; choose another seller.",
+                **refusal.extra,
+            )
+        if payment.valid_before <= self._clock.now():
+            return _pending(
+                purpose, f"{refusal.detail} Only the chain can tell whether it was used before."
+            )
+        until = time.strftime("%H:%M:%S", time.localtime(payment.valid_before))
+        detail = (
+            f"{refusal.detail} Until {until} he could still take it; "
+            f"`computeswarm logs {purpose.job_id} -f` presents the same one again."
+        )
+        return type(refusal)(detail, **refusal.extra, live_until=payment.valid_before)
 
 
 def _pending(purpose: Purpose, why: str) -> PaymentPending:

@@ -280,9 +280,13 @@ class Buyer:
             return record if self._purchases is None else await self._deliver(record, ignore)
         purchases = self._paying()
         if not purchases.signed(record):
-            return self._journal.step(
-                record.job_id, Stage.ABANDONED, reason="Interrupted before anything was paid."
+            tried = self._payments.of_job(record.job_id)
+            reason = (
+                "The seller did not take the payment, and its time is up."
+                if tried
+                else "Interrupted before anything was paid."
             )
+            return self._journal.step(record.job_id, Stage.ABANDONED, reason=reason)
         record = await purchases.pay(record, self._seller(record.endpoint), None)
         return await self._deliver(record, ignore)
 
@@ -383,6 +387,10 @@ class Buyer:
             SellerUnavailable: he doesn't answer; slices are no longer paid when nobody follows.
         """
         record = self._journal.find(job_id)
+        if record.stage is Stage.PAYING and self._paying().refused(record) is not None:
+            # presenting it again would buy what nobody wants any more
+            reason = "Cancelled after the seller had refused the payment."
+            return self._journal.step(record.job_id, Stage.ABANDONED, reason=reason)
         if record.stage in (Stage.QUOTED, Stage.PAYING):
             (record,) = await self.resume(record.job_id)
         if record.stage is not Stage.PAID:

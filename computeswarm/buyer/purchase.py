@@ -28,6 +28,7 @@ from computeswarm.core.errors import (
 from computeswarm.core.jobs import ExecuteReply, ExecuteRequest, JobView
 from computeswarm.core.signing import parse_json
 from computeswarm.payments.guard import Purpose
+from computeswarm.payments.journal import Fate, SignedPayment
 
 _BLOCK = 256 * 1024
 _UPLOAD_TRIES = 5
@@ -82,6 +83,10 @@ class Purchases:
         """Whether money may be on its way for it."""
         return record.stage is Stage.PAYING and self._cashier.signed(slice_purpose(record, 0))
 
+    def refused(self, record: JobRecord) -> SignedPayment | None:
+        """The payment that the seller refused, while it may be, or was, taken all the same."""
+        return self._cashier.refused(slice_purpose(record, 0))
+
     async def pay(
         self, record: JobRecord, seller: SellerClient, beside: Coroutine[Any, Any, object] | None
     ) -> JobRecord:
@@ -94,6 +99,7 @@ class Purchases:
 
         Raises:
             PaymentPending: the payment's fate is not known.
+            InsufficientFunds, PaymentRequired: refused; the same payment is presented next time.
             ComputeSwarmError: nothing was bought; the purchase is abandoned.
         """
         body = execute_body(self._journal.request(record.job_id))
@@ -120,7 +126,9 @@ class Purchases:
         except PaymentPending:
             raise
         except (ComputeSwarmError, asyncio.CancelledError) as error:
-            if not self._cashier.signed(slice_purpose(record, 0)):
+            gone = self.refused(record)
+            taken = gone is not None and gone.state is Fate.SPENT
+            if taken or not self._cashier.signed(slice_purpose(record, 0)):
                 why = error.detail if isinstance(error, ComputeSwarmError) else "Interrupted."
                 self._journal.step(record.job_id, Stage.ABANDONED, reason=why)
             raise

@@ -21,7 +21,7 @@ from computeswarm.chain.abi import (
 )
 from computeswarm.chain.errors import RpcError, RpcUnavailable
 from computeswarm.chain.rpc import RpcClient
-from computeswarm.chain.wire import Log, Receipt
+from computeswarm.chain.wire import Block, Log, Receipt
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.crypto import recover_address, same_address
 
@@ -68,10 +68,16 @@ class Usdc:
         data = _BALANCE_OF + address_word(address)
         return self._uint(await self._rpc.eth_call(self.address, data, block=block))
 
-    async def authorization_state(self, authorizer: str, nonce: str) -> bool:
+    async def authorization_state(
+        self, authorizer: str, nonce: str, *, block: str = "latest"
+    ) -> bool:
         """Whether a nonce was used *or cancelled*: it never proves a payment."""
         data = _AUTHORIZATION_STATE + address_word(authorizer) + bytes32_word(nonce)
-        return self._uint(await self._rpc.eth_call(self.address, data)) != 0
+        return self._uint(await self._rpc.eth_call(self.address, data, block=block)) != 0
+
+    async def head(self) -> Block:
+        """The chain's latest block, whose time is what decides over a window."""
+        return await self._rpc.head()
 
     async def simulate(self, data: bytes, *, sender: str, gas: int | None = None) -> None:
         """Run a call of the contract without a transaction, with ``gas`` units at most.

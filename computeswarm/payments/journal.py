@@ -1,8 +1,8 @@
 """The buyer's journal: every authorization that was ever signed, on disk before it leaves.
 
 A signed authorization is money in a stranger's hand until its window closes, whatever he says of
-it. So an open or settled one is presented again rather than signed anew, and one that was refused
-still counts against the caps until the chain shows that it expired unused.
+it. So as long as it stands, it is presented again rather than another signed for the same purpose,
+and it counts against the caps until the chain shows that it expired unused.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from computeswarm.core.x402 import HEADER_PAYMENT_V1, HEADER_PAYMENT_V2, encode_header
 from computeswarm.payments.storage import connect, transaction
 
-DAY_SECONDS = 86_400
-CLOCK_MARGIN_SECONDS = 60
-"""A chain's clock may be behind ours: only so long after its window is an authorization dead."""
+CLOCK_JUMP_SECONDS = 600
+"""So far a machine's clock may be off, or be set while we run."""
+DAY_SECONDS = 86_400 + CLOCK_JUMP_SECONDS
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS payments (
@@ -39,15 +39,20 @@ CREATE TABLE IF NOT EXISTS payments (
     payload TEXT NOT NULL,
     state TEXT NOT NULL,
     created_at REAL NOT NULL,
+    channel TEXT NOT NULL DEFAULT '',
+    locked INTEGER NOT NULL DEFAULT 0,
+    returned INTEGER NOT NULL DEFAULT 0,
     tx TEXT NOT NULL DEFAULT '',
     reason TEXT NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX IF NOT EXISTS one_standing ON payments (job_id, slice)
-    WHERE state IN ('open', 'settled');
+    WHERE state IN ('open', 'settled', 'refused');
 CREATE INDEX IF NOT EXISTS by_time ON payments (created_at);
+CREATE INDEX IF NOT EXISTS undecided ON payments (id)
+    WHERE state IN ('open', 'refused', 'written_off');
 """
-# Money that is gone or may still go: all but what the chain has proved to have expired unused.
-_COUNTS = "state != 'expired'"
+_STANDING = "state IN ('open', 'settled', 'refused', 'spent')"
+_UNDECIDED = "state IN ('open', 'refused', 'written_off')"
 
 
 class Fate(StrEnum):
@@ -56,14 +61,32 @@ class Fate(StrEnum):
     OPEN = "open"
     SETTLED = "settled"
     REFUSED = "refused"
+    """So the seller says; nothing keeps him from using it while its window is open."""
     EXPIRED = "expired"
+    """The chain has shown that it can't be used any more and never was: the only fate that frees
+    what it might have cost."""
     SPENT = "spent"
-    """The seller refused it, and yet it was used on chain: gone, and it bought nothing."""
+    """Refused, and yet used on chain: gone, and it bought nothing so far."""
+    WRITTEN_OFF = "written_off"
+    """Refused, its window over, and no chain at hand to ask: taken for gone."""
+
+
+_BEFORE: dict[Fate, tuple[Fate, ...]] = {
+    Fate.SETTLED: (Fate.OPEN, Fate.REFUSED, Fate.SPENT),
+    Fate.REFUSED: (Fate.OPEN, Fate.REFUSED),
+    Fate.EXPIRED: (Fate.OPEN, Fate.REFUSED, Fate.WRITTEN_OFF),
+    Fate.SPENT: (Fate.REFUSED, Fate.WRITTEN_OFF),
+    Fate.WRITTEN_OFF: (Fate.REFUSED,),
+}
+"""From which fates another may follow; every other change is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedPayment:
-    """A stored authorization and how it travels. ``amount`` in atoms, times in unix seconds."""
+    """A stored authorization and how it travels. ``amount`` in atoms, times in unix seconds.
+
+    ``channel`` is the id of the payment channel that it is a deposit into, or empty.
+    """
 
     job_id: str
     slice: int
@@ -79,6 +102,7 @@ class SignedPayment:
     payload: dict[str, Any]
     state: Fate
     created_at: float
+    channel: str = ""
     transaction: str = ""
     reason: str = ""
 
@@ -110,37 +134,49 @@ class PaymentJournal:
         """Store a fresh one; only within ``exclusive``."""
         self._db.execute(
             "INSERT INTO payments (job_id, slice, url, method, chain_id, payer, pay_to, amount,"
-            " nonce, valid_before, version, payload, state, created_at)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " nonce, valid_before, version, payload, state, created_at, channel, locked)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 *(payment.job_id, payment.slice, payment.url, payment.method, payment.chain_id),
                 *(payment.payer, payment.pay_to, payment.amount, payment.nonce),
                 *(payment.valid_before, payment.version, json.dumps(payment.payload)),
-                *(str(payment.state), payment.created_at),
+                *(str(payment.state), payment.created_at, payment.channel, bool(payment.channel)),
             ),
         )
 
     def standing(self, job_id: str, slice_: int) -> SignedPayment | None:
-        """The open or settled payment of one slice."""
-        row = self._db.execute(
-            "SELECT * FROM payments WHERE job_id = ? AND slice = ?"
-            " AND state IN ('open', 'settled')",
-            (job_id, slice_),
-        ).fetchone()
-        return None if row is None else _payment(row)
+        """The payment of one slice that was handed out and may be, or was, taken."""
+        found = self._select(
+            f"job_id = ? AND slice = ? AND {_STANDING} ORDER BY id DESC LIMIT 1", job_id, slice_
+        )
+        return found[0] if found else None
 
     def set_fate(self, nonce: str, fate: Fate, *, tx: str = "", reason: str = "") -> None:
-        """Record what became of a payment; a settled one stays settled."""
+        """Record what became of a payment, where that can follow on what is known of it."""
+        before = ",".join(f"'{old}'" for old in _BEFORE[fate])
         with transaction(self._db):
             self._db.execute(
-                "UPDATE payments SET state = ?, tx = ?, reason = ?"
-                " WHERE nonce = ? AND state != 'settled'",
+                "UPDATE payments SET state = ?, tx = ?, reason = ?"  # noqa: S608 - our own words
+                f" WHERE nonce = ? AND state IN ({before})",
                 (str(fate), tx, reason[:500], nonce),
             )
 
+    def release(self, channel: str, claimed: int) -> None:
+        """A channel is closed, and the chain has shown that ``claimed`` atoms of it are gone: the
+        rest of its deposits came back and is free to be spent again.
+        """
+        with transaction(self._db):
+            for deposit in self._select("channel = ? AND state != 'expired' ORDER BY id", channel):
+                kept = min(deposit.amount, claimed)
+                claimed -= kept
+                self._db.execute(
+                    "UPDATE payments SET locked = 0, returned = ? WHERE nonce = ?",
+                    (deposit.amount - kept, deposit.nonce),
+                )
+
     def undecided(self) -> list[SignedPayment]:
-        """Those whose fate only the chain can tell: open, or refused by word alone."""
-        return self._select("state IN ('open', 'refused') ORDER BY id")
+        """Those whose fate only the chain can tell: nobody's word but its own decides it."""
+        return self._select(f"{_UNDECIDED} ORDER BY id")
 
     def pending(self) -> list[SignedPayment]:
         """The open ones, oldest first."""
@@ -154,18 +190,30 @@ class PaymentJournal:
         """Atoms gone or still at risk for one job."""
         return self._sum("job_id = ?", job_id)
 
-    def spent_day(self, now: float) -> int:
-        """Atoms gone or still at risk in the last 24 hours."""
-        return self._sum("created_at > ?", now - DAY_SECONDS)
+    def spent_day(self, now: float, chain_id: int) -> int:
+        """Atoms of one chain gone or still at risk in the last 24 hours, or locked in a channel.
+
+        What was signed within ``CLOCK_JUMP_SECONDS`` before that counts as well, so that a clock
+        that is set forward frees nothing.
+        """
+        return self._sum(
+            "(created_at > ? OR locked = 1) AND chain_id = ?", now - DAY_SECONDS, chain_id
+        )
+
+    def at_risk(self, chain_id: int) -> int:
+        """Atoms signed of which nobody knows yet whether they are gone, locked ones included."""
+        return self._sum(f"({_UNDECIDED} OR locked = 1) AND chain_id = ?", chain_id)
 
     def _select(self, where: str, *values: object) -> list[SignedPayment]:
         rows = self._db.execute(f"SELECT * FROM payments WHERE {where}", values)  # noqa: S608
         return [_payment(row) for row in rows]
 
-    def _sum(self, where: str, value: object) -> int:
-        query = f"SELECT COALESCE(SUM(amount), 0) FROM payments WHERE {where} AND {_COUNTS}"  # noqa: S608
-        row = self._db.execute(query, (value,)).fetchone()
-        return int(row[0])
+    def _sum(self, where: str, *values: object) -> int:
+        query = (
+            "SELECT COALESCE(SUM(amount - returned), 0) FROM payments"  # noqa: S608
+            f" WHERE {where} AND state != 'expired'"
+        )
+        return int(self._db.execute(query, values).fetchone()[0])
 
 
 def _payment(row: sqlite3.Row) -> SignedPayment:
@@ -184,6 +232,7 @@ def _payment(row: sqlite3.Row) -> SignedPayment:
         payload=json.loads(row["payload"]),
         state=Fate(row["state"]),
         created_at=row["created_at"],
+        channel=row["channel"],
         transaction=row["tx"],
         reason=row["reason"],
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
+from computeswarm.chain.errors import RpcError
 from computeswarm.chain.usdc import Usdc
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.clock import Clock
@@ -15,7 +17,7 @@ from computeswarm.core.x402 import SettleResponse
 from computeswarm.payments.challenge import Challenge, Option
 from computeswarm.payments.guard import MAX_WINDOW_SECONDS, Guard, Purpose, SpendingPolicy
 from computeswarm.payments.journal import (
-    CLOCK_MARGIN_SECONDS,
+    CLOCK_JUMP_SECONDS,
     Fate,
     PaymentJournal,
     SignedPayment,
@@ -23,7 +25,9 @@ from computeswarm.payments.journal import (
 
 __all__ = ["Payer", "Purpose", "SignedPayment"]
 
-_BACKDATE_SECONDS = 600  # as the published clients do: the chain's clock may be behind ours
+_BACKDATE_SECONDS = CLOCK_JUMP_SECONDS  # as the published clients do: the chain may be behind us
+DEAD_AFTER_SECONDS = 60
+"""So long after its window an authorization is dead: no reorganisation brings it back."""
 
 
 class Payer:
@@ -40,7 +44,7 @@ class Payer:
         self._key = key
         self._chain = chain
         self._journal = journal
-        self._guard = Guard(policy, journal, chain)
+        self.guard = Guard(policy, journal, chain, key.address)
         self._clock = clock
 
     @property
@@ -51,27 +55,44 @@ class Payer:
     def authorize(self, purpose: Purpose, challenge: Challenge) -> SignedPayment:
         """The payment for a purpose, durably stored before it is returned.
 
-        An open or settled payment of the same job and slice is returned again, unchanged: the
-        first may have been taken although its reply was lost.
+        Raises: as ``commit``.
+        """
+        return self.commit(
+            purpose,
+            lambda now: self.guard.check(purpose, challenge, now=now),
+            lambda option, now: self._sign(purpose, challenge, option, now),
+        )
+
+    def commit(
+        self,
+        purpose: Purpose,
+        check: Callable[[float], Option],
+        make: Callable[[Option, float], SignedPayment],
+    ) -> SignedPayment:
+        """The one way in which a signature gets out of here.
+
+        What stands for the purpose is returned again, unchanged: a first one may have been taken
+        although its reply was lost, or may still be taken although it was refused. Only where
+        nothing stands is ``check`` (the guard) asked for a way to pay at this time, and ``make``
+        for the signed payment. No other process signs meanwhile, so the sums that were checked
+        hold.
 
         Raises:
             PolicyRefused: a rule of the guard; nothing was signed.
             StorageFull: it can't be stored, so it is not handed out.
         """
-        if (standing := self._journal.standing(purpose.job_id, purpose.slice)) is not None:
+        if (standing := self.standing(purpose)) is not None:
             return standing
         with self._journal.exclusive():
-            standing = self._journal.standing(purpose.job_id, purpose.slice)
-            if standing is not None:
+            if (standing := self.standing(purpose)) is not None:
                 return standing
             now = self._clock.now()
-            option = self._guard.check(purpose, challenge, now=now)
-            payment = self._sign(purpose, challenge, option, now)
+            payment = make(check(now), now)
             self._journal.add(payment)
         return payment
 
     def standing(self, purpose: Purpose) -> SignedPayment | None:
-        """The payment that was handed out for a purpose, if its fate is open or settled."""
+        """The payment that was handed out for a purpose and may be, or was, taken."""
         return self._journal.standing(purpose.job_id, purpose.slice)
 
     def settled(self, purpose: Purpose, response: SettleResponse | None) -> None:
@@ -81,9 +102,8 @@ class Payer:
             self._journal.set_fate(payment.nonce, Fate.SETTLED, tx=tx)
 
     def refused(self, purpose: Purpose, reason: str) -> None:
-        """The seller refused the payment: the next one is signed anew, within the caps."""
-        payment = self.standing(purpose)
-        if payment is not None and payment.state is Fate.OPEN:
+        """The seller says that he did not take the payment. It stands nevertheless."""
+        if (payment := self.standing(purpose)) is not None:
             self._journal.set_fate(payment.nonce, Fate.REFUSED, reason=clean_line(reason))
 
     def pending(self) -> list[SignedPayment]:
@@ -91,38 +111,54 @@ class Payer:
         return self._journal.pending()
 
     def spent_today(self) -> int:
-        """Atoms gone or still at risk in the last 24 hours."""
-        return self._journal.spent_day(self._clock.now())
+        """Atoms gone, locked or still at risk in the last 24 hours."""
+        return self._journal.spent_day(self._clock.now(), self._chain.chain_id)
 
     def overdue(self) -> list[SignedPayment]:
-        """Payments whose window has closed, and of which only the chain knows what became."""
-        dead = self._clock.now() - CLOCK_MARGIN_SECONDS
+        """Payments whose window has closed by our clock, and whose fate the chain has not told."""
+        dead = self._clock.now() - DEAD_AFTER_SECONDS
         return [
             payment
             for payment in self._journal.undecided()
             if payment.chain_id == self._chain.chain_id and payment.valid_before <= dead
         ]
 
-    async def reconcile(self, usdc: Usdc) -> list[SignedPayment]:
-        """Decide by the chain what became of payments whose window has closed.
+    async def reconcile(self, usdc: Usdc | None) -> list[SignedPayment]:
+        """Decide what became of payments whose window has closed.
 
-        Used or cancelled counts as settled: money that may be gone is never counted as saved.
+        The chain decides, by its own time: unused in a block that came after the window is unused
+        for ever, however wrong our clock is. Used or cancelled counts as gone. Without a chain,
+        those that were refused are written off: they count as gone, and no longer stand.
 
         Returns:
-            those that turned out to be spent.
+            those that turned out to be gone.
 
         Raises:
             RpcUnavailable: the chain does not answer; the rest stays undecided.
         """
-        spent = []
-        for payment in self.overdue():
-            if await usdc.authorization_state(payment.payer, payment.nonce):
-                refused = payment.state is Fate.REFUSED
-                self._journal.set_fate(payment.nonce, Fate.SPENT if refused else Fate.SETTLED)
-                spent.append(payment)
-            else:
+        overdue = self.overdue()
+        if usdc is None:
+            for payment in overdue:
+                if payment.state is Fate.REFUSED:
+                    self._journal.set_fate(payment.nonce, Fate.WRITTEN_OFF)
+            return []
+        gone = []
+        head = await usdc.head() if overdue else None
+        for payment in overdue:
+            assert head is not None
+            try:
+                used = await usdc.authorization_state(
+                    payment.payer, payment.nonce, block=hex(head.number)
+                )
+            except RpcError:  # a node that lags behind the one that was asked first
+                continue
+            if used:
+                opened = payment.state is Fate.OPEN
+                self._journal.set_fate(payment.nonce, Fate.SETTLED if opened else Fate.SPENT)
+                gone.append(payment)
+            elif head.timestamp - DEAD_AFTER_SECONDS >= payment.valid_before:
                 self._journal.set_fate(payment.nonce, Fate.EXPIRED)
-        return spent
+        return gone
 
     def _sign(
         self, purpose: Purpose, challenge: Challenge, option: Option, now: float

@@ -97,14 +97,36 @@ async def test_a_crash_before_signing_buys_nothing(
     assert not seller.presented
 
 
-async def test_a_refused_payment_says_why(buyer: Buyer, seller: FakeSeller, plan: JobPlan) -> None:
+async def test_a_refused_payment_says_why_and_the_same_one_is_tried_again(
+    buyer: Buyer, seller: FakeSeller, plan: JobPlan
+) -> None:
     seller.faults["refuse"] = 1
     offer = await buyer.quote(seller.node, plan)
-    with pytest.raises(InsufficientFunds, match="fund it"):
+    with pytest.raises(InsufficientFunds, match=r"fund it.*Until \d\d:\d\d:\d\d") as refused:
         await buyer.start(offer, budget=BUDGET)
-
-    assert buyer.job(offer.job_id).stage is Stage.ABANDONED
+    assert refused.value.extra["live_until"] > 0
+    assert buyer.job(offer.job_id).stage is Stage.PAYING
+    assert buyer.spent_today() == 60_000
     assert not seller.paid
+
+    record = await buyer.start(offer, budget=BUDGET)  # the wallet is funded by now
+    assert record.stage is Stage.PAID
+    assert list(seller.presented.values()) == [2]
+    assert len(seller.paid) == 1
+    assert buyer.spent_today() == 60_000
+
+
+async def test_what_was_refused_is_not_presented_again_to_cancel_it(
+    buyer: Buyer, seller: FakeSeller, plan: JobPlan
+) -> None:
+    seller.faults["refuse"] = 1
+    offer = await buyer.quote(seller.node, plan)
+    with pytest.raises(InsufficientFunds):
+        await buyer.start(offer, budget=BUDGET)
+    record = await buyer.cancel(offer.job_id)
+    assert (record.stage, record.state) == (Stage.ABANDONED, JobState.CANCELLED)
+    assert list(seller.presented.values()) == [1]
+    assert buyer.spent_today() == 60_000  # it may be taken all the same
 
 
 async def test_large_inputs_follow_the_payment_and_survive_drops(
