@@ -6,6 +6,8 @@ hundreds of microseconds a call. The tests hold it against ``eth_abi``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from computeswarm.core.crypto import keccak256
 
 WORD = 32
@@ -27,6 +29,29 @@ _CUSTOM_ERRORS = (
     "ERC3009InvalidAuthorizationTime(uint256,uint256)",
     "ERC3009UsedAuthorization(address,bytes32)",
     "EnforcedPause()",
+    # the settlement contract of payment channels and its collector
+    "InvalidChannel()",
+    "WithdrawDelayOutOfRange()",
+    "ZeroDeposit()",
+    "DepositOverflow()",
+    "DepositCollectionFailed()",
+    "EmptyBatch()",
+    "InvalidSignature()",
+    "NotAuthorizedToClaim()",
+    "NotReceiverAuthorizer()",
+    "ClaimExceedsCeiling()",
+    "ClaimExceedsBalance()",
+    "ZeroRefund()",
+    "NotAuthorizedToRefund()",
+    "InvalidRefundNonce()",
+    "NotAuthorizedToWithdraw()",
+    "NothingToWithdraw()",
+    "WithdrawAmountExceedsAvailable()",
+    "WithdrawalAlreadyPending()",
+    "WithdrawalNotPending()",
+    "WithdrawDelayNotElapsed()",
+    "OnlySettlement()",
+    "ReentrancyGuardReentrantCall()",
 )
 
 
@@ -67,6 +92,15 @@ def bytes_tail(value: bytes) -> bytes:
     return uint_word(len(value)) + value + bytes(-len(value) % WORD)
 
 
+def array_tail(rows: Sequence[bytes]) -> bytes:
+    """The tail of an array of dynamic elements: how many, where each begins, and themselves."""
+    offsets, at = [], WORD * len(rows)
+    for row in rows:
+        offsets.append(uint_word(at))
+        at += len(row)
+    return uint_word(len(rows)) + b"".join(offsets) + b"".join(rows)
+
+
 def read_uint(data: bytes, index: int = 0) -> int:
     """The word at ``index`` as an integer.
 
@@ -77,6 +111,24 @@ def read_uint(data: bytes, index: int = 0) -> int:
     if len(word) != WORD:
         raise ValueError("the answer is too short")
     return int.from_bytes(word)
+
+
+def read_bytes_array(data: bytes) -> list[bytes]:
+    """The elements of an answer that is one ``bytes[]``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    base = read_uint(data) + WORD
+    elements, size = [], 0
+    for index in range(read_uint(data[base - WORD : base])):
+        at = base + read_uint(data[base + index * WORD : base + (index + 1) * WORD])
+        length = read_uint(data[at : at + WORD])
+        size += length  # elements may lie on top of each other, to be huge together
+        if at + WORD + length > len(data) or size > len(data):
+            raise ValueError("the answer is too short")
+        elements.append(data[at + WORD : at + WORD + length])
+    return elements
 
 
 def topic_address(word: str) -> str:

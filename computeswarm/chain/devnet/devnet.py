@@ -15,9 +15,11 @@ from computeswarm.chain.artifacts import load_artifact
 from computeswarm.chain.devnet import process
 from computeswarm.chain.devnet.keys import dev_keys, faucet_key
 from computeswarm.chain.errors import RpcUnavailable
+from computeswarm.chain.multicall import MULTICALL3
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.core.chains import BASE_SEPOLIA
+from computeswarm.core.channels import BATCH_SETTLEMENT, DEPOSIT_COLLECTOR
 from computeswarm.core.crypto import to_checksum
 from computeswarm.core.errors import ChainUnavailable, ConfigError
 
@@ -41,6 +43,12 @@ class Devnet:
         self.chain_id = BASE_SEPOLIA.chain_id
         self.usdc = BASE_SEPOLIA.usdc.address
         self.keys = dev_keys()
+        self._contracts = {
+            self.usdc: "TestUSDC",
+            BATCH_SETTLEMENT: "BatchSettlement",
+            DEPOSIT_COLLECTOR: "ERC3009DepositCollector",
+            MULTICALL3: "Multicall3",
+        }
         self._child = child
         self._rpc = RpcClient(url)
         self._faucet = self._new_faucet()
@@ -100,10 +108,11 @@ class Devnet:
             raise ChainUnavailable("The devnet's faucet failed; restart the devnet.")
 
     async def prepare(self, accounts: Sequence[str]) -> None:
-        """Wait for the engine, put USDC in its place and fund the accounts."""
+        """Wait for the engine, put the contracts in their places and fund the accounts."""
         await self._wait_ready()
         await self._rpc.verify_chain(self.chain_id)
-        await self.place(self.usdc, load_artifact("TestUSDC")["bytecode"])
+        for address, contract in self._contracts.items():
+            await self.place(address, load_artifact(contract)["bytecode"])
         faucet = self._faucet.address
         await self._rpc.call("anvil_setBalance", [faucet, hex(START_WEI)])
         for address in [*(key.address for key in self.keys), *accounts]:
