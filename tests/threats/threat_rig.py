@@ -137,6 +137,8 @@ class Attack:
     usdc: Usdc
     buyer: PrivateKey
     seller: str
+    funds: int = FUNDS
+    """Atoms that the two wallets had together."""
 
     def sign(self, value: int = SLICE, **changes: Any) -> Signed:
         """A good payment to this seller."""
@@ -183,17 +185,17 @@ class Attack:
         buyer = await self.usdc.balance_of(self.buyer.address)
         return buyer, await self.usdc.balance_of(self.seller)
 
-    async def settled_books(self, *, others: int = 0) -> list[JobView]:
+    async def settled_books(self) -> list[JobView]:
         """Wait until nothing moves any more, then hold the books against the chain.
 
         Every job has ended, every payment is done, refunded or owed as dust, and the two wallets
-        add up to what they had (plus what ``others`` paid in).
+        add up to what they had.
 
         Returns:
             the seller's jobs.
         """
         async with asyncio.timeout(45):
-            while (why := await self._unsettled(others)) is not None:
+            while (why := await self._unsettled()) is not None:
                 try:
                     await asyncio.sleep(0.02)
                 except asyncio.CancelledError:
@@ -205,7 +207,7 @@ class Attack:
         desk = self.rig.agent.desk
         return [desk.view(job) for job in desk.store.recent(1_000)]
 
-    async def _unsettled(self, others: int) -> str | None:
+    async def _unsettled(self) -> str | None:
         jobs = self.jobs()
         if running := [job.state for job in jobs if not job.state.terminal]:
             return f"jobs are {running}"
@@ -215,9 +217,9 @@ class Attack:
             return f"{owed} atoms of refunds are on their way"
         buyer, seller = await self.balances()
         costs = sum(job.cost for job in jobs)
-        if buyer + seller != FUNDS + others:
-            return f"{buyer} + {seller} atoms are not {FUNDS + others}"
-        if seller - others != costs + owed:
+        if buyer + seller != self.funds:
+            return f"{buyer} + {seller} atoms are not {self.funds}"
+        if seller != costs + owed:
             return f"the seller has {seller}, costs are {costs}, owed {owed}"
         return None
 
