@@ -16,6 +16,7 @@ const artifacts = {
   ERC3009DepositCollector: "../computeswarm/chain/artifacts/ERC3009DepositCollector.json",
   Multicall3: "../computeswarm/chain/artifacts/Multicall3.json",
   TestWallet: "../tests/chain/artifacts/TestWallet.json",
+  TestHostileToken: "../tests/chain/artifacts/TestHostileToken.json",
 };
 // A warning, about a guard against re-entrance that clears its slot itself.
 const TRANSIENT_STORAGE = "2394";

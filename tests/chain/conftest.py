@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from chain_engines import ENGINES
 from chain_fixtures import running_devnet
+from channel_rig import ChannelRig
 
 from computeswarm.chain.devnet import Devnet
 from computeswarm.chain.rpc import RpcClient
@@ -33,6 +36,32 @@ async def chain(module_chain: Devnet) -> AsyncIterator[Devnet]:
 async def rpc(chain: Devnet) -> AsyncIterator[RpcClient]:
     async with RpcClient(chain.url) as client:
         yield client
+
+
+def _creation_code(contract: str) -> str:
+    artifact = Path(__file__).parent / f"artifacts/{contract}.json"
+    code: str = json.loads(artifact.read_text("utf-8"))["bytecode"]
+    return code
+
+
+@pytest.fixture(scope="session")
+def wallet_code() -> str:
+    """The creation code of a contract wallet; its owner's address is to follow as a word."""
+    return _creation_code("TestWallet")
+
+
+@pytest.fixture(scope="session")
+def hostile_token_code() -> str:
+    """The creation code of a token and collector that call whom they were told to."""
+    return _creation_code("TestHostileToken")
+
+
+@pytest_asyncio.fixture
+async def rig(chain: Devnet, rpc: RpcClient) -> ChannelRig:
+    """Payment channels on that chain."""
+    rig = ChannelRig(chain, rpc)
+    await rig.fund()
+    return rig
 
 
 @pytest.fixture
