@@ -151,6 +151,7 @@ class SettleResponse(_Wire):
     transaction: str = Field(default="", max_length=100)
     network: str = Field(max_length=60)
     amount: str | None = Field(default=None, max_length=80)
+    extra: dict[str, Any] | None = None
 
 
 class Reason:
