@@ -20,7 +20,8 @@ from computeswarm.payments.storage import connect, transaction
 
 CLOCK_JUMP_SECONDS = 600
 """So far a machine's clock may be off, or be set while we run."""
-DAY_SECONDS = 86_400 + CLOCK_JUMP_SECONDS
+DAY_SECONDS = 86_400 + 2 * CLOCK_JUMP_SECONDS
+"""A day for the cap, and room for a clock that went from too slow to too fast meanwhile."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS payments (
@@ -126,6 +127,11 @@ class PaymentJournal:
         """Close the file."""
         self._db.close()
 
+    @property
+    def database(self) -> sqlite3.Connection:
+        """The file itself, for what is kept beside the payments and under the same lock."""
+        return self._db
+
     def exclusive(self) -> AbstractContextManager[sqlite3.Connection]:
         """A context in which no other process can sign: sums hold until the payment is added."""
         return transaction(self._db)
@@ -193,8 +199,7 @@ class PaymentJournal:
     def spent_day(self, now: float, chain_id: int) -> int:
         """Atoms of one chain gone or still at risk in the last 24 hours, or locked in a channel.
 
-        What was signed within ``CLOCK_JUMP_SECONDS`` before that counts as well, so that a clock
-        that is set forward frees nothing.
+        What was signed shortly before counts as well, so that setting the clock frees nothing.
         """
         return self._sum(
             "(created_at > ? OR locked = 1) AND chain_id = ?", now - DAY_SECONDS, chain_id
