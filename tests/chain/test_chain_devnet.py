@@ -22,6 +22,7 @@ from computeswarm.chain.errors import RpcError
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Usdc, transfer_calldata
+from computeswarm.core.chains import BASE_SEPOLIA
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import ChainUnavailable, ConfigError, PortInUse
 
@@ -377,3 +378,28 @@ async def test_an_engine_that_ends_at_once_is_said_with_its_last_words(
     monkeypatch.setenv("COMPUTESWARM_ANVIL", str(broken))
     with pytest.raises(ChainUnavailable, match="ended at once"):
         await start_devnet(engine="anvil")
+
+
+async def test_a_snapshot_takes_back_what_followed_and_the_same_bytes_are_mined_again(
+    chain: Devnet, rpc: RpcClient, sender: TxSender
+) -> None:
+    usdc, payee = Usdc(rpc, BASE_SEPOLIA), PrivateKey.generate().address
+    kept = await sender.prepare(chain.usdc, transfer_calldata(payee, 1), gas=_GAS)
+    await sender.broadcast(kept)
+    await sender.wait_receipt(kept.hash)
+    head = await rpc.block_number()
+    snapshot = await rpc.call("evm_snapshot")
+    lost = await sender.prepare(chain.usdc, transfer_calldata(payee, 2), gas=_GAS)
+    await sender.broadcast(lost)
+    await sender.wait_receipt(lost.hash)
+    assert await rpc.call("evm_revert", [snapshot]) is True
+    assert await rpc.call("evm_revert", [snapshot]) is False
+    assert await usdc.balance_of(payee) == 1
+    assert await rpc.receipt(lost.hash) is None and await rpc.receipt(kept.hash) is not None
+    assert await rpc.nonce(sender.address) == lost.nonce
+    wanted = {"fromBlock": hex(head), "toBlock": "latest", "address": chain.usdc}
+    assert len(await rpc.call("eth_getLogs", [wanted])) == 1
+    await rpc.send_raw(lost.raw)
+    await sender.wait_receipt(lost.hash)
+    assert await usdc.balance_of(payee) == 3
+    assert len(await rpc.call("eth_getLogs", [wanted])) == 2

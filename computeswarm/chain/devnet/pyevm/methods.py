@@ -171,6 +171,14 @@ def mine(node: Node, *_: Any) -> str:
     return "0x0"
 
 
+def snapshot(node: Node) -> str:
+    return hex(node.snapshot())
+
+
+def revert(node: Node, number: Any) -> bool:
+    return node.revert(params.quantity(number, bits=40))
+
+
 def set_code(node: Node, address: Any, code: Any) -> None:
     node.set_state(params.address(address), code=params.data(code))
 
@@ -212,6 +220,8 @@ METHODS: dict[str, Method] = {
     # anvil's names for what a developer does to his own chain
     "evm_increaseTime": increase_time,
     "evm_mine": mine,
+    "evm_snapshot": snapshot,
+    "evm_revert": revert,
     "anvil_setCode": set_code,
     "anvil_setBalance": set_balance,
     "anvil_setStorageAt": set_storage,

@@ -67,6 +67,7 @@ class Node:
         self.pool: dict[bytes, dict[int, Any]] = {}
         self.pooled: dict[bytes, Any] = {}
         self._log_blocks: list[int] = []
+        self._snapshots: list[int] = []
         self._time_offset = 0
         self._append(PragueBlockHeader(timestamp=self.now(), **_header_fields(0)), None)
 
@@ -155,6 +156,30 @@ class Node:
             state.set_storage(address, *slot)
         state.persist()
         self._append(header.copy(state_root=state.state_root), None)
+
+    def snapshot(self) -> int:
+        """Remember the head; the number (from 1) by which ``revert`` comes back to it."""
+        self._snapshots.append(self.head.header.block_number)
+        return len(self._snapshots)
+
+    def revert(self, number: int) -> bool:
+        """Forget every block since a snapshot, with what waits for later nonces: a reorganisation.
+
+        That snapshot and later ones are used up; False where there is no such snapshot.
+        """
+        if not 1 <= number <= len(self._snapshots):
+            return False
+        height = self._snapshots[number - 1]
+        del self._snapshots[number - 1 :]
+        for block in self.blocks[height + 1 :]:
+            del self.number_of[block.header.hash]
+            if block.mined is not None:
+                del self.block_of_tx[block.mined.tx.hash]
+        kept = bisect_right(self._log_blocks, height)
+        del self.blocks[height + 1 :], self.logs[kept:], self._log_blocks[kept:]
+        self.pool.clear()
+        self.pooled.clear()
+        return True
 
     def logs_between(self, first: int, last: int) -> list[StoredLog]:
         """The events of the blocks ``first`` to ``last``, both included."""
