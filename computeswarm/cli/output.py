@@ -18,6 +18,7 @@ from computeswarm.core.text import clean_line
 if TYPE_CHECKING:
     from computeswarm.buyer.journal import JobRecord
     from computeswarm.buyer.offer import Offer
+    from computeswarm.core.jobs import JobView
     from computeswarm.core.nodes import ComputeNode
 
 GIB = 2**30
@@ -32,6 +33,10 @@ NODE_HEAD = (
     "ISOLATION",
     "REGION",
     ">DONE",
+)
+LOCKED = (
+    "The deposit is locked until the job ends, then its rest comes back by itself. If the seller "
+    "vanishes, `computeswarm channels withdraw` brings it back."
 )
 JOB_HEAD = ("JOB", "NAME", "NODE", "STATE", ">PAID", ">COST", ">TIME", ">AGE")
 
@@ -80,6 +85,7 @@ def job_document(record: JobRecord) -> dict[str, Any]:
     return {
         "job_id": record.job_id,
         "stage": str(record.stage),
+        "scheme": record.quote.scheme,
         "state": str(record.state),
         "name": record.name,
         "node_id": record.node_id,
@@ -117,12 +123,26 @@ def offer_lines(offer: Offer, *, budget: int, chain: str) -> list[str]:
         f"Node     {clean_line(info.name)} ({offer.node.node_id}), "
         f"{clean_line(info.hardware.title)}, isolation: {info.isolation}",
         f"Price    {format_usdc(quote.price_per_hour)} USDC an hour, by the second",
-        f"Now      {format_usdc(offer.first_amount)} USDC for the first "
-        f"{format_duration(quote.slice_length(0))}; what is not used comes back",
+        *_paid_now(offer, budget),
         f"At most  {format_usdc(offer.most(budget))} USDC "
         f"(budget {format_usdc(budget)}, time limit {format_duration(quote.max_seconds)})",
         f"Payee    {quote.pay_to} on {chain}",
         f"The most you can lose: {format_usdc(offer.at_risk(budget))} USDC",
+        *([LOCKED] if offer.by_channel else []),
+    ]
+
+
+def _paid_now(offer: Offer, budget: int) -> list[str]:
+    each = format_duration(offer.quote.slice_length(0))
+    if not offer.by_channel:
+        return [
+            f"Now      {format_usdc(offer.first_amount)} USDC for the first {each}; "
+            "what is not used comes back"
+        ]
+    return [
+        f"Deposit  {format_usdc(offer.deposit(budget))} USDC now, into a channel with the seller",
+        f"Voucher  {format_usdc(offer.first_amount)} USDC every {each} while it runs, "
+        "without a transaction",
     ]
 
 
@@ -136,7 +156,9 @@ def offer_document(offer: Offer, *, budget: int) -> dict[str, Any]:
         "price_per_hour": offer.quote.price_per_hour,
         "slice_seconds": offer.quote.slice_seconds,
         "max_seconds": offer.quote.max_seconds,
+        "scheme": offer.quote.scheme,
         "first_amount": offer.first_amount,
+        "deposit": offer.deposit(budget) if offer.by_channel else 0,
         "most": offer.most(budget),
         "at_risk": offer.at_risk(budget),
     }
@@ -152,13 +174,24 @@ def receipt_lines(record: JobRecord) -> list[str]:
     lines = [
         f"State    {view.state}{code}{why}",
         f"Metered  {format_duration(view.metered_ms / 1000)}{_waits(record)}",
-        f"Paid     {format_usdc(view.paid)} USDC, of it used {format_usdc(view.cost)}",
+        *_paid_lines(view),
     ]
     if view.refund is not None and view.refund.amount:
         sent = view.refund.transaction
         how = f"transaction {clean_line(sent, limit=66)}" if sent else "on its way"
         lines.append(f"Back     {format_usdc(view.refund.amount)} USDC, {how}")
     return lines
+
+
+def _paid_lines(view: JobView) -> list[str]:
+    used = f"of it used {format_usdc(view.cost)}"
+    if view.channel is None:
+        return [f"Paid     {format_usdc(view.paid)} USDC, {used}"]
+    sent = clean_line(view.channel.transaction, limit=66)
+    return [
+        f"Deposit  {format_usdc(view.channel.deposit)} USDC, transaction {sent}",
+        f"Paid     {format_usdc(view.paid)} USDC by {view.slices_paid} vouchers, {used}",
+    ]
 
 
 def _waits(record: JobRecord) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from computeswarm.core.errors import ConfigError
 from computeswarm.core.ids import NodeIdText
 from computeswarm.core.money import cost_atoms
 from computeswarm.core.nodes import UNIX_SECONDS, Address, Atoms
@@ -19,7 +20,21 @@ MIN_GRACE_SECONDS = 4.0
 """A dropped connection or a slow disk must not end a job that pays by the second."""
 Scheme = Literal["exact", "batch-settlement"]
 """How a job is paid: a transfer for each slice, or a voucher for each tick on one deposit."""
+PAY_WORDS: dict[str, Scheme] = {"slices": "exact", "channel": "batch-settlement"}
+"""What people call the schemes."""
 SignedQuote = Annotated[Signed, Field(description="a statement of kind 'quote'")]
+
+
+def scheme_of(word: str) -> Scheme:
+    """The scheme that the setting ``pay`` (or ``--pay``) names.
+
+    Raises:
+        ConfigError: none of them.
+    """
+    try:
+        return PAY_WORDS[word.strip().lower()]
+    except KeyError:
+        raise ConfigError(f"Jobs are paid by slices or by channel, not {word[:40]!r}.") from None
 
 
 class Quote(Document):

@@ -21,6 +21,7 @@ from computeswarm.core.jobs import Payment
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import Heartbeat, NodeStatus
 from computeswarm.core.states import JobState
+from computeswarm.payments.channels.seller import Charge, JobAccount, SellerChannels
 from computeswarm.payments.claims import Claim
 from computeswarm.payments.refunds import RefundRow
 from computeswarm.payments.settlement import Settlements
@@ -32,6 +33,7 @@ from computeswarm.seller.gpus import GpuMonitor
 from computeswarm.seller.images import ImageStore
 from computeswarm.seller.inputs import InputStore, uploaded_bytes
 from computeswarm.seller.intake import Intake
+from computeswarm.seller.intake_channels import ChannelTill
 from computeswarm.seller.machine import MachineWatch
 from computeswarm.seller.notices import Notices
 from computeswarm.seller.offers import Offers
@@ -67,6 +69,7 @@ class SellerAgent:
 
     Args:
         settle: makes the settlements, given what takes over a settled payment and a sent refund.
+        open_channels: makes the payment channels, given what takes over a deposit or a voucher.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class SellerAgent:
         monitor: GpuMonitor,
         rpc: RpcClient,
         settle: Callable[..., Settlements],
+        open_channels: Callable[..., SellerChannels],
         clock: Clock,
         *,
         notes: tuple[str, ...] = (),
@@ -108,6 +112,9 @@ class SellerAgent:
         self.settlements: Settlements = settle(
             on_settled=self._on_settled, on_refunded=self._on_refunded
         )
+        self.channels: SellerChannels = open_channels(
+            on_charged=self._on_charged, on_closed=self._on_closed
+        )
         self.inputs = InputStore(config.folder / "inputs", limit=config.upload_bytes)
         self.market = MarketConnector(
             config.market,
@@ -123,6 +130,7 @@ class SellerAgent:
             JobStore(config.folder / "jobs.db"),
             self.inputs,
             self.settlements,
+            self.channels,
             clock,
             self.notices,
             report=self.market.report,
@@ -137,6 +145,7 @@ class SellerAgent:
             self.check_accepting,
             self.desk.store.secret(),
             executor.owner_only,
+            ChannelTill(self.channels, self.offers),
         )
         self._tools = Tools(config, executor, images, self.inputs, self.desk, clock)
         self._status = StatusPage(self)
@@ -176,6 +185,8 @@ class SellerAgent:
         # before the settlements: what they hand over must not be mistaken for a leftover
         await self._recover()
         await self.settlements.start()
+        await self.channels.start()
+        self.offers.channels = self.channels.available
         for job in self.desk.store.unfiled_refunds():
             await self.desk.close_account(job)
         self.intake.sweep()
@@ -219,6 +230,7 @@ class SellerAgent:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self.executor.close()
         await self.market.close(leave=self._ready)
+        await self.channels.close()
         await self.settlements.close()
         await self.machine.close()
         self.desk.close()
@@ -383,6 +395,38 @@ class SellerAgent:
             self._enqueue(self.desk.step(job_id, JobState.QUEUED))
             self._schedule()
 
+    async def _on_charged(self, charge: Charge) -> None:
+        """A deposit or a voucher is taken. Called again after a crash and for a repetition."""
+        while True:
+            try:
+                return self._take_charge(charge)
+            except StorageFull as error:  # the money is here, so what it bought has to be kept
+                self.notices.tell(error.detail, "error")
+                await asyncio.sleep(_DISK_SECONDS)
+
+    def _take_charge(self, charge: Charge) -> None:
+        job_id, _, number = charge.subject.partition("#")
+        index = int(number or 0)
+        job = self.desk.store.find(job_id)
+        if job is None:
+            _log.error("a deposit for %s without a job goes back", charge.subject)
+            self.channels.finish(job_id, 0)
+        elif job.state is JobState.AWAITING_PAYMENT:
+            self.desk.deposited(job_id, charge)
+            amount = format_usdc(charge.balance)
+            self.notices.tell(f"{amount} USDC in a channel for {job_id}.", "good")
+            self._enqueue(self.desk.step(job_id, JobState.QUEUED))
+            self._schedule()
+        elif index >= job.slices_paid and not job.state.terminal:
+            self.desk.ticked(job_id, index)
+            if (run := self._runs.get(job_id)) is not None:
+                run.paid()
+
+    async def _on_closed(self, account: JobAccount) -> None:
+        claimed, back = format_usdc(account.claimed), format_usdc(account.refunded)
+        self.notices.tell(f"Claimed {claimed} USDC for {account.job_id}, {back} went back.")
+        self._refunded.set()
+
     async def _on_refunded(self, row: RefundRow) -> None:
         self.notices.tell(f"Refunded {format_usdc(row.amount)} USDC for {row.subject}.")
         self._refunded.set()
@@ -466,6 +510,9 @@ class SellerAgent:
             job = self.desk.store.get(job_id)
         except JobNotFound:
             return False
+        if job.channel:
+            account = self.channels.account(job_id)
+            return account is not None and account.state == "closing"
         rows = self.settlements.refunds(job_id)
         return job.refund >= self.config.dust and any(row.state != "done" for row in rows)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from computeswarm.chain.batch_settlement import BatchSettlement
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Usdc
@@ -17,6 +18,8 @@ from computeswarm.core.errors import ConfigError, ExecutorError
 from computeswarm.core.money import parse_usdc
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.text import clean_line
+from computeswarm.payments.channels.seller import SellerChannels
+from computeswarm.payments.channels.terms import ChannelOffer
 from computeswarm.payments.settlement import Settlements
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.config import SellerConfig
@@ -79,6 +82,19 @@ async def build_seller(
     def settle(**callbacks: object) -> Settlements:
         return Settlements(folder / "payments.db", rpc, usdc, sender, clock, **callbacks)  # type: ignore[arg-type]
 
+    def open_channels(**callbacks: object) -> SellerChannels:
+        contract, offer = BatchSettlement(rpc, chain), ChannelOffer(key.address)
+        return SellerChannels(
+            folder / "channels.db",
+            rpc,
+            contract,
+            usdc,
+            sender,
+            clock,
+            offer=offer,
+            **callbacks,  # type: ignore[arg-type]
+        )
+
     agent = SellerAgent(
         config,
         key,
@@ -87,6 +103,7 @@ async def build_seller(
         GpuMonitor(inventory),
         rpc,
         settle,
+        open_channels,
         clock,
         notes=(*inventory.notes, *notes),
     )

@@ -55,7 +55,7 @@ class Refunder(Protocol):
 class Channels(Protocol):
     """The part of the payment channels that closes them."""
 
-    def finish(self, job_id: str, used: int, *, refund: bool = True) -> None: ...
+    def finish(self, job_id: str, used: int, *, refund: bool = True) -> int: ...
 
     def account(self, job_id: str) -> JobAccount | None: ...
 
@@ -75,10 +75,10 @@ class JobDesk:
         store: JobStore,
         inputs: InputStore,
         refunder: Refunder,
+        channels: Channels,
         clock: Clock,
         notices: Notices,
         *,
-        channels: Channels | None = None,
         report: Callable[[str, JobUpdate], None],
         waiting: Callable[[], list[str]],
     ) -> None:
@@ -247,8 +247,9 @@ class JobDesk:
         if job.refund_filed or not (job.refund or job.channel):
             return job
         if job.channel:
-            assert self._channels is not None
-            self._channels.finish(job.job_id, job.cost)
+            owed = self._channels.finish(job.job_id, job.cost, refund=not job.bare)
+            if owed:  # claimed already, while his withdrawal threatened
+                await self._refunder.refund(job.job_id, job.buyer, owed)
         else:
             await self._refunder.refund(job.job_id, job.buyer, job.refund)
         return self.store.update(job.job_id, refund_filed=True)
@@ -350,14 +351,14 @@ class JobDesk:
         return Refund(amount=job.refund, transaction=rows[0].transaction if rows else "")
 
     def _account(self, job: Job) -> JobAccount | None:
-        if not job.channel or self._channels is None:
-            return None
-        return self._channels.account(job.job_id)
+        return self._channels.account(job.job_id) if job.channel else None
 
     def _rest(self, job: Job) -> Refund | None:
         """What goes back of a deposit: all but what the job cost."""
         account = self._account(job)
-        if account is None or not job.state.terminal or account.deposited <= job.cost:
+        if account is None or not job.state.terminal or job.bare:
+            return None
+        if account.deposited <= job.cost:
             return None
         return Refund(amount=account.deposited - job.cost, transaction=account.refund_transaction)
 

@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     refund INTEGER NOT NULL DEFAULT 0,
     refund_filed INTEGER NOT NULL DEFAULT 0,
     channel TEXT NOT NULL DEFAULT '',
+    bare INTEGER NOT NULL DEFAULT 0,
     slices_paid INTEGER NOT NULL DEFAULT 0,
     paid INTEGER NOT NULL DEFAULT 0,
     phases TEXT NOT NULL,
@@ -85,6 +86,8 @@ class Job:
     outputs: str = ""
     """The list of outputs, as JSON; empty while there is none."""
     outputs_until: int | None = None
+    bare: bool = False
+    """Bought without a quote of ours: a channel that paid it is left open for more of that."""
     channel: str = ""
     """The id of the payment channel that pays it; empty where slices are settled one by one."""
     slices_paid: int = 0
@@ -176,7 +179,7 @@ class JobStore:
         with transaction(self._db) as db:
             db.execute(
                 "INSERT INTO jobs (job_id, authorization, state, spec, quote, buyer, key_hash,"
-                " phases, created_ms) VALUES (?,?,?,?,?,?,?,?,?)",
+                " bare, phases, created_ms) VALUES (?,?,?,?,?,?,?,?,?,?)",
                 (
                     job.job_id,
                     job.authorization,
@@ -185,6 +188,7 @@ class JobStore:
                     job.quote.model_dump_json(),
                     job.buyer,
                     job.key_hash,
+                    job.bare,
                     job.phases.model_dump_json(),
                     job.phases.created,
                 ),
@@ -354,6 +358,7 @@ class JobStore:
             refund_filed=bool(row["refund_filed"]),
             outputs=row["outputs"],
             outputs_until=row["outputs_until"],
+            bare=bool(row["bare"]),
             channel=row["channel"],
             slices_paid=row["slices_paid"],
             paid=row["paid"],

@@ -33,6 +33,7 @@ _EPILOG = """\
 Examples:
   computeswarm run train.py --gpu 'gpu:4090 price<0.5' --input data.csv --output results
   computeswarm run simulate.py --budget 0.20 --max-time 5m --yes -- --samples 1000000
+  computeswarm run --pay channel train.py
   computeswarm run --input data -- python -c 'print(open("data/a.txt").read())'
 """
 
@@ -54,6 +55,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--env", action="append", default=[], metavar="K=V", help="variable (repeatable)"
     )
     parser.add_argument("--image", default="python", metavar="NAME", help="image (python)")
+    parser.add_argument(
+        "--pay",
+        choices=("slices", "channel"),
+        help="a transfer for each slice (slices), or one deposit and a voucher every few seconds",
+    )
     parser.add_argument("--yes", action="store_true", help="pay without asking")
 
 
@@ -97,10 +103,12 @@ def _plan(context: Context) -> JobPlan:
 
 async def _offer(context: Context, buyer: Buyer, plan: JobPlan) -> Offer:
     """A quote of the chosen node, or of the cheapest that answers."""
-    args = context.args
+    from computeswarm.core.quotes import scheme_of
+
+    args, scheme = context.args, scheme_of(context.settings.pay)
     if args.node:
         node = await buyer.node(args.node)
-        return await buyer.quote(node, _for_node(plan, node, args.gpus))
+        return await buyer.quote(node, _for_node(plan, node, args.gpus), scheme=scheme)
     nodes = await buyer.candidates(
         args.gpu,
         image=plan.spec.image,
@@ -115,7 +123,7 @@ async def _offer(context: Context, buyer: Buyer, plan: JobPlan) -> Offer:
     failure: ComputeSwarmError | None = None
     for node in nodes[:_TRIES]:
         try:
-            return await buyer.quote(node, _for_node(plan, node, args.gpus))
+            return await buyer.quote(node, _for_node(plan, node, args.gpus), scheme=scheme)
         except (Unavailable, Unprocessable, Conflict, PolicyRefused) as error:
             failure = failure or error
     assert failure is not None
