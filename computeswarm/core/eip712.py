@@ -23,7 +23,7 @@ def _word(kind: str, value: Any) -> bytes:
     if kind == "bytes32":
         return bytes(value) if isinstance(value, bytes) else bytes.fromhex(value[2:])
     if kind.startswith("uint"):
-        return int(value).to_bytes(32)
+        return int(value).to_bytes(int(kind[4:]) // 8).rjust(32, b"\0")
     raise TypeError(f"EIP-712 type not used here: {kind}")
 
 
