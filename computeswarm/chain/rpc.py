@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
 
 import aiohttp
 
@@ -34,6 +34,7 @@ _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 # The node's own trouble rather than a verdict on the request (EIP-1474).
 _NODE_TROUBLE = frozenset({-32603, -32002, -32005})
 _VERDICTS = ("revert", "evm error")  # anvil answers -32603 where code breaks down
+_Answer = TypeVar("_Answer")
 _ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "known transaction")
 
 
@@ -74,14 +75,22 @@ class RpcClient:
             RpcUnavailable: no node gave a usable answer.
         """
         request_id = next(self._ids)
-        body = json.dumps(
-            {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
-        ).encode()
+        body = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+        return await self.ask(
+            json.dumps(body).encode(), lambda reply: _result_of(reply, request_id)
+        )
+
+    async def ask(self, body: bytes, read: Callable[[bytes], _Answer]) -> _Answer:
+        """Post one document to a node, to the next one where none of it can be used.
+
+        Args:
+            read: makes sense of a node's reply; RpcUnavailable where there is none in it.
+        """
         last: RpcUnavailable | None = None
         for step in range(len(self.urls)):
             index = (self._preferred + step) % len(self.urls)
             try:
-                result = _result_of(await self._post(self.urls[index], body), request_id)
+                result = read(await self._post(self.urls[index], body))
             except RpcUnavailable as error:
                 last = last or error
                 continue
@@ -243,6 +252,16 @@ def _result_of(body: bytes, request_id: int) -> Any:
         reply = json.loads(body)
     except (ValueError, RecursionError):
         reply = None
+    return result_of(reply, request_id)
+
+
+def result_of(reply: Any, request_id: int) -> Any:
+    """The ``result`` of one parsed reply.
+
+    Raises:
+        RpcError: the node answered with an error.
+        RpcUnavailable: it is no answer to this request.
+    """
     if not isinstance(reply, dict):
         raise RpcUnavailable(
             "What answers at the RPC address is no JSON-RPC node; give --rpc another."

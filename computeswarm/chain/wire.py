@@ -98,7 +98,8 @@ def parse_block(value: Any) -> Block | None:
     )
 
 
-def _parse_log(value: Any) -> Log:
+def parse_log(value: Any) -> Log:
+    """One event, of a receipt or of ``eth_getLogs``."""
     log = _object(value, "an event")
     topics = log.get("topics")
     if not isinstance(topics, list) or len(topics) > 4:
@@ -127,5 +128,5 @@ def parse_receipt(value: Any) -> Receipt | None:
         block_hash=parse_hash(receipt.get("blockHash")),
         gas_used=parse_quantity(receipt.get("gasUsed")),
         gas_price=parse_quantity(receipt.get("effectiveGasPrice", "0x0")),
-        logs=tuple(_parse_log(log) for log in logs),
+        logs=tuple(parse_log(log) for log in logs),
     )

@@ -1,0 +1,115 @@
+"""All that moved between an account and USDC, by the contract's own events, in bounded ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from computeswarm.chain.abi import WORD, address_word, read_uint, topic_address
+from computeswarm.chain.errors import RpcError, RpcUnavailable
+from computeswarm.chain.rpc import RpcClient
+from computeswarm.chain.usdc import TRANSFER_TOPIC, Usdc
+from computeswarm.chain.wire import parse_hash, parse_log, parse_quantity
+from computeswarm.core.crypto import same_address
+
+RANGE_BLOCKS = 5_000
+"""Blocks of one question at first; public nodes allow from 500 to 10,000 and more."""
+_LEAST_BLOCKS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One movement of ``amount`` atoms; addresses and hash as lower-case 0x hex."""
+
+    transaction: str
+    block: int
+    from_: str
+    to: str
+    amount: int
+
+    def within(self, account: str) -> int:
+        """What it changed in an account, in atoms."""
+        gained = self.amount if same_address(self.to, account) else 0
+        return gained - (self.amount if same_address(self.from_, account) else 0)
+
+
+async def transfers_of(
+    rpc: RpcClient, usdc: Usdc, account: str, first: int, last: int
+) -> list[Transfer]:
+    """All transfers from and to an account in the blocks ``first`` to ``last``, by block.
+
+    Raises:
+        RpcUnavailable: the node doesn't say, or says what was not asked.
+    """
+    word = "0x" + address_word(account).hex()
+    # one question for each direction: nodes can't ask for "this topic or that position"
+    sent = await _search(rpc, usdc, [TRANSFER_TOPIC, word], first, last)
+    received = await _search(rpc, usdc, [TRANSFER_TOPIC, None, word], first, last)
+    to_himself = [one for one in sent if same_address(one.to, account)]
+    if len(to_himself) != sum(same_address(one.from_, account) for one in received):
+        raise _nonsense()
+    others = [one for one in received if not same_address(one.from_, account)]
+    return sorted([*sent, *others], key=lambda one: one.block)
+
+
+async def _search(
+    rpc: RpcClient, usdc: Usdc, topics: list[str | None], first: int, last: int
+) -> list[Transfer]:
+    found: list[Transfer] = []
+    step = RANGE_BLOCKS
+    while first <= last:
+        end = min(last, first + step - 1)
+        query = {
+            "address": usdc.address,
+            "topics": topics,
+            "fromBlock": hex(first),
+            "toBlock": hex(end),
+        }
+        try:
+            answer = await rpc.call("eth_getLogs", [query])
+        except (RpcError, RpcUnavailable):
+            # nodes differ in how many blocks, and events, one question may cover, and in the error
+            if step <= _LEAST_BLOCKS or end == first:
+                raise
+            step = max(_LEAST_BLOCKS, step // 4)
+            continue
+        found += _read(answer, usdc, topics, first, end)
+        first = end + 1
+    return found
+
+
+def _read(
+    answer: Any, usdc: Usdc, topics: list[str | None], first: int, last: int
+) -> list[Transfer]:
+    if not isinstance(answer, list):
+        raise _nonsense()
+    found = []
+    for item in answer:
+        log = parse_log(item)
+        block = parse_quantity(item.get("blockNumber"))
+        wanted = zip(topics, log.topics, strict=False)
+        if (
+            not same_address(log.address, usdc.address)
+            or len(log.topics) != 3
+            or any(asked is not None and given != asked for asked, given in wanted)
+            or not first <= block <= last
+            or len(log.data) != WORD
+        ):
+            raise _nonsense()
+        found.append(
+            Transfer(
+                parse_hash(item.get("transactionHash")),
+                block,
+                topic_address(log.topics[1]),
+                topic_address(log.topics[2]),
+                read_uint(log.data),
+            )
+        )
+    return found
+
+
+def _nonsense() -> RpcUnavailable:
+    return RpcUnavailable(
+        "The RPC's answer makes no sense (events that were not asked for, or are missing); give"
+        " --rpc another address."
+    )
