@@ -34,7 +34,8 @@ from computeswarm.core.errors import (
 )
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.claims import Claim, ClaimState, ClaimStore
-from computeswarm.payments.ledger import Earnings, LedgerRow, earned, ledger
+from computeswarm.payments.ledger.entries import Entry
+from computeswarm.payments.ledger.seller import Day, Earnings, by_day, earned, ledger
 from computeswarm.payments.present import (
     Presented,
     check_authorization,
@@ -212,9 +213,14 @@ class Settlements:
         """Sums since a moment (unix seconds)."""
         return earned(self._store.db, since)
 
-    def ledger(self, since: float = 0, limit: int = 200) -> list[LedgerRow]:
-        """The newest movements since a moment, newest first."""
-        return ledger(self._store.db, since, limit)
+    def by_day(self, first: float, days: int) -> list[Day]:
+        """The sums of so many days (of 86,400 s) from ``first`` on."""
+        return by_day(self._store.db, first, days)
+
+    def ledger(self, since: float = 0, limit: int = 200) -> list[Entry]:
+        """The newest entries of the books since a moment, newest first."""
+        chain_id = self._usdc.chain.chain_id
+        return ledger(self._store.db, since, limit, chain_id=chain_id)
 
     def _spawn(
         self, key: tuple[str, str], binding: str, steps: Coroutine[Any, Any, Claim]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from computeswarm.payments.ledger import LedgerRow
 from computeswarm.seller.owner import (
     DayEarnings,
     Earnings,
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 _ENDED_SHOWN = 50
 _DAYS = 30
-_LEDGER_ROWS = 100_000
 _FRESH_SECONDS = 2.0
 _DAY = 86400
 
@@ -123,8 +121,7 @@ class StatusPage:
             hour=0, minute=0, second=0, microsecond=0
         )
         first = today - timedelta(days=_DAYS - 1)
-        rows = self._agent.settlements.ledger(first.timestamp(), _LEDGER_ROWS)
-        days = _by_day(rows, first)
+        days = self._days(first)
         self._earnings = Earnings(
             today=days[-1].gross,
             week=sum(day.gross for day in days[-7:]),
@@ -136,25 +133,21 @@ class StatusPage:
         self._earnings_at = clock.monotonic()
         return self._earnings
 
-
-def _by_day(rows: list[LedgerRow], first: datetime) -> list[DayEarnings]:
-    """Sums for each of the days from ``first`` on (UTC)."""
-    gross, refunded, jobs = [0] * _DAYS, [0] * _DAYS, [0] * _DAYS
-    for row in rows:
-        index = int((row.at - first.timestamp()) // _DAY)
-        if not 0 <= index < _DAYS:
-            continue
-        if row.kind == "payment":
-            gross[index] += row.amount
-            jobs[index] += "#" not in row.subject
-        elif row.kind == "refund":
-            refunded[index] += row.amount
-    return [
-        DayEarnings(
-            day=(first + timedelta(days=index)).date().isoformat(),
-            gross=gross[index],
-            refunded=refunded[index],
-            jobs=jobs[index],
-        )
-        for index in range(_DAYS)
-    ]
+    def _days(self, first: datetime) -> list[DayEarnings]:
+        """Sums for each of the days from ``first`` on (UTC): transfers, and what channels paid."""
+        days = self._agent.settlements.by_day(first.timestamp(), _DAYS)
+        settled, begun = [0] * _DAYS, [0] * _DAYS
+        for step in self._agent.channels.movements(first.timestamp()):
+            index = int((step.at - first.timestamp()) // _DAY)
+            if 0 <= index < _DAYS:
+                settled[index] += step.amount if step.kind == "settle" else 0
+                begun[index] += step.kind == "deposit"
+        return [
+            DayEarnings(
+                day=(first + timedelta(days=index)).date().isoformat(),
+                gross=day.received + settled[index],
+                refunded=day.refunded,
+                jobs=day.jobs + begun[index],
+            )
+            for index, day in enumerate(days)
+        ]
