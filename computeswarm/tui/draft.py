@@ -16,9 +16,12 @@ FIELDS = {
     "Script": ("script", "args"),
     "Resources": ("query", "gpus", "max_time", "image"),
     "Data": ("inputs", "env", "output"),
-    "Budget": ("budget",),
+    "Budget": ("budget", "pay"),
     "Review": (),
 }
+
+CHOICES = {"pay": ("slices", "channel")}
+"""Fields that take one of a few words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class JobDraft:
     env: str = ""
     output: str = ""
     budget: str = "0.50"
+    pay: str = "slices"
     node_id: str = ""
 
     @classmethod
@@ -80,6 +84,11 @@ class JobDraft:
         return parse_usdc(self.budget)
 
     @property
+    def by_channel(self) -> bool:
+        """Whether it is paid by vouchers on a deposit."""
+        return self.pay.strip() == "channel"
+
+    @property
     def name(self) -> str:
         return Path(self.script).name
 
@@ -111,6 +120,8 @@ class JobDraft:
         if self.image and self.image != "python":
             words += ["--image", self.image]
         words += ["--budget", self.budget, "--max-time", self.max_time]
+        if self.by_channel:
+            words += ["--pay", "channel"]
         for path in _split(self.inputs):
             words += ["--input", path]
         for pair in _split(self.env):
@@ -186,6 +197,10 @@ def _check_budget(draft: JobDraft) -> str:
     return "" if parse_usdc(draft.budget) > 0 else "A budget is more than nothing."
 
 
+def _check_pay(draft: JobDraft) -> str:
+    return "" if draft.pay.strip() in CHOICES["pay"] else "Either slices or channel."
+
+
 def _check_image(draft: JobDraft) -> str:
     good = re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", draft.image)
     return "" if good else "The name of an image from the seller's list, such as python."
@@ -198,6 +213,7 @@ _CHECKS = {
     "gpus": _check_gpus,
     "max_time": _check_time,
     "image": _check_image,
+    "pay": _check_pay,
     "inputs": _check_inputs,
     "env": _check_env,
     "budget": _check_budget,

@@ -28,6 +28,8 @@ class Identity:
     real_money: bool
     locked: bool = False
     """There is a wallet, but its key has not been brought yet."""
+    pay: str = "slices"
+    """How jobs are paid unless the wizard says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,10 @@ class JobItem:
     metered_ms: int = 0
     exit_code: int | None = None
     payments: tuple[Transfer, ...] = ()
+    deposit: Transfer | None = None
+    """What was put into the channel that pays it; None where each slice is a transfer."""
+    slices: int = 0
+    """How many have been paid; ``payments`` may hold only the newest."""
     refund: Transfer | None = None
     phases: tuple[tuple[str, int], ...] = ()
     """Each phase that began, in order, with its unix milliseconds."""
@@ -140,6 +146,13 @@ class OfferItem:
     expires_at: float
     network: str
     usdc: str
+    deposit: int = 0
+    """Atoms locked in a channel before the start; 0 where each slice is a transfer."""
+
+    @property
+    def paid_now(self) -> int:
+        """Atoms that leave the wallet at once."""
+        return self.deposit or self.first_amount
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,7 @@ def test_wizard(snap_compare: Snap, step: int, script: Any) -> None:
     assert _shot(snap_compare, app, "80x24", _keys("n", *["escape"] * (4 - step)))
 
 
-@pytest.mark.parametrize("kind", ["offered", "refused", "failed", "poor"])
+@pytest.mark.parametrize("kind", ["offered", "channel", "refused", "failed", "poor"])
 def test_payment(snap_compare: Snap, kind: str, script: Any) -> None:
     buyer = FakeBuyer()
     if kind == "refused":
@@ -170,6 +170,8 @@ def test_payment(snap_compare: Snap, kind: str, script: Any) -> None:
         buyer.buy_fault = InsufficientFunds("The wallet holds less than this slice costs.")
     if kind == "poor":
         buyer.usdc = 12
+    if kind == "channel":
+        buyer.identity = replace(buyer.identity, pay="channel")
 
     async def then(pilot: Pilot[None]) -> None:
         await pilot.press("n", "enter")
@@ -195,6 +197,11 @@ def test_receipt(snap_compare: Snap) -> None:
         await pilot.press("r")
 
     assert _shot(snap_compare, make_app(FakeBuyer()), "80x24", then)
+
+
+def test_receipt_of_a_job_that_a_channel_paid(snap_compare: Snap) -> None:
+    app = make_app(FakeBuyer(jobs=[job(4)]))
+    assert _shot(snap_compare, app, "80x24", _keys("j", "r"))
 
 
 def test_download(snap_compare: Snap) -> None:

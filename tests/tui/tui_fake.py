@@ -102,7 +102,7 @@ FLEET = tuple(node(number) for number in range(18))
 
 
 def job(number: int, **changes: Any) -> JobItem:
-    """One of four jobs: running, queued, done, failed."""
+    """One of five jobs: running, queued, done, failed, and one that a channel paid."""
     began = int(NOW * 1000) - 172_000
     done = (
         ("created", began),
@@ -132,6 +132,9 @@ def job(number: int, **changes: Any) -> JobItem:
          "metered_ms": 2_190, "paid": 6_334, "cost": 232, "exit_code": 1, "phases": done,
          "reason": "The command ended with exit code 1.",
          "payments": (Transfer(6_334, TX),), "refund": Transfer(6_102, "")},
+        {"job_id": "job-197e" + "4" * 16, "name": "render.py", "state": JobState.SUCCEEDED,
+         "metered_ms": 3_605_000, "paid": 380_652, "cost": 380_528, "exit_code": 0, "phases": done,
+         "slices": 1_803, "deposit": Transfer(500_000, TX), "refund": Transfer(119_472, TX)},
     )  # fmt: skip
     return JobItem(**(common | kinds[number] | changes))
 
@@ -210,21 +213,21 @@ class FakeBuyer:
         if self.offer_fault is not None:
             raise self.offer_fault
         chosen = next((n for n in self.listed if n.node_id == draft.node_id), self.listed[0])
+        slices = {"first_amount": 6_334, "slice_seconds": 60, "at_risk": 7_918}
+        ticks = {"first_amount": 212, "slice_seconds": 2, "at_risk": 318, "deposit": 63_334}
         return OfferItem(
             key="offer-1",
             node=chosen,
             job_name=draft.name,
             price_per_hour=chosen.price,
-            first_amount=6_334,
-            slice_seconds=60,
             max_seconds=draft.max_seconds,
             budget=draft.budget_atoms,
             most=63_334,
-            at_risk=7_918,
             pay_to=chosen.wallet,
             expires_at=NOW + self.expires_in,
             network="Base Sepolia",
             usdc=USDC,
+            **(ticks if draft.by_channel else slices),
         )
 
     async def buy(self, offer: OfferItem, report: Any) -> str:

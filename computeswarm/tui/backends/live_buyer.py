@@ -16,11 +16,19 @@ from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import NoNodeFits, SellerUnavailable, WalletError
 from computeswarm.core.events import EndEvent
 from computeswarm.core.nodes import ComputeNode
+from computeswarm.core.quotes import scheme_of
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.text import clean_line
 from computeswarm.payments.wallet import load_wallet
 from computeswarm.tui.backend import Report
-from computeswarm.tui.backends.mapping import EventReader, node_item, payments, phases, refund
+from computeswarm.tui.backends.mapping import (
+    EventReader,
+    deposit,
+    node_item,
+    payments,
+    phases,
+    refund,
+)
 from computeswarm.tui.draft import JobDraft
 from computeswarm.tui.views import (
     Balance,
@@ -68,6 +76,7 @@ class LiveBuyer:
             market=self._settings.market,
             real_money=chain.real_money,
             locked=self._locked,
+            pay=self._settings.pay,
         )
 
     async def unlock(self, password: str) -> None:
@@ -124,7 +133,7 @@ class LiveBuyer:
     async def _quote(self, draft: JobDraft, plan: JobPlan) -> Offer:
         if draft.node_id:
             node = self._nodes.get(draft.node_id) or await self._buyer.node(draft.node_id)
-            return await self._buyer.quote(node, plan)
+            return await self._buyer.quote(node, plan, scheme=scheme_of(draft.pay))
         fitting = await self._buyer.candidates(
             draft.query,
             image=plan.spec.image,
@@ -134,7 +143,7 @@ class LiveBuyer:
         silent: SellerUnavailable | None = None
         for node in fitting[:SELLERS_ASKED]:
             try:
-                return await self._buyer.quote(node, plan)
+                return await self._buyer.quote(node, plan, scheme=scheme_of(draft.pay))
             except SellerUnavailable as error:
                 silent = error
         if silent is not None:
@@ -161,6 +170,7 @@ class LiveBuyer:
             expires_at=float(quote.expires_at),
             network=chain.title,
             usdc=quote.asset,
+            deposit=offer.deposit(budget) if offer.by_channel else 0,
         )
 
     async def buy(self, offer: OfferItem, report: Report) -> str:
@@ -236,6 +246,8 @@ class LiveBuyer:
             metered_ms=view.metered_ms if view else 0,
             exit_code=record.exit_code,
             payments=payments(view) if view else (),
+            slices=view.slices_paid if view else 0,
+            deposit=deposit(view) if view else None,
             refund=refund(view) if view else None,
             phases=phases(view.phases) if view else (),
             outputs_ready=view.outputs_ready if view else False,

@@ -81,6 +81,11 @@ def payments(view: JobView) -> tuple[Transfer, ...]:
     return tuple(Transfer(p.amount, clean_line(p.transaction, limit=66)) for p in view.payments)
 
 
+def deposit(view: JobView) -> Transfer | None:
+    made = view.channel
+    return None if made is None else Transfer(made.deposit, clean_line(made.transaction, limit=66))
+
+
 def refund(view: JobView) -> Transfer | None:
     back = view.refund
     return None if back is None else Transfer(back.amount, clean_line(back.transaction, limit=66))

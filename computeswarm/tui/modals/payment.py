@@ -72,17 +72,23 @@ class PaymentModal(Dialog[str]):
             return
         self.query_one("#pay-text", Static).update(terms(self._offer, self._balance))
         button = self.query_one("#pay", Button)
-        button.label = Content(f"Pay {money(self._offer.first_amount)} USDC (p)")
+        word = "Deposit" if self._offer.deposit else "Pay"
+        button.label = Content(f"{word} {money(self._offer.paid_now)} USDC (p)")
         button.refresh(layout=True)  # a longer label doesn't ask for more room by itself
         button.disabled = self._short
         if self._short:
-            self._status(line(("Not enough USDC in this wallet for the first slice.", "$error")))
+            what = (
+                "the deposit; a smaller budget needs less"
+                if self._offer.deposit
+                else "the first slice"
+            )
+            self._status(line((f"Not enough USDC in this wallet for {what}.", "$error")))
         self._tick()
 
     @property
     def _short(self) -> bool:
         offer, balance = self._offer, self._balance
-        return offer is not None and balance is not None and balance < offer.first_amount
+        return offer is not None and balance is not None and balance < offer.paid_now
 
     def _tick(self) -> None:
         offer = self._offer
@@ -152,7 +158,6 @@ class PaymentModal(Dialog[str]):
 def terms(offer: OfferItem, balance: int | None) -> Content:
     """What is bought, for how much, and the most that can be lost."""
     node = offer.node
-    first, each = money(offer.first_amount), duration(offer.slice_seconds)
     signed = ("✓ the wallet that signed this node", "$success")
     if offer.pay_to.lower() != node.wallet.lower():
         signed = ("✗ not the wallet that signed this node", "bold $error")
@@ -160,14 +165,14 @@ def terms(offer: OfferItem, balance: int | None) -> Content:
         _row("Run", (offer.job_name, "bold"), f"  on  {node.name} · {node.title}"),
         _row("Price", f"{price(offer.price_per_hour)} USDC/h, locked by the seller until ",
              time_of_day(offer.expires_at)),
-        _row("Now", (f"{first} USDC", "bold $primary"), f"  for the first {each}   (x402 exact)"),
+        *_paid_now(offer),
         _row("At most", f"{money(offer.most)} USDC",
              f"  for {duration(offer.max_seconds)}; your budget is {money(offer.budget)}"),
         _row("Pay to", f"{short_address(offer.pay_to)}  ", signed),
         _row("Network", f"{offer.network} · USDC {short_address(offer.usdc)}"),
     ]  # fmt: skip
     if balance is not None:
-        after = money(balance - offer.first_amount)
+        after = money(balance - offer.paid_now)
         rows.append(_row("Balance", f"{money(balance)} → {after} USDC"))
     rows += [
         line(""),
@@ -175,9 +180,27 @@ def terms(offer: OfferItem, balance: int | None) -> Content:
             "Most you can lose if the seller vanishes:  ",
             (f"{money(offer.at_risk)} USDC", "bold $primary"),
         ),
-        line(("Unused seconds come back when the job ends.", "$muted")),
     ]
+    if offer.deposit:
+        rows += [
+            line(("The deposit is locked until the job ends; its rest comes back by", "$muted")),
+            line(("itself, or by  computeswarm channels withdraw  if he vanishes.", "$muted")),
+        ]
+    else:
+        rows.append(line(("Unused seconds come back when the job ends.", "$muted")))
     return lines(*rows)
+
+
+def _paid_now(offer: OfferItem) -> list[Content]:
+    first, each = money(offer.first_amount), duration(offer.slice_seconds)
+    if not offer.deposit:
+        now = (f"{first} USDC", "bold $primary")
+        return [_row("Now", now, f"  for the first {each}   (x402 exact)")]
+    return [
+        _row("Now", (f"{money(offer.deposit)} USDC", "bold $primary"),
+             "  deposit   (x402 batch-settlement)"),
+        _row("Then", f"{first} USDC", f"  every {each} by voucher, no transaction"),
+    ]  # fmt: skip
 
 
 def _row(name: str, *parts: tuple[str, str] | str) -> Content:

@@ -84,10 +84,7 @@ def receipt(job: JobItem) -> Content:
         _row("price", f"{money(job.price)} USDC an hour", ""),
         _row("run", millis(job.metered_ms), f"= {money(job.cost)} USDC"),
     ]
-    for number, payment in enumerate(job.payments):
-        rows.append(
-            _row(f"paid {number + 1}", f"{money(payment.amount)} USDC", payment.transaction)
-        )
+    rows += _paid(job)
     if job.refund is not None:
         word = "refund" if job.refund.transaction else "owed"
         rows.append(_row(word, f"{money(job.refund.amount)} USDC", job.refund.transaction))
@@ -99,6 +96,22 @@ def receipt(job: JobItem) -> Content:
         )
     )
     return lines(*rows)
+
+
+def _paid(job: JobItem) -> list[Content]:
+    if job.deposit is not None:
+        return [
+            _row("deposit", f"{money(job.deposit.amount)} USDC", job.deposit.transaction),
+            _row("paid", f"{money(job.paid)} USDC", f"by {job.slices} vouchers"),
+        ]
+    rows = []
+    earlier = max(0, job.slices - len(job.payments))
+    if earlier:
+        sum_ = job.paid - sum(payment.amount for payment in job.payments)
+        rows.append(_row(f"paid 1–{earlier}", f"{money(sum_)} USDC", ""))
+    for number, payment in enumerate(job.payments, earlier + 1):
+        rows.append(_row(f"paid {number}", f"{money(payment.amount)} USDC", payment.transaction))
+    return rows
 
 
 def _phases(job: JobItem) -> list[Content]:

@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 
 from computeswarm.core.errors import BadRequest
 from computeswarm.core.money import cost_atoms, seconds_bought
-from computeswarm.tui.draft import FIELDS, STEPS, JobDraft
+from computeswarm.tui.draft import CHOICES, FIELDS, STEPS, JobDraft
 from computeswarm.tui.format import duration, file_size, money, price
 from computeswarm.tui.modals.dialog import Dialog
 from computeswarm.tui.views import NodeItem
@@ -30,8 +30,10 @@ LABELS = {
     "env": ("Environment", "NAME=value, separated by spaces"),
     "output": ("Outputs to", "the folder into which d downloads what it wrote"),
     "budget": ("Budget", "USDC; no more is ever paid for this job"),
+    "pay": ("Paid by", "↑↓  slices (a transfer each) or channel (one deposit)"),
 }
 PREVIEW = 8
+_PAID_BY = {False: "by slices, a transfer each", True: "by a channel: one deposit, then vouchers"}
 
 
 class WizardModal(Dialog[tuple[JobDraft, bool]]):
@@ -58,7 +60,12 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
                     with Vertical(classes="field"):
                         yield Static(line((f"{label}  ", "bold"), (hint, "$muted")))
                         value = getattr(self.draft, name)
-                        yield Field(value, name=name, entered=self.action_next)
+                        yield Field(
+                            value,
+                            name=name,
+                            entered=self.action_next,
+                            choices=CHOICES.get(name, ()),
+                        )
                         yield Static("", id=f"problem-{name}", classes="problem", markup=False)
                 yield Static("", id=f"note-{step.lower()}", classes="note", markup=False)
 
@@ -160,11 +167,18 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
         full = cost_atoms(rate, self.draft.max_seconds)
         ahead = cost_atoms(rate, min(node.slice_seconds, self.draft.max_seconds))
         enough = budget >= full
+        paid = line(("Paid ahead, a slice at a time: ", "$muted"), (f"{money(ahead)} USDC", "bold"))
+        if self.draft.by_channel:
+            paid = line(
+                ("Locked until the job ends: ", "$muted"),
+                (f"{money(min(budget, full))} USDC", "bold"),
+                ("; paid ahead, some seconds at a time", "$muted"),
+            )
         return lines(
             line(f"Lasts {duration(seconds)} of {duration(self.draft.max_seconds)}",
                  ("" if enough else "; then it stops, outputs kept", "$warning")),
             line((f"The time limit costs {money(full)} USDC at {price(rate)} an hour.", "$muted")),
-            line(("Paid ahead, a slice at a time: ", "$muted"), (f"{money(ahead)} USDC", "bold")),
+            paid,
         )  # fmt: skip
 
     def _note_review(self) -> Content:
@@ -176,6 +190,7 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
             line(("On      ", "$muted"), f"{where} · {gpus} · image {draft.image}"),
             line(("Limits  ", "$muted"), f"{duration(draft.max_seconds)} · {draft.budget} USDC"),
             line(("Inputs  ", "$muted"), draft.inputs or "none"),
+            line(("Paid    ", "$muted"), _PAID_BY[draft.by_channel]),
             line(""),
             line(("The same from a shell:", "$muted")),
             line((draft.command_line(), "$secondary")),

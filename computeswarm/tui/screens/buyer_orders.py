@@ -94,6 +94,8 @@ class BuyerOrders(ModeScreen):
 
         example = self.swarm.example
         fresh = JobDraft.from_example(example) if example else JobDraft()
+        if backends is not None:
+            fresh = replace(fresh, pay=backends.buyer.identity.pay)
         if node is not None and node.gpu_count:
             fresh = replace(fresh, gpus="1")
         draft = replace(self.draft or fresh, node_id=node.node_id if node else "")

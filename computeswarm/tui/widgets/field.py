@@ -16,22 +16,41 @@ class Field(Input):
     hands on what was typed after an Enter that moved the focus.
     """
 
-    def __init__(self, value: str, *, name: str, entered: Callable[[], None]) -> None:
-        """``entered`` is called at Enter, before another key is looked at."""
+    def __init__(
+        self,
+        value: str,
+        *,
+        name: str,
+        entered: Callable[[], None],
+        choices: tuple[str, ...] = (),
+    ) -> None:
+        """``entered`` is called at Enter, before another key is looked at; up and down go through
+        the ``choices``."""
         super().__init__(
             value, id=f"field-{name}", compact=True, select_on_focus=False, max_length=4_000
         )
         self._entered = entered
+        self._choices = choices
 
     async def _on_key(self, event: events.Key) -> None:
         if self.screen.focused is not self:
             event.stop()
             event.prevent_default()
             self.app.post_message(events.Key(event.key, event.character))
+        elif self._choices and event.key in ("up", "down"):
+            event.stop()
+            event.prevent_default()
+            self._choose(1 if event.key == "down" else -1)
         elif not event.is_printable and (own := self._bindings.key_to_bindings.get(event.key)):
             event.stop()
             event.prevent_default()
             await self.run_action(own[0].action)
+
+    def _choose(self, step: int) -> None:
+        known = self.value in self._choices
+        at = self._choices.index(self.value) + step if known else 0
+        self.value = self._choices[at % len(self._choices)]
+        self.cursor_position = len(self.value)
 
     async def action_submit(self) -> None:
         """Enter."""
