@@ -100,6 +100,12 @@ async def test_a_lost_reply_costs_nothing_and_a_deposit_frees_the_cap_when_it_co
     (shown,) = await withdrawals(again, rpc).refresh()
     assert (shown.state, shown.claimed, shown.returned) == ("closed", 1_500, DEPOSIT - 1_500)
     assert again.plain.spent_today() == 1_500
+    steps = again.journal.database.execute("SELECT kind, amount, state FROM channel_steps")
+    assert sorted(tuple(row) for row in steps) == [
+        ("claim", 1_500, "done"),
+        ("deposit", DEPOSIT, "done"),
+        ("refund", DEPOSIT - 1_500, "done"),
+    ]
     again.close()
 
 
@@ -308,6 +314,10 @@ async def test_a_vanished_seller_cannot_keep_the_deposit(tmp_path: Path) -> None
             assert await till.usdc.balance_of(key.address) == DEPOSIT
             assert [c.state for c in await mine.refresh()] == ["closed"]
             assert buyer.plain.spent_today() == 0
+            steps = buyer.journal.database.execute(
+                "SELECT amount FROM channel_steps WHERE kind = 'withdrawal'"
+            )
+            assert [row[0] for row in steps] == [DEPOSIT]
             buyer.close()
     finally:
         await devnet.close()

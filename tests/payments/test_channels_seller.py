@@ -77,12 +77,17 @@ async def test_a_job_is_paid_by_ticks_and_the_rest_comes_back_in_one_transaction
     assert await till.usdc.balance_of(till.seller.address) == before + 5_400
     assert await till.usdc.balance_of(buyer.key.address) == DEPOSIT - 5_400
     kinds = [(m.kind, m.amount) for m in till.channels.movements()]
-    assert sorted(kinds) == [
+    moved = [
         ("claim", 5_400),
         ("deposit", DEPOSIT),
         ("refund", DEPOSIT - 5_400),
         ("settle", 5_400),
     ]
+    assert sorted(kinds) == moved
+    steps = till.rows("channel_steps")
+    assert sorted((row["kind"], row["amount"]) for row in steps) == moved
+    assert {row["state"] for row in steps} == {"done"}
+    assert {row["wallet"] for row in steps} == {till.seller.address}
 
 
 async def test_a_hundred_posts_of_one_voucher_charge_once(till: Till, buyer: HandBuyer) -> None:

@@ -42,6 +42,8 @@ CREATE TABLE IF NOT EXISTS channels (
     claimed INTEGER NOT NULL DEFAULT 0,
     balance INTEGER NOT NULL DEFAULT 0,
     withdraw_at INTEGER NOT NULL DEFAULT 0,
+    refund_tx TEXT NOT NULL DEFAULT '',
+    seen_at REAL NOT NULL DEFAULT 0,
     created_at REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS channels_by_state ON channels (state);
@@ -56,6 +58,33 @@ CREATE TABLE IF NOT EXISTS channel_transactions (
     amount INTEGER NOT NULL DEFAULT 0,
     created_at REAL NOT NULL
 );
+CREATE VIEW IF NOT EXISTS channel_steps AS
+WITH sums AS (
+    SELECT c.*, json_extract(c.config, '$.payer') AS wallet,
+        json_extract(c.config, '$.receiver') AS peer,
+        (SELECT COALESCE(SUM(p.amount), 0) FROM payments p WHERE p.channel = c.channel_id
+            AND p.state IN ('settled', 'spent')) AS landed,
+        (SELECT COALESCE(SUM(t.amount), 0) FROM channel_transactions t
+            WHERE t.channel_id = c.channel_id AND t.kind = 'finalize' AND t.state = 'done')
+            AS withdrawn
+    FROM channels c
+)
+SELECT p.created_at AS at, 'deposit' AS kind, p.channel AS channel_id, p.job_id AS job_id,
+    p.pay_to AS peer, p.payer AS wallet, p.chain_id AS chain_id, p.amount AS amount, p.tx AS tx,
+    CASE WHEN p.state IN ('settled', 'spent') THEN 'done'
+        WHEN p.state = 'expired' THEN 'failed' ELSE 'sent' END AS state
+FROM payments p WHERE p.channel != ''
+UNION ALL
+SELECT seen_at, 'claim', channel_id, job_id, peer, wallet, chain_id, claimed, '', 'done'
+FROM sums WHERE claimed > 0
+UNION ALL
+SELECT seen_at, 'refund', channel_id, job_id, peer, wallet, chain_id,
+    landed - balance - withdrawn, refund_tx, 'done'
+FROM sums WHERE seen_at > 0 AND landed - balance - withdrawn > 0
+UNION ALL
+SELECT t.created_at, 'withdrawal', t.channel_id, s.job_id, s.peer, s.wallet, s.chain_id, t.amount,
+    t.tx, t.state
+FROM channel_transactions t JOIN sums s ON s.channel_id = t.channel_id WHERE t.kind = 'finalize';
 """
 
 
@@ -187,7 +216,15 @@ class ChannelJournal:
                 (charged, channel.channel_id, channel.voucher),
             )
 
-    def sync(self, channel: BuyerChannel, state: OnChain) -> BuyerChannel:
+    def note_refund(self, channel_id: str, tx: str) -> None:
+        """The transaction in which the seller gave the rest back, as he says; the sum is what the
+        chain shows."""
+        with transaction(self._db):
+            self._db.execute(
+                "UPDATE channels SET refund_tx = ? WHERE channel_id = ?", (tx[:66], channel_id)
+            )
+
+    def sync(self, channel: BuyerChannel, state: OnChain, now: float) -> BuyerChannel:
         """Keep what the chain says. Where nothing is left of a deposit that had landed, the channel
         is closed, and what came back is free to be spent again."""
         delay = channel.config.withdraw_delay
@@ -196,10 +233,10 @@ class ChannelJournal:
         closed = landed and state.balance <= state.total_claimed
         with transaction(self._db):
             self._db.execute(
-                "UPDATE channels SET claimed = ?, balance = ?, withdraw_at = ?, state = ?"
-                " WHERE channel_id = ?",
+                "UPDATE channels SET claimed = ?, balance = ?, withdraw_at = ?, seen_at = ?,"
+                " state = ? WHERE channel_id = ?",
                 (
-                    *(state.total_claimed, state.balance, withdraw_at),
+                    *(state.total_claimed, state.balance, withdraw_at, now),
                     *("closed" if closed else "open", channel.channel_id),
                 ),
             )

@@ -100,6 +100,37 @@ CREATE TABLE IF NOT EXISTS payout_items (
     PRIMARY KEY (payout, channel_id)
 );
 CREATE INDEX IF NOT EXISTS payout_items_by_channel ON payout_items (channel_id);
+CREATE VIEW IF NOT EXISTS channel_steps AS
+WITH moves AS (
+    SELECT COALESCE(p.done_at, p.created_at) AS at, p.tx, i.*, c.chain_id,
+        json_extract(c.config, '$.payer') AS peer, json_extract(c.config, '$.receiver') AS wallet,
+        (SELECT j.job_id FROM channel_jobs j WHERE j.channel_id = i.channel_id
+            ORDER BY j.rowid LIMIT 1) AS job_id,
+        CASE WHEN p.state IN ('mined', 'final') THEN 'done'
+            WHEN p.state = 'lost' THEN 'failed' ELSE 'sent' END AS state
+    FROM payout_items i JOIN payouts p ON p.id = i.payout
+        JOIN channels c ON c.channel_id = i.channel_id
+    WHERE p.tx != ''
+)
+SELECT COALESCE(settled_at, created_at) AS at, 'deposit' AS kind, channel_id,
+    CASE WHEN instr(subject, '#') THEN substr(subject, 1, instr(subject, '#') - 1) ELSE subject END
+        AS job_id,
+    json_extract(config, '$.payer') AS peer, json_extract(config, '$.receiver') AS wallet, chain_id,
+    amount, tx,
+    CASE WHEN state IN ('settled', 'consumed') THEN 'done'
+        WHEN state = 'failed' THEN 'failed' ELSE 'sent' END AS state
+FROM deposits WHERE tx != ''
+UNION ALL
+SELECT at, 'claim', channel_id, job_id, peer, wallet, chain_id,
+    CASE WHEN state = 'done' THEN claimed ELSE claim_to - claim_from END, tx, state
+FROM moves WHERE CASE WHEN state = 'done' THEN claimed ELSE claim_to END > 0
+UNION ALL
+SELECT at, 'refund', channel_id, job_id, peer, wallet, chain_id,
+    CASE WHEN state = 'done' THEN refunded ELSE refund END, tx, state
+FROM moves WHERE CASE WHEN state = 'done' THEN refunded ELSE refund END > 0
+UNION ALL
+SELECT p.done_at, 'settle', '', '', '', m.wallet, m.chain_id, p.settled, p.tx, 'done'
+FROM payouts p JOIN moves m ON m.payout = p.id WHERE p.settled > 0 GROUP BY p.id;
 """
 
 ALL_THAT_IS_LEFT = -1

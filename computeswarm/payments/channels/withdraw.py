@@ -91,7 +91,7 @@ class Withdrawals:
             chunk = channels[start : start + _BATCH]
             states = await self._contract.states([channel.channel_id for channel in chunk])
             for channel, state in zip(chunk, states, strict=True):
-                self._journal.sync(channel, state)
+                self._journal.sync(channel, state, self._clock.now())
         return self.known()
 
     async def initiate(self, channel_id: str) -> str:
@@ -157,7 +157,7 @@ class Withdrawals:
 
     async def _look(self, channel: BuyerChannel) -> OnChain:
         state = await self._contract.state(channel.channel_id)
-        self._journal.sync(channel, state)
+        self._journal.sync(channel, state, self._clock.now())
         return state
 
     async def _begin(self, channel: BuyerChannel, kind: str, data: bytes) -> OwnTransaction:
