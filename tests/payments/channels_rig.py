@@ -32,7 +32,13 @@ from computeswarm.core.channels import (
 from computeswarm.core.clock import SystemClock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import PaymentRequired
-from computeswarm.core.x402 import HEADER_RESPONSE_V2, SettleResponse, decode_header
+from computeswarm.core.x402 import (
+    HEADER_PAYMENT_V2,
+    HEADER_RESPONSE_V2,
+    SettleResponse,
+    decode_header,
+    encode_header,
+)
 from computeswarm.payments.challenge import Challenge, parse_402
 from computeswarm.payments.channels.payer import ChannelPayer, SignedVoucher
 from computeswarm.payments.channels.payouts import PayoutPolicy
@@ -277,3 +283,40 @@ class WalletBuyer:
 
     def close(self) -> None:
         self.journal.close()
+
+
+def over_the_wire(payment: PresentedChannel, till: Till, **changes: Any) -> PresentedChannel:
+    """A payment as a header, read again by the seller; ``changes`` replace members of its payload.
+
+    Raises: as ``read_channel_payment``.
+    """
+    terms, offer = till.terms(), till.channels.offer
+    payload: dict[str, Any] = {
+        "type": payment.kind,
+        "channelConfig": payment.config.wire(),
+        "voucher": {
+            "channelId": payment.channel_id,
+            "maxClaimableAmount": str(payment.max_claimable),
+            "signature": "0x" + payment.signature.hex(),
+        },
+    }
+    if payment.deposit is not None:
+        given = payment.deposit
+        authorization = {
+            "validAfter": str(given.valid_after),
+            "validBefore": str(given.valid_before),
+            "salt": hex(given.salt),
+            "signature": "0x" + given.signature.hex(),
+        }
+        payload["deposit"] = {
+            "amount": str(given.amount),
+            "authorization": {"erc3009Authorization": authorization},
+        }
+    envelope = {
+        "x402Version": 2,
+        "payload": {**payload, **changes},
+        "accepted": channel_requirements(terms, offer).wire(),
+    }
+    read = read_channel_payment({HEADER_PAYMENT_V2: encode_header(envelope)}, terms, offer)
+    assert read is not None
+    return read
