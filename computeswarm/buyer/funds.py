@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.usdc import Usdc
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.errors import ConfigError, InsufficientFunds, Unavailable
 from computeswarm.core.money import format_usdc
+from computeswarm.payments.ledger.refunds import RefundBook
 
 _LOOK_SECONDS = 3.0
 
@@ -18,7 +20,7 @@ class Funds:
 
     def __init__(self, rpc_urls: tuple[str, ...], chain: ChainInfo) -> None:
         self.chain = chain
-        self._rpc = RpcClient(rpc_urls) if rpc_urls else None
+        self._rpc = RpcClient(rpc_urls, chain_id=chain.chain_id) if rpc_urls else None
         self.usdc = Usdc(self._rpc, chain) if self._rpc else None
 
     async def close(self) -> None:
@@ -38,6 +40,14 @@ class Funds:
         return await asyncio.gather(
             self.usdc.balance_of(address), self._rpc.native_balance(address)
         )
+
+    async def prove(self, refunds: RefundBook, now: float) -> None:
+        """Look for the refunds that sellers tell of; a chain that is down leaves them as told."""
+        if self._rpc is None or self.usdc is None or not refunds.unproven(self.chain.chain_id):
+            return
+        with contextlib.suppress(TimeoutError, Unavailable):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await refunds.prove(self._rpc, self.usdc, now)
 
     async def check(self, address: str, amount: int) -> None:
         """Say early and kindly what the seller would say later.

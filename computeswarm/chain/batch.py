@@ -8,8 +8,8 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from computeswarm.chain.errors import RpcUnavailable
-from computeswarm.chain.rpc import RpcClient, result_of
-from computeswarm.chain.wire import Receipt, parse_hash, parse_receipt
+from computeswarm.chain.rpc import RpcClient
+from computeswarm.chain.wire import Receipt, parse_hash, parse_receipt, result_of
 
 BATCH = 50
 """Calls in one request; public nodes take 100 and more, some count each of them as a request."""

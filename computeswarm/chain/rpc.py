@@ -1,4 +1,4 @@
-"""A JSON-RPC client for one EVM chain, on one keep-alive aiohttp session.
+"""A JSON-RPC client for one EVM chain, through one node or several (see ``nodes``).
 
 Two errors and no third: ``RpcError`` (the node said no) and ``RpcUnavailable`` (no usable answer;
 what was asked may or may not have happened).
@@ -7,14 +7,11 @@ what was asked may or may not have happened).
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
-import aiohttp
-
 from computeswarm.chain.errors import RpcError, RpcUnavailable
+from computeswarm.chain.nodes import Nodes
 from computeswarm.chain.wire import (
     Block,
     Receipt,
@@ -28,32 +25,33 @@ from computeswarm.core.chains import chain_title
 from computeswarm.core.crypto import keccak256
 from computeswarm.core.errors import ConfigError
 
-MAX_RESPONSE_BYTES = 16 * 1024 * 1024
-_READ_BYTES = 256 * 1024
-_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
-# The node's own trouble rather than a verdict on the request (EIP-1474).
-_NODE_TROUBLE = frozenset({-32603, -32002, -32005})
-_VERDICTS = ("revert", "evm error")  # anvil answers -32603 where code breaks down
 _Answer = TypeVar("_Answer")
 _ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "known transaction")
 
 
 class RpcClient:
-    """One chain seen through one or more nodes; the next is asked when one does not answer.
+    """One chain seen through one or more nodes; the next is asked when one is of no use.
 
     Args:
         url: a node's HTTP address, or several in order of preference.
-        timeout: seconds for one request to one node.
+        timeout: seconds for one request to one node; a node is given less of them while there is
+            another to be asked.
+        chain_id: what all of them have to serve; None takes the first node's word for it.
     """
 
-    def __init__(self, url: str | Sequence[str], *, timeout: float = 10.0) -> None:
-        self.urls = (url,) if isinstance(url, str) else tuple(url)
-        if not self.urls:
+    def __init__(
+        self, url: str | Sequence[str], *, timeout: float = 10.0, chain_id: int | None = None
+    ) -> None:
+        urls = (url,) if isinstance(url, str) else tuple(url)
+        if not urls:
             raise ConfigError("No chain is set; give --rpc or COMPUTESWARM_RPC its address.")
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._session: aiohttp.ClientSession | None = None
-        self._ids = itertools.count(1)
-        self._preferred = 0
+        self._nodes = Nodes(urls, timeout=timeout)
+        self._nodes.chain_id = chain_id
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The nodes' addresses, in order of preference."""
+        return self._nodes.urls
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,9 +61,7 @@ class RpcClient:
 
     async def close(self) -> None:
         """Close the connections; the client may be used again and opens new ones."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._nodes.close()
 
     async def call(self, method: str, params: Sequence[Any] = ()) -> Any:
         """One JSON-RPC request; the ``result`` as parsed JSON.
@@ -74,11 +70,7 @@ class RpcClient:
             RpcError: the node answered with an error.
             RpcUnavailable: no node gave a usable answer.
         """
-        request_id = next(self._ids)
-        body = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
-        return await self.ask(
-            json.dumps(body).encode(), lambda reply: _result_of(reply, request_id)
-        )
+        return await self._nodes.call(method, params)
 
     async def ask(self, body: bytes, read: Callable[[bytes], _Answer]) -> _Answer:
         """Post one document to a node, to the next one where none of it can be used.
@@ -86,63 +78,19 @@ class RpcClient:
         Args:
             read: makes sense of a node's reply; RpcUnavailable where there is none in it.
         """
-        last: RpcUnavailable | None = None
-        for step in range(len(self.urls)):
-            index = (self._preferred + step) % len(self.urls)
-            try:
-                result = read(await self._post(self.urls[index], body))
-            except RpcUnavailable as error:
-                last = last or error
-                continue
-            self._preferred = index
-            return result
-        assert last is not None
-        raise last
-
-    async def _post(self, url: str, body: bytes) -> bytes:
-        session = self._session
-        if session is None:
-            session = self._session = aiohttp.ClientSession(
-                timeout=self._timeout,
-                connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("User-Agent", "Accept-Encoding"),
-                headers=_HEADERS,
-                read_bufsize=_READ_BYTES,
-            )
-        try:
-            async with session.post(url, data=body, allow_redirects=False) as response:
-                chunks, size = [], 0
-                while chunk := await response.content.readany():
-                    size += len(chunk)
-                    if size > MAX_RESPONSE_BYTES:
-                        raise RpcUnavailable("The chain's answer is too large; use another RPC.")
-                    chunks.append(chunk)
-                if response.status >= 500 or response.status == 429:
-                    raise RpcUnavailable(
-                        f"The chain's RPC answered HTTP {response.status}; try again later."
-                    )
-                return b"".join(chunks)
-        except TimeoutError:
-            raise RpcUnavailable(
-                "The chain's RPC did not answer in time; try again or give --rpc another address."
-            ) from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise RpcUnavailable(
-                f"The chain's RPC can't be reached ({type(error).__name__});"
-                " check that it runs, or give --rpc another address."
-            ) from None
+        return await self._nodes.ask(body, read)
 
     async def chain_id(self) -> int:
         """The id the node claims."""
         return parse_quantity(await self.call("eth_chainId"))
 
     async def verify_chain(self, expected: int) -> None:
-        """Make sure that the node serves the chain we mean to pay on.
+        """Make sure that the node serves the chain we mean to pay on; of several, one that does.
 
         Raises:
             ConfigError: it serves another.
         """
+        self._nodes.expect(expected)
         found = await self.chain_id()
         if found != expected:
             raise ConfigError(
@@ -159,7 +107,7 @@ class RpcClient:
         block = parse_block(await self.call("eth_getBlockByNumber", [tag, False]))
         if block is None:
             raise RpcUnavailable(f"The chain has no {tag} block yet; try again later.")
-        return block
+        return await self._nodes.fresher(block) if tag == "latest" else block
 
     async def native_balance(self, address: str, block: str = "latest") -> int:
         """Wei."""
@@ -245,58 +193,3 @@ def _call_object(to: str, data: bytes, sender: str | None) -> dict[str, str]:
     if sender is not None:
         call["from"] = sender
     return call
-
-
-def _result_of(body: bytes, request_id: int) -> Any:
-    try:
-        reply = json.loads(body)
-    except (ValueError, RecursionError):
-        reply = None
-    return result_of(reply, request_id)
-
-
-def result_of(reply: Any, request_id: int) -> Any:
-    """The ``result`` of one parsed reply.
-
-    Raises:
-        RpcError: the node answered with an error.
-        RpcUnavailable: it is no answer to this request.
-    """
-    if not isinstance(reply, dict):
-        raise RpcUnavailable(
-            "What answers at the RPC address is no JSON-RPC node; give --rpc another."
-        )
-    error = reply.get("error")
-    if error is not None:
-        raise _error_of(error)
-    if reply.get("id") != request_id or "result" not in reply:
-        raise RpcUnavailable(
-            "The RPC's answer doesn't fit the question; give --rpc another address."
-        )
-    return reply["result"]
-
-
-def _error_of(error: Any) -> RpcError | RpcUnavailable:
-    if not isinstance(error, dict):
-        return RpcUnavailable(
-            "The RPC answered with an error we can't read; give --rpc another address."
-        )
-    number = error.get("code")
-    code = number if isinstance(number, int) else 0
-    message = str(error.get("message") or "no reason given")
-    data = _revert_data(error.get("data"))
-    verdict = bool(data) or any(word in message.lower() for word in _VERDICTS)
-    if code in _NODE_TROUBLE and not verdict:
-        return RpcUnavailable(f"The chain's RPC has trouble ({code}): {message[:200]}.")
-    return RpcError(message, rpc_code=code, data=data)
-
-
-def _revert_data(value: Any) -> bytes | None:
-    if isinstance(value, dict):  # some nodes wrap it once more
-        value = value.get("data")
-    if not isinstance(value, str) or not value.startswith("0x"):
-        return None
-    try:
-        return bytes.fromhex(value[2:])
-    except ValueError:
-        return None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from computeswarm.chain.errors import RpcUnavailable
+from computeswarm.chain.errors import RpcError, RpcUnavailable
 
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}\Z")
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}\Z")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
+# The node's own trouble rather than a verdict on the request (EIP-1474).
+_NODE_TROUBLE = frozenset({-32603, -32002, -32005})
+_VERDICTS = ("revert", "evm error")  # anvil answers -32603 where code breaks down
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +134,59 @@ def parse_receipt(value: Any) -> Receipt | None:
         gas_price=parse_quantity(receipt.get("effectiveGasPrice", "0x0")),
         logs=tuple(parse_log(log) for log in logs),
     )
+
+
+def parse_reply(body: bytes, request_id: int) -> Any:
+    """The ``result`` in the body of a node's reply; see ``result_of``."""
+    try:
+        reply = json.loads(body)
+    except (ValueError, RecursionError):
+        reply = None
+    return result_of(reply, request_id)
+
+
+def result_of(reply: Any, request_id: int) -> Any:
+    """The ``result`` of one parsed reply.
+
+    Raises:
+        RpcError: the node answered with an error.
+        RpcUnavailable: it is no answer to this request.
+    """
+    if not isinstance(reply, dict):
+        raise RpcUnavailable(
+            "What answers at the RPC address is no JSON-RPC node; give --rpc another."
+        )
+    error = reply.get("error")
+    if error is not None:
+        raise _error_of(error)
+    if reply.get("id") != request_id or "result" not in reply:
+        raise RpcUnavailable(
+            "The RPC's answer doesn't fit the question; give --rpc another address."
+        )
+    return reply["result"]
+
+
+def _error_of(error: Any) -> RpcError | RpcUnavailable:
+    if not isinstance(error, dict):
+        return RpcUnavailable(
+            "The RPC answered with an error we can't read; give --rpc another address."
+        )
+    number = error.get("code")
+    code = number if isinstance(number, int) else 0
+    message = str(error.get("message") or "no reason given")
+    data = _revert_data(error.get("data"))
+    verdict = bool(data) or any(word in message.lower() for word in _VERDICTS)
+    if code in _NODE_TROUBLE and not verdict:
+        return RpcUnavailable(f"The chain's RPC has trouble ({code}): {message[:200]}.")
+    return RpcError(message, rpc_code=code, data=data)
+
+
+def _revert_data(value: Any) -> bytes | None:
+    if isinstance(value, dict):  # some nodes wrap it once more
+        value = value.get("data")
+    if not isinstance(value, str) or not value.startswith("0x"):
+        return None
+    try:
+        return bytes.fromhex(value[2:])
+    except ValueError:
+        return None

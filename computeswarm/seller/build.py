@@ -76,7 +76,7 @@ async def build_seller(
     )
     if not inventory.gpus:
         notes = ("No GPU was found: this machine is listed as cpu.", *notes)
-    rpc = RpcClient(settings.rpc_urls)
+    rpc = RpcClient(settings.rpc_urls, chain_id=chain.chain_id)
     usdc, sender = Usdc(rpc, chain), TxSender(rpc, key, chain.chain_id)
 
     def settle(**callbacks: object) -> Settlements:

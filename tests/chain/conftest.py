@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from chain_engines import ENGINES
 from chain_fixtures import running_devnet
+from chain_nodes import FakeNode, FakeNodes
 from channel_rig import ChannelRig
 
 from computeswarm.chain.devnet import Devnet
@@ -36,6 +37,14 @@ async def chain(module_chain: Devnet) -> AsyncIterator[Devnet]:
 async def rpc(chain: Devnet) -> AsyncIterator[RpcClient]:
     async with RpcClient(chain.url) as client:
         yield client
+
+
+@pytest_asyncio.fixture
+async def fake_node() -> AsyncIterator[FakeNode]:
+    """Starts an HTTP server that answers as the test says."""
+    nodes = FakeNodes()
+    yield nodes.start
+    await nodes.close()
 
 
 def _creation_code(contract: str) -> str:

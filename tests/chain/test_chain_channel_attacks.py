@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import pytest_asyncio
 from channel_rig import CHAIN, DELAY, ChannelRig
 
-from computeswarm.chain.abi import address_word, bytes_tail, selector, topic, uint_word
+from computeswarm.chain.abi import (
+    address_word,
+    bytes32_word,
+    bytes_tail,
+    selector,
+    topic,
+    uint_word,
+)
 from computeswarm.chain.batch_settlement import (
     ChannelState,
     deposit_calldata,
@@ -20,6 +28,7 @@ from computeswarm.chain.batch_settlement import (
     settle_calldata,
 )
 from computeswarm.chain.devnet import faucet_key
+from computeswarm.chain.errors import RpcError
 from computeswarm.core.chains import BASE
 from computeswarm.core.channels import (
     BATCH_SETTLEMENT,
@@ -160,9 +169,21 @@ async def test_a_deposits_signature_is_for_one_channel_and_one_time(rig: Channel
     assert await rig.refusal(rig.relayer, await rig.deposit_call(mine, 100, key=rig.relayer)) == (
         reason
     )
-    collect = selector("collect(address,address,uint128,bytes32,bytes)") + bytes(32 * 5)
-    failed = await rig.send(rig.relayer, collect, to=DEPOSIT_COLLECTOR)
-    assert not failed.succeeded
+    # nor does anybody use it up by going to the collector himself
+    collector_data = data[4 + 11 * 32 :][: 8 * 32]
+    collect = (
+        selector("collect(address,address,uint128,bytes32,bytes)")
+        + address_word(config.payer)
+        + address_word(config.token)
+        + uint_word(100)
+        + bytes32_word(channel_id(config, CHAIN))
+        + uint_word(5 * 32)
+        + bytes_tail(collector_data)
+    )
+    with pytest.raises(RpcError) as refused:
+        await rig.rpc.eth_call(DEPOSIT_COLLECTOR, collect, sender=rig.relayer.address)
+    assert refused.value.reason == "OnlySettlement"
+    await rig.rpc.eth_call(DEPOSIT_COLLECTOR, collect, sender=BATCH_SETTLEMENT)
     receipt = await rig.done(rig.relayer, data)
     assert await rig.refusal(rig.relayer, data) == (
         "FiatTokenV2: authorization is used or canceled"

@@ -4,69 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
+from chain_nodes import Answer, FakeNode, free_port, plain, replying
 
-from computeswarm.chain import rpc as rpc_module
+from computeswarm.chain import nodes as nodes_module
 from computeswarm.chain.abi import revert_reason, selector
 from computeswarm.chain.devnet import Devnet
 from computeswarm.chain.errors import RpcError, RpcUnavailable
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.core.errors import ConfigError, ExitCode
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-FakeNode = Callable[[Answer], Awaitable[str]]
-
 _ADDRESS = "0x" + "11" * 20
 _HASH = "0x" + "22" * 32
-
-
-@pytest_asyncio.fixture
-async def fake_node() -> AsyncIterator[FakeNode]:
-    """Starts an HTTP server that answers as the test says."""
-    runners: list[web.AppRunner] = []
-
-    async def start(answer: Answer) -> str:
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        runners.append(runner)
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}/"
-
-    yield start
-    for runner in runners:
-        await runner.cleanup()
-
-
-def replying(**members: Any) -> Answer:
-    """A node that answers every request with these members."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        asked = await request.json()
-        return web.json_response({"jsonrpc": "2.0", "id": asked["id"], **members})
-
-    return answer
-
-
-def plain(text: str, status: int = 200, **headers: str) -> Answer:
-    async def answer(_request: web.Request) -> web.StreamResponse:
-        return web.Response(text=text, status=status, headers=headers)
-
-    return answer
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +67,7 @@ async def test_nobody_there_and_nobody_in_time_are_unavailable(fake_node: FakeNo
 async def test_an_endless_answer_is_cut(
     fake_node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rpc_module, "MAX_RESPONSE_BYTES", 1_000_000)
+    monkeypatch.setattr(nodes_module, "MAX_RESPONSE_BYTES", 1_000_000)
 
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -152,34 +104,6 @@ async def test_a_refusal_without_a_contract_is_no_revert(fake_node: FakeNode) ->
     assert not caught.value.reverted
     assert caught.value.reason is None
     assert len(caught.value.detail) < 600
-
-
-async def test_the_next_node_is_asked_and_then_preferred(fake_node: FakeNode) -> None:
-    asked: list[str] = []
-
-    def counting(name: str, answer: Answer) -> Answer:
-        async def counted(request: web.Request) -> web.StreamResponse:
-            asked.append(name)
-            return await answer(request)
-
-        return counted
-
-    urls = [
-        await fake_node(counting("ill", plain("", status=502))),
-        await fake_node(counting("well", replying(result="0x14a34"))),
-    ]
-    async with RpcClient(urls) as rpc:
-        assert await rpc.chain_id() == 84532
-        assert await rpc.chain_id() == 84532
-    assert asked == ["ill", "well", "well"]
-
-
-async def test_a_refusal_is_an_answer_and_nobody_else_is_asked(fake_node: FakeNode) -> None:
-    no = await fake_node(replying(error={"code": -32000, "message": "nonce too low"}))
-    yes = await fake_node(replying(result="0x1"))
-    async with RpcClient([no, yes]) as rpc:
-        with pytest.raises(RpcError, match="nonce too low"):
-            await rpc.chain_id()
 
 
 async def test_another_chain_is_refused(chain: Devnet, rpc: RpcClient) -> None:

@@ -1,0 +1,207 @@
+"""The nodes through which one chain is seen: whom to ask, and whom to pass over.
+
+A node is passed over while it is dead, slow, on another chain, or behind the others. Which of them
+answered last is asked first the next time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import aiohttp
+
+from computeswarm.chain.errors import RpcError, RpcUnavailable
+from computeswarm.chain.wire import Block, parse_block, parse_quantity, parse_reply
+from computeswarm.core.chains import chain_title
+
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+_READ_BYTES = 256 * 1024
+_HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
+_IMPATIENT_SECONDS = 3.0  # for one answer, where another node may be asked instead
+_BEHIND_BLOCKS = 30  # a minute on Base
+_STUCK_SECONDS = 60.0
+_RETRY_SECONDS = 30.0  # a node that was passed over is given a rest
+
+_Answer = TypeVar("_Answer")
+
+
+class Nodes:
+    """Several nodes of one chain, in order of preference, on one keep-alive aiohttp session.
+
+    With a single node nothing is checked beforehand; there is nobody to ask instead.
+    """
+
+    def __init__(self, urls: Sequence[str], *, timeout: float) -> None:
+        self.urls = tuple(urls)
+        self.chain_id: int | None = None  # None takes the first node's word for it
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+        self._ids = itertools.count(1)
+        self._preferred = 0
+        self._admitted: set[int] = set()
+        self._resting: dict[int, float] = {}
+        self._highest = 0
+
+    async def close(self) -> None:
+        """Close the connections; new ones are opened when they are needed."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def ask(self, body: bytes, read: Callable[[bytes], _Answer]) -> _Answer:
+        """Post one document to a node, to the next one where none of it can be used.
+
+        Args:
+            read: makes sense of a node's reply; RpcUnavailable where there is none in it.
+
+        Raises:
+            RpcUnavailable: no node gave a usable answer; the first one's reason.
+        """
+        first: RpcUnavailable | None = None
+        for index, patience in self._attempts():
+            try:
+                await self._admit(index, patience)
+                answer = read(await self._post(index, body, patience))
+            except RpcUnavailable as error:
+                self._pass_over(index)
+                first = first or error
+                continue
+            self._preferred = index
+            self._resting.pop(index, None)
+            return answer
+        assert first is not None
+        raise first
+
+    async def call(self, method: str, params: Sequence[Any]) -> Any:
+        """One JSON-RPC request; the ``result`` as parsed JSON."""
+        body, read = self._request(method, params)
+        return await self.ask(body, read)
+
+    def seen(self, block_number: int) -> None:
+        """Take note that the chain has this block, which a good node knows as well."""
+        self._highest = max(self._highest, block_number)
+
+    async def fresher(self, head: Block) -> Block:
+        """A node's ``latest`` block, or another node's where this one stands still."""
+        self.seen(head.number)
+        if len(self.urls) == 1 or head.timestamp > time.time() - _STUCK_SECONDS:
+            return head
+        for index in self._order()[1:]:
+            try:
+                await self._admit(index, _IMPATIENT_SECONDS)
+                found = parse_block(
+                    await self._call_at(
+                        index, "eth_getBlockByNumber", ["latest", False], _IMPATIENT_SECONDS
+                    )
+                )
+            except (RpcUnavailable, RpcError):
+                self._pass_over(index)
+                continue
+            if found is not None and found.number > head.number + _BEHIND_BLOCKS:
+                self._pass_over(self._preferred)
+                self._preferred = index
+                self.seen(found.number)
+                return found
+        return head
+
+    def expect(self, chain_id: int) -> None:
+        """All nodes have to serve this chain, also those that were heard before."""
+        if self.chain_id != chain_id:
+            self.chain_id = chain_id
+            self._admitted.clear()
+
+    def _attempts(self) -> list[tuple[int, float]]:
+        """(node, seconds for it): each is waited for briefly first, the best one longer at last."""
+        order = self._order()
+        if len(order) == 1:
+            return [(order[0], self._timeout)]
+        brief = min(_IMPATIENT_SECONDS, self._timeout)
+        return [*((index, brief) for index in order), (order[0], self._timeout)]
+
+    def _order(self) -> list[int]:
+        """The one that answered last, then the others; those at rest at the very end."""
+        now = time.monotonic()
+        count = len(self.urls)
+        ring = [(self._preferred + step) % count for step in range(count)]
+        return sorted(ring, key=lambda index: self._resting.get(index, 0.0) > now)
+
+    def _pass_over(self, index: int) -> None:
+        self._admitted.discard(index)
+        self._resting[index] = time.monotonic() + _RETRY_SECONDS
+
+    async def _admit(self, index: int, patience: float) -> None:
+        """See that a node serves our chain, and as much of it as the others, before it is heard.
+
+        Raises:
+            RpcUnavailable: it doesn't.
+        """
+        if len(self.urls) == 1 or index in self._admitted:
+            return
+        try:
+            chain = parse_quantity(await self._call_at(index, "eth_chainId", [], patience))
+            height = parse_quantity(await self._call_at(index, "eth_blockNumber", [], patience))
+        except RpcError as error:
+            raise RpcUnavailable(f"An RPC does not say which chain it serves: {error}") from None
+        if self.chain_id is not None and chain != self.chain_id:
+            raise RpcUnavailable(
+                f"An RPC serves {chain_title(chain)}, not {chain_title(self.chain_id)};"
+                " give --rpc another address."
+            )
+        if height < self._highest - _BEHIND_BLOCKS:
+            raise RpcUnavailable(
+                f"An RPC is {self._highest - height} blocks behind; try again later."
+            )
+        self.chain_id = chain
+        self.seen(height)
+        self._admitted.add(index)
+
+    async def _call_at(self, index: int, method: str, params: list[Any], patience: float) -> Any:
+        body, read = self._request(method, params)
+        return read(await self._post(index, body, patience))
+
+    def _request(self, method: str, params: Sequence[Any]) -> tuple[bytes, Callable[[bytes], Any]]:
+        number = next(self._ids)
+        body = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+        return json.dumps(body).encode(), lambda reply: parse_reply(reply, number)
+
+    async def _post(self, index: int, body: bytes, patience: float) -> bytes:
+        session = self._session
+        if session is None:
+            session = self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("User-Agent", "Accept-Encoding"),
+                headers=_HEADERS,
+                read_bufsize=_READ_BYTES,
+            )
+        try:
+            async with session.post(
+                self.urls[index],
+                data=body,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=patience),
+            ) as response:
+                chunks, size = [], 0
+                while chunk := await response.content.readany():
+                    size += len(chunk)
+                    if size > MAX_RESPONSE_BYTES:
+                        raise RpcUnavailable("The chain's answer is too large; use another RPC.")
+                    chunks.append(chunk)
+                if response.status >= 500 or response.status == 429:
+                    raise RpcUnavailable(
+                        f"The chain's RPC answered HTTP {response.status}; try again later."
+                    )
+                return b"".join(chunks)
+        except TimeoutError:
+            raise RpcUnavailable(
+                "The chain's RPC did not answer in time; try again or give --rpc another address."
+            ) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise RpcUnavailable(
+                f"The chain's RPC can't be reached ({type(error).__name__});"
+                " check that it runs, or give --rpc another address."
+            ) from None

@@ -1,0 +1,194 @@
+"""One chain through several nodes, some of which are of no use."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from chain_nodes import Answer, FakeNode, by_method, free_port, never, plain
+
+from computeswarm.chain import nodes as nodes_module
+from computeswarm.chain.devnet import Devnet
+from computeswarm.chain.errors import RpcError, RpcUnavailable
+from computeswarm.chain.rpc import RpcClient
+from computeswarm.chain.sender import TxSender
+from computeswarm.chain.usdc import Usdc, transfer_calldata
+from computeswarm.core.chains import BASE_SEPOLIA
+from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.errors import ConfigError
+
+CHAIN_ID = BASE_SEPOLIA.chain_id
+
+
+class Relay:
+    """A node in front of the devnet, which can be told to answer otherwise, and counts."""
+
+    def __init__(self, upstream: str) -> None:
+        self.upstream = upstream
+        self.asked: list[str] = []
+        self.instead: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
+        self.results: dict[str, Any] = {}
+        self.delay = 0.0  # seconds before each answer
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        document = await request.json()
+        self.asked.append(document["method"])
+        await asyncio.sleep(self.delay)
+        if self.instead is not None:
+            return await self.instead(request)
+        if document["method"] in self.results:
+            result = self.results[document["method"]]
+            return web.json_response({"jsonrpc": "2.0", "id": document["id"], "result": result})
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(self.upstream, json=document) as reply,
+        ):
+            return web.Response(body=await reply.read(), content_type="application/json")
+
+
+@pytest.fixture
+def relay(chain: Devnet) -> Relay:
+    return Relay(chain.url)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow node is given up after a fraction of a second."""
+    monkeypatch.setattr(nodes_module, "_IMPATIENT_SECONDS", 0.3)
+
+
+async def _pay(chain: Devnet, urls: list[str]) -> None:
+    """A transfer from start to end through these nodes."""
+    payee = PrivateKey.generate().address
+    async with RpcClient(urls, chain_id=CHAIN_ID) as rpc:
+        sender = TxSender(rpc, chain.keys[4], CHAIN_ID)
+        signed = await sender.prepare(chain.usdc, transfer_calldata(payee, 7))
+        await sender.broadcast(signed)
+        receipt = await sender.wait_receipt(signed.hash)
+        usdc = Usdc(rpc, BASE_SEPOLIA)
+        assert usdc.transfer_proof(receipt, chain.keys[4].address, payee, 7)
+        assert await usdc.balance_of(payee) == 7
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("how", ["dead", "stalling", "overloaded", "no node", "another chain"])
+async def test_a_payment_goes_through_beside_a_useless_node(
+    chain: Devnet, fake_node: FakeNode, how: str
+) -> None:
+    useless: dict[str, Answer] = {
+        "stalling": never,
+        "overloaded": plain("", status=429),
+        "no node": plain("<html>hello</html>"),
+        "another chain": by_method(eth_chainId="0x2105", eth_blockNumber="0xffffff"),
+    }
+    first = f"http://127.0.0.1:{free_port()}/" if how == "dead" else await fake_node(useless[how])
+    began = time.monotonic()
+    await _pay(chain, [first, chain.url])
+    assert time.monotonic() - began < 10
+
+
+async def test_the_useless_node_is_not_asked_again_for_a_while(
+    chain: Devnet, fake_node: FakeNode, relay: Relay
+) -> None:
+    relay.instead = plain("", status=502)
+    async with RpcClient([await fake_node(relay.answer), chain.url]) as rpc:
+        for _ in range(3):
+            assert await rpc.chain_id() == CHAIN_ID
+    assert len(relay.asked) == 1
+
+
+async def test_a_node_that_fails_later_is_left_then(
+    chain: Devnet, fake_node: FakeNode, relay: Relay
+) -> None:
+    async with RpcClient([await fake_node(relay.answer), chain.url], chain_id=CHAIN_ID) as rpc:
+        height = await rpc.block_number()
+        assert relay.asked == ["eth_chainId", "eth_blockNumber", "eth_blockNumber"]
+        relay.instead = plain("", status=503)
+        assert await rpc.block_number() >= height
+        assert await rpc.block_number() >= height
+    assert len(relay.asked) == 4
+
+
+async def test_a_refusal_is_an_answer_and_nobody_else_is_asked(
+    chain: Devnet, fake_node: FakeNode, relay: Relay
+) -> None:
+    no = by_method(
+        eth_chainId=hex(CHAIN_ID),
+        eth_blockNumber="0x1",
+        eth_getBalance={"code": -32000, "message": "nonce too low"},
+    )
+    async with RpcClient([await fake_node(no), await fake_node(relay.answer)]) as rpc:
+        with pytest.raises(RpcError, match="nonce too low"):
+            await rpc.native_balance(chain.keys[0].address)
+    assert relay.asked == []
+
+
+async def test_a_node_that_is_behind_is_passed_over(
+    chain: Devnet, fake_node: FakeNode, relay: Relay
+) -> None:
+    """Its balances and nonces are of long ago."""
+    second = Relay(chain.url)
+    second.results["eth_blockNumber"] = "0x1"
+    async with RpcClient([await fake_node(relay.answer), await fake_node(second.answer)]) as rpc:
+        relay.results["eth_blockNumber"] = hex(1000)
+        assert await rpc.block_number() == 1000
+        relay.instead = plain("", status=502)
+        with pytest.raises(RpcUnavailable, match="502"):
+            await rpc.native_balance(chain.keys[0].address)
+        assert "eth_getBalance" not in second.asked
+        second.results["eth_blockNumber"] = hex(999)
+        assert await rpc.native_balance(chain.keys[0].address) > 0
+
+
+async def test_a_node_that_stands_still_is_left_for_one_that_goes_on(
+    chain: Devnet, fake_node: FakeNode, relay: Relay
+) -> None:
+    async with RpcClient(chain.url) as direct:
+        block = await direct.call("eth_getBlockByNumber", ["latest", False])
+    old = {**block, "timestamp": hex(int(time.time()) - 600)}
+    ahead = {**block, "number": hex(int(block["number"], 16) + 100)}
+    relay.results["eth_getBlockByNumber"] = old
+    second = Relay(chain.url)
+    second.results["eth_getBlockByNumber"] = ahead
+    async with RpcClient([await fake_node(relay.answer), await fake_node(second.answer)]) as rpc:
+        assert (await rpc.head()).number == int(ahead["number"], 16)
+        asked = len(relay.asked)
+        await rpc.chain_id()
+        assert len(relay.asked) == asked
+    # where all stand still, it is the chain that does
+    second.results["eth_getBlockByNumber"] = old
+    async with RpcClient([await fake_node(relay.answer), await fake_node(second.answer)]) as rpc:
+        assert (await rpc.head()).timestamp == int(old["timestamp"], 16)
+
+
+async def test_another_chain_is_named_where_no_node_serves_ours(
+    chain: Devnet, fake_node: FakeNode
+) -> None:
+    other = by_method(eth_chainId="0x2105", eth_blockNumber="0x1")
+    urls = [await fake_node(other), await fake_node(other)]
+    async with RpcClient(urls, chain_id=CHAIN_ID) as rpc:
+        with pytest.raises(RpcUnavailable, match="serves Base, not Base Sepolia"):
+            await rpc.block_number()
+    # verify_chain looks for one that does, and holds all others to it
+    async with RpcClient([*urls, chain.url]) as rpc:
+        await rpc.verify_chain(CHAIN_ID)
+        assert await Usdc(rpc, BASE_SEPOLIA).balance_of(chain.keys[0].address) > 0
+    async with RpcClient(urls[0]) as rpc:
+        with pytest.raises(ConfigError, match="not Base Sepolia"):
+            await rpc.verify_chain(CHAIN_ID)
+
+
+async def test_a_slow_node_is_waited_for_where_nobody_is_faster(
+    chain: Devnet, fake_node: FakeNode, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes_module, "_IMPATIENT_SECONDS", 0.05)
+
+    relay.delay = 0.2
+    dead = f"http://127.0.0.1:{free_port()}/"
+    async with RpcClient([await fake_node(relay.answer), dead], timeout=20) as rpc:
+        assert await rpc.chain_id() == CHAIN_ID
