@@ -9,7 +9,7 @@ from computeswarm.chain.abi import WORD, address_word, read_uint, topic_address
 from computeswarm.chain.errors import RpcError, RpcUnavailable
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.usdc import TRANSFER_TOPIC, Usdc
-from computeswarm.chain.wire import parse_hash, parse_log, parse_quantity
+from computeswarm.chain.wire import Log, Receipt, parse_hash, parse_log, parse_quantity
 from computeswarm.core.crypto import same_address
 
 RANGE_BLOCKS = 5_000
@@ -31,6 +31,22 @@ class Transfer:
         """What it changed in an account, in atoms."""
         gained = self.amount if same_address(self.to, account) else 0
         return gained - (self.amount if same_address(self.from_, account) else 0)
+
+
+def transfers_in(receipt: Receipt, usdc: Usdc, from_: str, to: str) -> list[Transfer]:
+    """What a successful transaction moved of the pinned token between two accounts."""
+    return [
+        one
+        for one in all_transfers(receipt, usdc)
+        if one is not None and same_address(one.from_, from_) and same_address(one.to, to)
+    ]
+
+
+def all_transfers(receipt: Receipt, usdc: Usdc) -> list[Transfer | None]:
+    """The pinned token's transfers at the places of their events, None at those of others."""
+    if not receipt.succeeded:
+        return []
+    return [_of_log(log, usdc, receipt.tx_hash, receipt.block_number) for log in receipt.logs]
 
 
 async def transfers_of(
@@ -87,25 +103,25 @@ def _read(
     for item in answer:
         log = parse_log(item)
         block = parse_quantity(item.get("blockNumber"))
+        transfer = _of_log(log, usdc, parse_hash(item.get("transactionHash")), block)
         wanted = zip(topics, log.topics, strict=False)
-        if (
-            not same_address(log.address, usdc.address)
-            or len(log.topics) != 3
-            or any(asked is not None and given != asked for asked, given in wanted)
-            or not first <= block <= last
-            or len(log.data) != WORD
-        ):
+        strange = any(asked is not None and given != asked for asked, given in wanted)
+        if transfer is None or strange or not first <= block <= last:
             raise _nonsense()
-        found.append(
-            Transfer(
-                parse_hash(item.get("transactionHash")),
-                block,
-                topic_address(log.topics[1]),
-                topic_address(log.topics[2]),
-                read_uint(log.data),
-            )
-        )
+        found.append(transfer)
     return found
+
+
+def _of_log(log: Log, usdc: Usdc, transaction: str, block: int) -> Transfer | None:
+    if (
+        not same_address(log.address, usdc.address)
+        or len(log.topics) != 3
+        or log.topics[0] != TRANSFER_TOPIC
+        or len(log.data) != WORD
+    ):
+        return None
+    payer, payee = topic_address(log.topics[1]), topic_address(log.topics[2])
+    return Transfer(transaction, block, payer, payee, read_uint(log.data))
 
 
 def _nonsense() -> RpcUnavailable:

@@ -32,6 +32,27 @@ def connect(path: Path, schema: str) -> sqlite3.Connection:
     return db
 
 
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Open a database of ours beside its owner: as it stands at the first query, unchangeable.
+
+    Raises:
+        ConfigError: it can't be read.
+    """
+    try:
+        db = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+        )
+        db.row_factory = sqlite3.Row
+        db.execute("BEGIN")
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        raise ConfigError(f"{path} can't be read: {error}.") from None
+    return db
+
+
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     """One atomic, durable write; other processes wait from its first read on.

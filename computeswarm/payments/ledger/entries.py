@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
 Direction = Literal["in", "out", ""]
+_HASH = re.compile(r"0x[0-9a-fA-F]{64}")
 
 
 class Role(StrEnum):
@@ -166,3 +168,8 @@ def split_subject(subject: str) -> tuple[str, int | None]:
     """``job-x#3`` as the job's id and the slice."""
     job_id, mark, number = subject.partition("#")
     return job_id, int(number) if mark and number.isascii() and number.isdigit() else None
+
+
+def is_hash(text: str) -> bool:
+    """Whether it is a transaction's hash, in form."""
+    return _HASH.fullmatch(text) is not None
