@@ -94,6 +94,12 @@ class PrivateKey:
         return f"PrivateKey({self.address})"
 
 
+def personal_digest(text: str) -> bytes:
+    """What a wallet signs when it is asked to sign a text (EIP-191, version 0x45)."""
+    data = text.encode()
+    return keccak256(b"\x19Ethereum Signed Message:\n%d" % len(data) + data)
+
+
 def recover_address(digest: bytes, signature: bytes) -> str | None:
     """The address that signed, or None for a signature USDC itself would refuse.
 

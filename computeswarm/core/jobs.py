@@ -16,6 +16,7 @@ from computeswarm.core.nodes import UNIX_SECONDS, Address, Atoms, ByteCount, Lab
 from computeswarm.core.quotes import Scheme, SignedQuote
 from computeswarm.core.signing import Document, canonical_json
 from computeswarm.core.states import JobState
+from computeswarm.core.x402 import PaymentProof
 
 SUBMISSION_KIND = "job-submission"
 MAX_INLINE_FILE_BYTES = 256 * 1024
@@ -160,12 +161,14 @@ class ExecuteRequest(Document):
     """``POST /execute``. A bare ``{"spec": …}`` is enough for any x402 client.
 
     ``access_key`` is the buyer's secret for this job (64 hex digits). The buyer makes it, so the
-    reply to a repeated request tells an eavesdropper of the chain nothing.
+    reply to a repeated request tells an eavesdropper of the chain nothing. ``payment_proof`` is the
+    original protocol's, for a transfer that the buyer broadcast himself.
     """
 
     spec: JobSpec
     quote: SignedQuote | None = None
     job_id: JobIdText | None = None
+    payment_proof: PaymentProof | None = None
     access_key: str = Field(default_factory=new_secret, pattern=r"^[0-9a-f]{64}$")
 
 

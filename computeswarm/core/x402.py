@@ -86,6 +86,7 @@ class ResourceInfo(_Wire):
     description: str | None = Field(default=None, max_length=2_000)
     mime_type: str | None = Field(default=None, max_length=200)
     service_name: str | None = Field(default=None, max_length=200)
+    tags: tuple[str, ...] | None = Field(default=None, max_length=5)
 
 
 class PaymentRequiredV2(_Wire):
@@ -117,6 +118,20 @@ class SeedChallenge(BaseModel):
     payment_details: PaymentDetails
 
 
+class PaymentProof(BaseModel):
+    """The original protocol's proof, ``payment_proof`` in a request's body: a transfer that the
+    payer broadcast himself. ``signature`` is his (EIP-191) over the text
+    ``challenge_id|transaction_hash|timestamp``, each part as it is written here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    challenge_id: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_-]+$")
+    signature: str = Field(pattern=r"^0x[0-9a-fA-F]{130}$")
+    transaction_hash: Bytes32
+    timestamp: str = Field(min_length=1, max_length=40, pattern=r"^[0-9A-Za-z:.+-]+$")
+
+
 class PaymentRequiredV1(_Wire):
     """The 402 body: version 1's, with the original protocol's challenge beside it."""
 
@@ -124,6 +139,7 @@ class PaymentRequiredV1(_Wire):
     error: str = Field(max_length=2_000)
     accepts: tuple[RequirementsV1, ...] = Field(max_length=32)
     payer: str | None = None
+    extensions: dict[str, Any] | None = None
 
 
 class PaymentV1(_Wire):
@@ -152,6 +168,7 @@ class SettleResponse(_Wire):
     network: str = Field(max_length=60)
     amount: str | None = Field(default=None, max_length=80)
     extra: dict[str, Any] | None = None
+    extensions: dict[str, Any] | None = None
 
 
 class Reason:

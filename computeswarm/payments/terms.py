@@ -6,18 +6,15 @@ member when the payment comes back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from computeswarm.core.chains import ChainInfo
-from computeswarm.core.crypto import keccak256
-from computeswarm.core.money import ATOMS_PER_USDC
 from computeswarm.core.x402 import (
     HEADER_REQUIRED_V2,
     HEADER_RESPONSE_V1,
     HEADER_RESPONSE_V2,
-    PaymentDetails,
     PaymentRequiredV1,
     PaymentRequiredV2,
     RequirementsV1,
@@ -28,14 +25,17 @@ from computeswarm.core.x402 import (
     encode_header,
 )
 
+OFFER_RECEIPT = "offer-receipt"
 _MIME = "application/json"
+_SERVICE = "ComputeSwarm"
+_TAGS = ("compute", "gpu")
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """One price for one request. ``amount`` in atoms, ``max_timeout_seconds`` in seconds,
-    ``expires_at`` in unix seconds (0: no end). ``challenge_job_id`` and ``buyer`` only appear in
-    the original protocol's challenge.
+    ``expires_at`` in unix seconds (0: no end). ``challenge_job_id`` only appears in the original
+    protocol's challenge.
     """
 
     chain: ChainInfo
@@ -45,7 +45,6 @@ class Terms:
     description: str = ""
     max_timeout_seconds: int = 60
     challenge_job_id: str | None = None
-    buyer: str | None = None
     expires_at: int = 0
 
     @property
@@ -86,25 +85,6 @@ class Terms:
             extra=self.extra,
         )
 
-    def challenge(self) -> SeedChallenge:
-        """The original protocol's challenge; its id follows from the terms."""
-        basis = f"{self.chain.caip2}|{self.pay_to}|{self.amount}|{self.resource_url}"
-        basis += f"|{self.challenge_job_id}|{self.expires_at}"
-        return SeedChallenge(
-            challenge_id="ch-" + keccak256(basis.encode())[:12].hex(),
-            amount_usd=self.amount / ATOMS_PER_USDC,
-            amount_usdc=str(self.amount),
-            seller_address=self.pay_to,
-            buyer_address=self.buyer,
-            job_id=self.challenge_job_id,
-            expires_at=datetime.fromtimestamp(self.expires_at, UTC).isoformat(),
-            payment_details=PaymentDetails(
-                chain=self.chain.slug,
-                token=self.chain.usdc.symbol,
-                contract=self.chain.usdc.address,
-            ),
-        )
-
 
 def payment_required(
     terms: Terms,
@@ -114,6 +94,8 @@ def payment_required(
     payer: str | None = None,
     also: tuple[RequirementsV2, ...] = (),
     exact: bool = True,
+    challenge: SeedChallenge | None = None,
+    extensions: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Headers and JSON body of the 402, for versions 1 and 2 and the original protocol.
 
@@ -124,23 +106,36 @@ def payment_required(
         payer: who presented it.
         also: further ways to pay; only version 2 knows any.
         exact: whether a plain transfer is one of the ways.
+        challenge: the original protocol's, which rides in the body.
+        extensions: what version 2 says besides, by the names of its extensions; of version 1's
+            clients some know ``offer-receipt``.
     """
+    signed = {name: value for name, value in (extensions or {}).items() if name == OFFER_RECEIPT}
     v2 = PaymentRequiredV2(
         error=reason or error,
         resource=ResourceInfo(
-            url=terms.resource_url, description=terms.description, mime_type=_MIME
+            url=terms.resource_url,
+            description=terms.description,
+            mime_type=_MIME,
+            service_name=_SERVICE,
+            tags=_TAGS,
         ),
+        extensions=dict(extensions) if extensions else None,
         accepts=(*((terms.requirements_v2(),) if exact else ()), *also),
     )
     v1_accepts = (terms.requirements_v1(),) if exact else ()
-    v1 = PaymentRequiredV1(error=reason or error, accepts=v1_accepts, payer=payer)
+    v1 = PaymentRequiredV1(
+        error=reason or error, accepts=v1_accepts, payer=payer, extensions=signed or None
+    )
     headers = {HEADER_REQUIRED_V2: encode_header(v2.wire())}
     if reason is not None:
         headers |= response_headers(
             terms.chain, success=False, payer=payer, reason=reason, message=error
         )
-    challenge = terms.challenge().model_dump(mode="json", exclude_none=True)
-    return headers, {**v1.wire(), "detail": error, "challenge": challenge}
+    body = {**v1.wire(), "detail": error}
+    if challenge is not None:
+        body["challenge"] = challenge.model_dump(mode="json", exclude_none=True)
+    return headers, body
 
 
 def response_headers(

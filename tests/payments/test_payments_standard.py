@@ -34,6 +34,7 @@ from computeswarm.payments.payer import Payer
 from computeswarm.payments.present import read_payment
 from computeswarm.payments.settlement import request_binding
 from computeswarm.payments.terms import payment_required
+from computeswarm.payments.transfer_proof import Challenges
 
 VERSIONS = web.AppKey("versions", list)
 POLICY = SpendingPolicy(10**6, 10**6, 10**6)
@@ -200,13 +201,14 @@ async def test_payments_for_other_terms_are_refused_by_the_standards_codes(shop:
 
 
 async def test_the_402_speaks_the_original_protocol_too(shop: Shop) -> None:
-    _, body = payment_required(shop.terms, error="Pay first.")
+    issued = Challenges(b"s" * 32, SystemClock()).issue(shop.terms, "b")
+    _, body = payment_required(shop.terms, error="Pay first.", challenge=issued)
     challenge = body["challenge"]
     assert challenge["amount_usdc"] == "4200"
     assert challenge["amount_usd"] == 0.0042
     assert challenge["seller_address"] == shop.terms.pay_to
     assert challenge["payment_details"]["contract"] == BASE_SEPOLIA.usdc.address
-    assert payment_required(shop.terms, error="Pay first.")[1] == body
+    assert "challenge" not in payment_required(shop.terms, error="Pay first.")[1]
     headers, refusal = payment_required(
         shop.terms, error="Too late.", reason=Reason.VALID_BEFORE, payer=shop.terms.pay_to
     )
