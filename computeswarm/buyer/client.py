@@ -33,7 +33,7 @@ from computeswarm.core.errors import (
     WalletError,
 )
 from computeswarm.core.events import EndEvent, JobEvent, StateEvent
-from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, OutputList
+from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, JobView, OutputList
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.quotes import Scheme
@@ -42,6 +42,7 @@ from computeswarm.core.signing import Signed
 from computeswarm.core.text import clean_line
 from computeswarm.payments.guard import SpendingPolicy
 from computeswarm.payments.journal import PaymentJournal
+from computeswarm.payments.ledger.refunds import Promise, RefundBook
 from computeswarm.payments.payer import Payer
 from computeswarm.payments.wallet import wallet_address
 
@@ -78,7 +79,8 @@ class Buyer:
 
     async def __aenter__(self) -> Self:
         policy = SpendingPolicy.from_settings(self.settings)
-        self._journal = JobJournal(self.paths.buyer / "jobs.db")
+        self._refunds = RefundBook(self.paths.buyer / "payments.db")
+        self._journal = JobJournal(self.paths.buyer / "jobs.db", on_view=self._keep_refund)
         self._payments = PaymentJournal(self.paths.buyer / "payments.db")
         self._market = MarketClient(self.settings.market, chain_id=self.chain.chain_id)
         self._funds = Funds(self.settings.rpc_urls, self.chain)
@@ -108,6 +110,7 @@ class Buyer:
         await self._funds.close()
         self._journal.close()
         self._payments.close()
+        self._refunds.close()
 
     # Looking around
 
@@ -271,6 +274,25 @@ class Buyer:
             with contextlib.suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(_RECONCILE_SECONDS):
                     await self._payer.reconcile(self._funds.usdc)
+        await self._funds.prove(self._refunds, self._clock.now())
+
+    def _keep_refund(self, record: JobRecord, view: JobView) -> None:
+        """What a seller owes, or sent, goes into the books: he may be gone tomorrow."""
+        if view.refund is None or view.channel is not None or not view.state.terminal:
+            return  # what a channel gives back, the chain itself tells
+        paid = self._payments.of_job(record.job_id)
+        if not paid:
+            return
+        promise = Promise(
+            job_id=record.job_id,
+            peer=record.seller,
+            wallet=paid[0].payer,
+            chain_id=paid[0].chain_id,
+            amount=min(view.refund.amount, sum(payment.amount for payment in paid)),
+            transaction=view.refund.transaction,
+        )
+        if promise.amount:
+            self._refunds.told(promise, self._clock.now())
 
     async def _carry_on(self, record: JobRecord) -> JobRecord:
         if record.stage in (Stage.ENDED, Stage.ABANDONED):
@@ -314,7 +336,9 @@ class Buyer:
         if record.stage not in (Stage.PAID, Stage.ENDED):
             return record
         view = await self._seller(record.endpoint).job(access(record))
-        return self._journal.see(check_view(record, view))
+        record = self._journal.see(check_view(record, view))
+        await self._funds.prove(self._refunds, self._clock.now())
+        return record
 
     async def events(self, job_id: str, since: int = 0) -> AsyncGenerator[JobEvent, None]:
         """The events so far, without waiting for more."""

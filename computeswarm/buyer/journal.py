@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -133,8 +133,12 @@ class JobJournal:
         StorageFull: there is no room; whatever was to be written was not.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, on_view: Callable[[JobRecord, JobView], None] | None = None
+    ) -> None:
+        """``on_view`` is shown whatever a seller says that fits the job, before it is kept here."""
         self._db = connect(path, _SCHEMA)
+        self._on_view = on_view
 
     def close(self) -> None:
         """Close the file."""
@@ -222,7 +226,11 @@ class JobJournal:
     def see(self, view: JobView, *, reason: str = "") -> JobRecord:
         """Keep what the seller says now, unless it contradicts how the job ended or its terms."""
         record = self.get(view.job_id)
-        if record.view is not None and (record.view == view or not _follows(record.view, view)):
+        if record.view is not None and not _follows(record.view, view):
+            return record
+        if self._on_view is not None:
+            self._on_view(record, view)
+        if record.view == view:
             return record
         with transaction(self._db) as db:
             db.execute(
