@@ -20,7 +20,7 @@ class Funds:
 
     def __init__(self, rpc_urls: tuple[str, ...], chain: ChainInfo) -> None:
         self.chain = chain
-        self._rpc = RpcClient(rpc_urls) if rpc_urls else None
+        self._rpc = RpcClient(rpc_urls, chain_id=chain.chain_id) if rpc_urls else None
         self.usdc = Usdc(self._rpc, chain) if self._rpc else None
 
     async def close(self) -> None:
