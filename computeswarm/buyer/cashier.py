@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -32,10 +33,10 @@ from computeswarm.core.x402 import (
     SettleResponse,
     decode_header,
 )
-from computeswarm.payments.challenge import parse_402
+from computeswarm.payments.challenge import Challenge, parse_402
+from computeswarm.payments.channels.reasons import ChannelReason
 from computeswarm.payments.guard import Purpose
 from computeswarm.payments.journal import Fate, SignedPayment
-from computeswarm.payments.payer import Payer
 
 PRESENT_SECONDS = 120.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
@@ -44,17 +45,33 @@ Ask = Callable[[Mapping[str, str] | None], Awaitable[Answer]]
 """Posts one request, with payment headers or without; always the same body."""
 
 
+class Signer(Protocol):
+    """Signs payments, and keeps each on disk before it hands it out."""
+
+    @property
+    def address(self) -> str: ...
+
+    def authorize(self, purpose: Purpose, challenge: Challenge) -> SignedPayment: ...
+
+    def standing(self, purpose: Purpose) -> SignedPayment | None: ...
+
+    def settled(self, purpose: Purpose, response: SettleResponse | None) -> None: ...
+
+    def refused(self, purpose: Purpose, reason: str) -> None: ...
+
+
 class Cashier:
     """Pays with one wallet.
 
     Args:
+        payer: signs the transfers, or the deposit of a channel.
         present_seconds: how long an unanswered payment is presented again before giving up.
         reconcile: asks the chain what became of payments whose window has closed.
     """
 
     def __init__(
         self,
-        payer: Payer,
+        payer: Signer,
         clock: Clock,
         *,
         present_seconds: float = PRESENT_SECONDS,
@@ -119,11 +136,11 @@ class Cashier:
                 raise _pending(purpose, error.detail) from None
             else:
                 if answer.status != 402:
-                    self._payer.settled(purpose, _receipt(answer))
+                    self._payer.settled(purpose, receipt_of(answer))
                     return answer
                 refusal = _refusal(answer)
                 if refusal.extra["reason"] != Reason.SETTLEMENT_PENDING:
-                    receipt = _receipt(answer)
+                    receipt = receipt_of(answer)
                     if receipt is None or receipt.success:
                         raise _pending(purpose, refusal.detail)
                     self._payer.refused(purpose, refusal.extra["reason"])
@@ -163,7 +180,8 @@ def _pending(purpose: Purpose, why: str) -> PaymentPending:
     )
 
 
-def _receipt(answer: Answer) -> SettleResponse | None:
+def receipt_of(answer: Answer) -> SettleResponse | None:
+    """The receipt header of an answer, of either version; None where none can be read."""
     for name in (HEADER_RESPONSE_V2, HEADER_RESPONSE_V1):
         if header := answer.headers.get(name.lower()):
             try:
@@ -175,7 +193,7 @@ def _receipt(answer: Answer) -> SettleResponse | None:
 
 def _refusal(answer: Answer) -> ComputeSwarmError:
     """Why a presented payment was not taken."""
-    receipt = _receipt(answer)
+    receipt = receipt_of(answer)
     reason, words = (
         (receipt.error_reason or "", receipt.error_message or "") if receipt else ("", "")
     )
@@ -185,9 +203,9 @@ def _refusal(answer: Answer) -> ComputeSwarmError:
         except BadRequest:
             reason = "refused"
     reason = clean_line(reason, limit=120)
-    if reason == Reason.INSUFFICIENT_FUNDS:
+    if reason in (Reason.INSUFFICIENT_FUNDS, ChannelReason.INSUFFICIENT_BALANCE):
         return InsufficientFunds(
-            "The wallet has too little USDC for this slice; fund it (`computeswarm wallet show` "
+            "The wallet has too little USDC for this payment; fund it (`computeswarm wallet show` "
             "prints its address) and try again.",
             reason=reason,
         )

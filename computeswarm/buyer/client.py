@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Self
 
+from computeswarm.buyer.accounts import ChannelAccounts
 from computeswarm.buyer.browse import candidates, find_node
 from computeswarm.buyer.cashier import PRESENT_SECONDS, Cashier
+from computeswarm.buyer.channels import ChannelPurse
 from computeswarm.buyer.funds import Funds
+from computeswarm.buyer.http.base import Answer
 from computeswarm.buyer.http.market import MarketClient, NodePage
 from computeswarm.buyer.http.seller import SellerClient
 from computeswarm.buyer.http.stream import LOST_SECONDS, follow_events
@@ -18,7 +21,7 @@ from computeswarm.buyer.journal import JobJournal, JobRecord, Stage
 from computeswarm.buyer.offer import Offer, check_quote
 from computeswarm.buyer.outputs import fetch_outputs
 from computeswarm.buyer.progress import Progress, Report, ignore
-from computeswarm.buyer.purchase import Purchases, access, check_view
+from computeswarm.buyer.purchase import Purchases, access, check_view, slice_purpose
 from computeswarm.buyer.slices import SlicePayer
 from computeswarm.buyer.spec import JobPlan
 from computeswarm.core.chains import ChainInfo
@@ -40,6 +43,7 @@ from computeswarm.core.quotes import Scheme
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.signing import Signed
 from computeswarm.core.text import clean_line
+from computeswarm.payments.channels.payer import ChannelPayer
 from computeswarm.payments.guard import SpendingPolicy
 from computeswarm.payments.journal import PaymentJournal
 from computeswarm.payments.ledger.refunds import Promise, RefundBook
@@ -47,6 +51,8 @@ from computeswarm.payments.payer import Payer
 from computeswarm.payments.wallet import wallet_address
 
 _RECONCILE_SECONDS = 5.0
+_BACK_SECONDS = 10.0
+_BACK_PAUSE = 0.3
 
 
 class Buyer:
@@ -87,6 +93,7 @@ class Buyer:
         self._purchases: Purchases | None = None
         self._payer: Payer | None = None
         self._cashier: Cashier | None = None
+        self._purse: ChannelPurse | None = None
         if self._key is not None:
             self._payer = Payer(self._key, self.chain, self._payments, policy, self._clock)
             self._cashier = Cashier(
@@ -95,7 +102,24 @@ class Buyer:
                 present_seconds=self._present_seconds,
                 reconcile=self._reconcile,
             )
-            self._purchases = Purchases(self._journal, self._cashier, self._clock)
+            self._purse = ChannelPurse(
+                self._payer,
+                ChannelPayer(self._payer, self._key, self.chain, self._payments, self._clock),
+                self._funds.channels,
+                self._clock,
+                present_seconds=self._present_seconds,
+                reconcile=self._reconcile,
+            )
+            self._purchases = Purchases(self._journal, self._cashier_of, self._clock)
+        self.channels = ChannelAccounts(
+            self._payments,
+            self._journal,
+            self._funds,
+            self._key,
+            self._purse,
+            self._seller,
+            self._clock,
+        )
         await self._reconcile()
         return self
 
@@ -204,7 +228,7 @@ class Buyer:
         record = purchases.open(offer, budget)
         if record.stage in (Stage.QUOTED, Stage.PAYING):
             report(Progress("submitting"))
-            beside = self._announce(offer, report)
+            beside = self._announce(offer, offer.paid_now(budget), report)
             record = await purchases.pay(record, self._seller(record.endpoint), beside)
         return await self._deliver(record, report)
 
@@ -220,11 +244,11 @@ class Buyer:
                 self._journal.see(check_view(record, await seller.cancel(access(record))))
             raise
 
-    async def _announce(self, offer: Offer, report: Report) -> None:
+    async def _announce(self, offer: Offer, paid_now: int, report: Report) -> None:
         """Tell the market, and look whether the money is there; neither may hold up a purchase."""
         results = await asyncio.gather(
             self._submit(offer),
-            self._funds.check(self.address, offer.first_amount),
+            self._funds.check(self.address, paid_now),
             return_exceptions=True,
         )
         for result in results:
@@ -369,7 +393,8 @@ class Buyer:
         seller = self._seller(record.endpoint)
         paying = None
         if self._cashier is not None and record.stage is Stage.PAID:
-            slices = SlicePayer(record, seller, self._cashier, self._journal, self._clock, note)
+            pay = self._slices_of(record, seller)
+            slices = SlicePayer(record, seller, pay, self._journal, self._clock, note)
             paying = asyncio.create_task(slices.run())
         stream = follow_events(seller, access(record), since, lost_seconds=self._lost_seconds)
         try:
@@ -385,6 +410,26 @@ class Buyer:
                 with contextlib.suppress(asyncio.CancelledError):
                     await paying
 
+    def _slices_of(
+        self, record: JobRecord, seller: SellerClient
+    ) -> Callable[[int], Awaitable[Answer]]:
+        """What buys one further slice of a job."""
+        purse, cashier = self._purse, self._cashier
+        assert purse is not None
+        assert cashier is not None
+        if record.by_channel:
+            return lambda index: purse.tick(record, seller, index)
+        return lambda index: cashier.pay(
+            slice_purpose(record, index),
+            lambda payment: seller.pay_slice(access(record), index, payment),
+            before_signing=lambda: None,
+        )
+
+    def _cashier_of(self, record: JobRecord) -> Cashier:
+        assert self._purse is not None
+        assert self._cashier is not None
+        return self._purse.cashier(record) if record.by_channel else self._cashier
+
     def _keep(self, record: JobRecord, event: JobEvent) -> None:
         if isinstance(event, EndEvent):
             self._journal.see(check_view(record, event.job))
@@ -396,10 +441,20 @@ class Buyer:
 
     def _lost(self, record: JobRecord, error: SellerUnavailable) -> SellerUnavailable:
         record = self._journal.get(record.job_id)
-        at_risk = max(0, self._payments.spent_job(record.job_id) - record.cost)
+        channel = self._purse.of_job(record.job_id) if self._purse else None
+        given = channel.vouched if channel else self._payments.spent_job(record.job_id)
+        at_risk = max(0, given - record.cost)
+        back = ""
+        if channel is not None:
+            back = (
+                f" The rest of the deposit of {format_usdc(channel.deposited)} USDC comes back by "
+                f"itself when he is, or without him by `computeswarm channels withdraw "
+                f"{record.job_id}`."
+            )
         return SellerUnavailable(
             f"{error.detail} At most {format_usdc(at_risk)} USDC paid ahead may be lost; no "
-            f"more is paid. `computeswarm logs {record.job_id} -f` carries on when he is back.",
+            f"more is paid. `computeswarm logs {record.job_id} -f` carries on when he is back."
+            f"{back}",
             job_id=record.job_id,
             at_risk=at_risk,
         )
@@ -421,6 +476,23 @@ class Buyer:
             return record
         view = await self._seller(record.endpoint).cancel(access(record))
         return self._journal.see(check_view(record, view))
+
+    async def money_back(self, job_id: str, *, seconds: float = _BACK_SECONDS) -> JobRecord:
+        """Look at an ended job until the transaction of what goes back is known, for a while.
+
+        Raises:
+            SellerUnavailable: no answer; what is known stays.
+        """
+        give_up = self._clock.monotonic() + seconds
+        while True:
+            record = await self.refresh(job_id)
+            back = record.view.refund if record.view else None
+            if back is None or back.transaction or self._clock.monotonic() > give_up:
+                break
+            await asyncio.sleep(_BACK_PAUSE)
+        if record.by_channel:
+            await self.channels.sync()
+        return record
 
     async def output_list(self, job_id: str) -> OutputList:
         """What the job has left at the seller."""

@@ -21,6 +21,15 @@ from computeswarm.core.signing import Signed
 CLOCK_SKEW_SECONDS = 120
 
 
+def deposit_of(quote: Quote, budget: int) -> int:
+    """Atoms put into a job's channel before its start: as many whole slices as the budget pays for,
+    and no more than the time limit can cost."""
+    each = quote.slice_amount(0)
+    if quote.total_amount <= budget or not each:
+        return quote.total_amount
+    return budget // each * each
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What a job would cost at one node. Its job id makes buying it twice one purchase."""
@@ -42,16 +51,14 @@ class Offer:
         """Whether it is paid by vouchers on a deposit, not by a transfer for each slice."""
         return self.quote.scheme == SCHEME
 
-    def deposit(self, budget: int) -> int:
-        """Atoms put into the channel before the start: what it may cost, and never more."""
-        return self.most(budget)
-
     def most(self, budget: int) -> int:
-        """Atoms paid at most: to the time limit, or as far as the budget goes in whole slices."""
-        total = self.quote.total_amount
-        if total <= budget or not self.first_amount:
-            return total
-        return budget // self.first_amount * self.first_amount
+        """Atoms paid at most: to the time limit, or as far as the budget goes in whole slices. On a
+        channel they are its deposit."""
+        return deposit_of(self.quote, budget)
+
+    def paid_now(self, budget: int) -> int:
+        """Atoms that leave the wallet before the start."""
+        return self.most(budget) if self.by_channel else self.first_amount
 
     def at_risk(self, budget: int) -> int:
         """Atoms that a seller who vanishes takes along: the slice paid last, and what is left of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,17 @@ def check_view(record: JobRecord, view: JobView) -> JobView:
 
 
 class Purchases:
-    """Buys jobs with one wallet, and carries on with those that a crash interrupted."""
+    """Buys jobs with one wallet, and carries on with those that a crash interrupted.
 
-    def __init__(self, journal: JobJournal, cashier: Cashier, clock: Clock) -> None:
+    Args:
+        cashier_of: who pays for the first slice of a job.
+    """
+
+    def __init__(
+        self, journal: JobJournal, cashier_of: Callable[[JobRecord], Cashier], clock: Clock
+    ) -> None:
         self._journal = journal
-        self._cashier = cashier
+        self._cashier_of = cashier_of
         self._clock = clock
 
     def open(self, offer: Offer, budget: int) -> JobRecord:
@@ -81,16 +87,19 @@ class Purchases:
 
     def signed(self, record: JobRecord) -> bool:
         """Whether money may be on its way for it."""
-        return record.stage is Stage.PAYING and self._cashier.signed(slice_purpose(record, 0))
+        return record.stage is Stage.PAYING and self._signed(record)
 
     def refused(self, record: JobRecord) -> SignedPayment | None:
         """The payment that the seller refused, while it may be, or was, taken all the same."""
-        return self._cashier.refused(slice_purpose(record, 0))
+        return self._cashier_of(record).refused(slice_purpose(record, 0))
+
+    def _signed(self, record: JobRecord) -> bool:
+        return self._cashier_of(record).signed(slice_purpose(record, 0))
 
     async def pay(
         self, record: JobRecord, seller: SellerClient, beside: Coroutine[Any, Any, object] | None
     ) -> JobRecord:
-        """Pay the first slice and take over the job.
+        """Pay the first slice, or the deposit, and take over the job.
 
         Args:
             beside: runs while the seller is asked for the price, and ends before the payment is
@@ -118,7 +127,7 @@ class Purchases:
                 raise Conflict("The purchase was given up elsewhere meanwhile; nothing was signed.")
 
         try:
-            answer = await self._cashier.pay(
+            answer = await self._cashier_of(record).pay(
                 slice_purpose(record, 0), ask, before_signing=before_signing
             )
             if answer.status != 202:
@@ -128,7 +137,7 @@ class Purchases:
         except (ComputeSwarmError, asyncio.CancelledError) as error:
             gone = self.refused(record)
             taken = gone is not None and gone.state is Fate.SPENT
-            if taken or not self._cashier.signed(slice_purpose(record, 0)):
+            if taken or not self._signed(record):
                 why = error.detail if isinstance(error, ComputeSwarmError) else "Interrupted."
                 self._journal.step(record.job_id, Stage.ABANDONED, reason=why)
             raise

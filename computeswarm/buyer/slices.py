@@ -6,12 +6,12 @@ Apart from the job's stream, so that nobody who reads slowly lets a job run out 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from computeswarm.buyer.cashier import Cashier
+from computeswarm.buyer.http.base import Answer
 from computeswarm.buyer.http.seller import SellerClient
 from computeswarm.buyer.journal import JobJournal, JobRecord
-from computeswarm.buyer.purchase import access, check_view, slice_purpose
+from computeswarm.buyer.purchase import access, check_view
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import ComputeSwarmError, Conflict, Unavailable
 from computeswarm.core.jobs import JobView
@@ -24,7 +24,7 @@ _SHORTEST_WAIT = 0.2
 
 
 class SlicePayer:
-    """Keeps one job paid, within its budget.
+    """Keeps one job paid, within its budget; ``pay`` buys one slice, by whatever means.
 
     The seller's meter says when a slice is due, and our own clock has to agree: he can't call for
     slices faster than time passes.
@@ -34,7 +34,7 @@ class SlicePayer:
         self,
         record: JobRecord,
         seller: SellerClient,
-        cashier: Cashier,
+        pay: Callable[[int], Awaitable[Answer]],
         journal: JobJournal,
         clock: Clock,
         note: Note,
@@ -43,7 +43,7 @@ class SlicePayer:
         self._quote = record.quote
         self._lead = record.quote.lead_seconds
         self._seller = seller
-        self._cashier = cashier
+        self._pay_slice = pay
         self._journal = journal
         self._clock = clock
         self._note = note
@@ -63,7 +63,7 @@ class SlicePayer:
                     view = await self._pay(view.slices_paid)
             except (Unavailable, Conflict):
                 # unknown, or just ended: ask again; a signed slice is presented again as it is
-                await asyncio.sleep(1)
+                await asyncio.sleep(min(1.0, self._lead / 2))
             except ComputeSwarmError as error:
                 self._note(f"The next slice is not paid: {error.detail}")
                 return
@@ -95,11 +95,7 @@ class SlicePayer:
         return max(due - self._lead, self._begun + paid - self._lead - now)
 
     async def _pay(self, index: int) -> JobView:
-        answer = await self._cashier.pay(
-            slice_purpose(self._record, index),
-            lambda payment: self._seller.pay_slice(access(self._record), index, payment),
-            before_signing=lambda: None,
-        )
+        answer = await self._pay_slice(index)
         view = check_view(self._record, parse_json(JobView, answer.body))
         self._journal.see(view)
         return view

@@ -140,7 +140,7 @@ def _paid_now(offer: Offer, budget: int) -> list[str]:
             "what is not used comes back"
         ]
     return [
-        f"Deposit  {format_usdc(offer.deposit(budget))} USDC now, into a channel with the seller",
+        f"Deposit  {format_usdc(offer.paid_now(budget))} USDC now, into a channel with the seller",
         f"Voucher  {format_usdc(offer.first_amount)} USDC every {each} while it runs, "
         "without a transaction",
     ]
@@ -158,7 +158,7 @@ def offer_document(offer: Offer, *, budget: int) -> dict[str, Any]:
         "max_seconds": offer.quote.max_seconds,
         "scheme": offer.quote.scheme,
         "first_amount": offer.first_amount,
-        "deposit": offer.deposit(budget) if offer.by_channel else 0,
+        "deposit": offer.most(budget) if offer.by_channel else 0,
         "most": offer.most(budget),
         "at_risk": offer.at_risk(budget),
     }

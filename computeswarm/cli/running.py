@@ -57,8 +57,15 @@ class Run:
             await self._watch()
             await self._fetch()
             with contextlib.suppress(ComputeSwarmError):
-                await self._buyer.refresh(self._offer.job_id)  # the refund may be on its way by now
+                await self._see_refund()
             return self._receipt(interrupted=bool(interrupts.count))
+
+    async def _see_refund(self) -> None:
+        """It may be on its way by now; a deposit, most of which comes back, is waited for."""
+        if self._offer.by_channel:
+            await self._buyer.money_back(self._offer.job_id)
+        else:
+            await self._buyer.refresh(self._offer.job_id)
 
     async def _watch(self) -> None:
         stream = self._buyer.follow(self._offer.job_id, note=self._note)

@@ -22,7 +22,7 @@ from computeswarm.chain.errors import RpcError
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.wire import Receipt
 from computeswarm.core.clock import Clock
-from computeswarm.core.errors import Conflict, InsufficientFunds, NotFound, Unavailable
+from computeswarm.core.errors import Conflict, InsufficientFunds, NotFound, Unavailable, WalletError
 from computeswarm.core.text import clean_line
 from computeswarm.payments.channels.journal import BuyerChannel, ChannelJournal, OwnTransaction
 
@@ -56,13 +56,14 @@ class Withdrawals:
     """The buyer's own transactions on his channels.
 
     Args:
-        sender: the paying wallet's account; it needs some ETH for gas.
+        sender: the paying wallet's account; it needs some ETH for gas. None where the key is not
+            there: then one can only look.
     """
 
     def __init__(
         self,
         contract: BatchSettlement,
-        sender: TxSender,
+        sender: TxSender | None,
         journal: ChannelJournal,
         clock: Clock,
     ) -> None:
@@ -161,15 +162,21 @@ class Withdrawals:
         return state
 
     async def _begin(self, channel: BuyerChannel, kind: str, data: bytes) -> OwnTransaction:
+        sender = self._account()
         try:
-            signed = await self._sender.prepare(self._contract.address, data)
+            signed = await sender.prepare(self._contract.address, data)
         except RpcError as error:
             raise _refused(error) from None
         try:
             return self._journal.begin(channel.channel_id, kind, signed, self._clock.now())
         except BaseException:
-            await self._sender.release(signed)
+            await sender.release(signed)
             raise
+
+    def _account(self) -> TxSender:
+        if self._sender is None:
+            raise WalletError("A withdrawal needs the wallet; make one with `computeswarm wallet`.")
+        return self._sender
 
     async def _see_through(
         self,
@@ -179,11 +186,11 @@ class Withdrawals:
     ) -> str:
         """Send it (again) and wait for its receipt; unknown stays unknown."""
         try:
-            await self._sender.broadcast(sent.signed)
+            await self._account().broadcast(sent.signed)
         except RpcError as error:
             self._journal.end(sent, done=False)
             raise _refused(error) from None
-        receipt = await self._sender.wait_receipt(sent.signed.hash, timeout=_RECEIPT_SECONDS)
+        receipt = await self._account().wait_receipt(sent.signed.hash, timeout=_RECEIPT_SECONDS)
         amount = moved(receipt)
         self._journal.end(sent, done=amount is not None, amount=amount or 0)
         if amount is None:

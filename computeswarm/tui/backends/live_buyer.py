@@ -170,7 +170,7 @@ class LiveBuyer:
             expires_at=float(quote.expires_at),
             network=chain.title,
             usdc=quote.asset,
-            deposit=offer.deposit(budget) if offer.by_channel else 0,
+            deposit=offer.most(budget) if offer.by_channel else 0,
         )
 
     async def buy(self, offer: OfferItem, report: Report) -> str:
