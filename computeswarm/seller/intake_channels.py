@@ -13,10 +13,10 @@ from computeswarm.core.errors import BadRequest, PaymentRequired
 from computeswarm.core.quotes import Quote
 from computeswarm.core.x402 import HEADER_PAYMENT_V1, HEADER_PAYMENT_V2, Reason, decode_header
 from computeswarm.payments.channels.present import PresentedChannel, read_channel_payment
-from computeswarm.payments.channels.terms import channel_requirements, corrective_requirements
+from computeswarm.payments.channels.terms import channel_required
 from computeswarm.payments.channels.wire import ChannelPayment
 from computeswarm.payments.present import refused
-from computeswarm.payments.terms import Terms, payment_required
+from computeswarm.payments.terms import Terms
 from computeswarm.seller.offers import Offers
 
 if TYPE_CHECKING:
@@ -68,13 +68,8 @@ class ChannelTill:
         Args:
             failure: why the payment that was presented is refused, if one was.
         """
-        wanted = channel_requirements(terms, self._offer)
-        reason = None
-        if failure is not None:
-            wanted = corrective_requirements(terms, self._offer, failure)
-            reason = str(failure.extra.get("reason") or "") or None
-        return payment_required(
-            terms, error=error, reason=reason, payer=payer, also=(wanted,), exact=exact
+        return channel_required(
+            terms, self._offer, error=error, failure=failure, payer=payer, exact=exact
         )
 
     def read(self, headers: Mapping[str, str], terms: Terms) -> PresentedChannel | None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from computeswarm.core.channels import MAX_WITHDRAW_DELAY, MIN_WITHDRAW_DELAY, SCHEME
 from computeswarm.core.errors import PaymentRequired
-from computeswarm.core.x402 import RequirementsV2
-from computeswarm.payments.terms import Terms
+from computeswarm.core.x402 import HEADER_REQUIRED_V2, RequirementsV2
+from computeswarm.payments.terms import Terms, payment_required
 
 WITHDRAW_DELAY_SECONDS = 3600
 """An hour to claim in, should a buyer take his deposit back: many times what a claim needs."""
@@ -67,6 +67,38 @@ def corrective_requirements(
     if not isinstance(found, Mapping):
         return wanted
     return wanted.model_copy(update={"extra": {**wanted.extra, **found}})
+
+
+def channel_required(
+    terms: Terms,
+    offer: ChannelOffer,
+    *,
+    error: str,
+    failure: PaymentRequired | None = None,
+    payer: str | None = None,
+    exact: bool = True,
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Headers and JSON body of a 402 that may be paid by a channel, and with ``exact`` by a
+    transfer as well.
+
+    Args:
+        error: a sentence for people.
+        failure: why the payment that was presented is refused, if one was.
+        payer: who presented it.
+    """
+    wanted = channel_requirements(terms, offer)
+    reason = None
+    if failure is not None:
+        wanted = corrective_requirements(terms, offer, failure)
+        reason = str(failure.extra.get("reason") or "") or None
+    headers, document = payment_required(
+        terms, error=error, reason=reason, payer=payer, also=(wanted,), exact=exact
+    )
+    if failure is not None and "corrective" in failure.extra:
+        # Nothing was settled or refused for good: published clients correct themselves and try
+        # again only where no receipt says otherwise.
+        headers = {HEADER_REQUIRED_V2: headers[HEADER_REQUIRED_V2]}
+    return headers, document
 
 
 def without_correction(accepted: RequirementsV2) -> RequirementsV2:
