@@ -7,6 +7,7 @@ needed (transactions, keystores) and the tests hold the two against each other.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from secrets import token_bytes
 from typing import Self
 
@@ -28,6 +29,7 @@ def is_address(text: str) -> bool:
     return bool(_ADDRESS.match(text))
 
 
+@lru_cache(maxsize=8192)
 def to_checksum(address: str) -> str:
     """The EIP-55 spelling of an address.
 
