@@ -5,7 +5,7 @@ Only the types named here are ever signed: an unknown type from a peer can't rea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -103,3 +103,41 @@ def statement_digest(chain_id: int, kind: str, content: bytes) -> bytes:
     """
     struct = struct_hash("Statement", _STATEMENT, (kind, keccak256(content)))
     return digest(own_domain(chain_id), struct)
+
+
+_OFFER: tuple[Field, ...] = (
+    ("resourceUrl", "string"),
+    ("scheme", "string"),
+    ("network", "string"),
+    ("asset", "string"),
+    ("payTo", "address"),
+    ("amount", "string"),
+    ("maxTimeoutSeconds", "uint256"),
+    ("issuedAt", "uint256"),
+)
+_RECEIPT: tuple[Field, ...] = (
+    ("network", "string"),
+    ("resourceUrl", "string"),
+    ("payer", "string"),
+    ("issuedAt", "uint256"),
+    ("transaction", "string"),
+)
+
+
+@cache
+def _artifact_domain(name: str, chain_id: int) -> bytes:
+    return struct_hash("EIP712Domain", _OWN_DOMAIN, (name, "1", chain_id))
+
+
+def x402_offer_digest(chain_id: int, offer: Mapping[str, Any]) -> bytes:
+    """An offer of x402's extension ``offer-receipt`` (its section 4.3); numbers may be missing."""
+    values = [offer.get(name, 0) if kind == "uint256" else offer[name] for name, kind in _OFFER]
+    return digest(_artifact_domain("x402 offer", chain_id), struct_hash("Offer", _OFFER, values))
+
+
+def x402_receipt_digest(chain_id: int, receipt: Mapping[str, Any]) -> bytes:
+    """A receipt of x402's extension ``offer-receipt`` (its section 5.3)."""
+    values = [receipt.get(name, "") if name == "transaction" else receipt[name]
+              for name, _ in _RECEIPT]  # fmt: skip
+    struct = struct_hash("Receipt", _RECEIPT, values)
+    return digest(_artifact_domain("x402 receipt", chain_id), struct)
