@@ -44,6 +44,7 @@ PRICE = 4_200
 URL = "http://seller.example/execute"
 VERIFY_GOAL, SETTLE_GOAL = 10.0, 1.5
 PAYMENTS_A_TURN = 40
+BASE_BLOCK_SECONDS = 2
 
 
 def sign(key: PrivateKey, to: str) -> tuple[Authorization, bytes]:
@@ -210,6 +211,25 @@ async def settlement(shop: Shop, engine: str, rounds: int, at_once: int) -> None
     print(f"goal: verify + settle takes at most {SETTLE_GOAL:g} x the raw transaction")
 
 
+async def as_on_base(shop: Shop, devnet: Devnet, rpc: RpcClient, rounds: int) -> None:
+    """The same on a chain with a block every two seconds; both begin at the same moments."""
+    if devnet.engine != "anvil":
+        return
+    await rpc.call("evm_setAutomine", [False])
+    await rpc.call("evm_setIntervalMining", [BASE_BLOCK_SECONDS])
+    times: dict[str, list[float]] = {"raw": [], "settled": []}
+    for turn in range(rounds):
+        await asyncio.sleep(turn / rounds)  # at another point between two blocks
+        pair = await asyncio.gather(timed(shop, "raw", 1), timed(shop, "settled", 1))
+        for spent, seconds in zip(times.values(), pair, strict=True):
+            spent.append(seconds)
+    raw, settled = (statistics.median(spent) for spent in times.values())
+    print(
+        f"a block every {BASE_BLOCK_SECONDS} s: raw transaction {raw:.2f} s,"
+        f" verify + settle {settled:.2f} s, {settled / raw:.2f} x"
+    )
+
+
 async def chains(rounds: int, at_once: int) -> None:
     for engine in ("anvil", "py-evm"):
         with contextlib.suppress(Exception):
@@ -224,6 +244,7 @@ async def chains(rounds: int, at_once: int) -> None:
             await shop.settlements.start()
             try:
                 await settlement(shop, devnet.engine, rounds, at_once)
+                await as_on_base(shop, devnet, rpc, 6)
             finally:
                 await shop.settlements.close()
 
