@@ -342,6 +342,10 @@ class Buyer:
         """All jobs of this wallet's journal, newest first; asks nobody."""
         return self._journal.all()
 
+    def owed_jobs(self) -> list[str]:
+        """The jobs of which a seller still owes something, and has not named the transaction."""
+        return self._refunds.owed_jobs()
+
     def job(self, prefix: str) -> JobRecord:
         """The job whose id starts so.
 

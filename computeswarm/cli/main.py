@@ -32,6 +32,7 @@ COMMANDS = {
     "devnet": "run a local chain with test money",
     "images": "build and check the images that jobs run in",
     "wallet": "make, import or show your wallet, and its balance",
+    "ledger": "what was paid, came back and is owed; and an audit of it",
     "doctor": "what this machine can do, and what to fix",
 }
 """Names and one-line help; the module of each is ``computeswarm.cli.commands.<name>``."""

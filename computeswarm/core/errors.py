@@ -19,6 +19,8 @@ class ExitCode(IntEnum):
     """Exit codes of the command line; a job's own exit code passes through unchanged."""
 
     OK = 0
+    DIFFERENT = 1
+    """An audit found that books and chain differ."""
     BUDGET_OR_TIME = 124
     OWN_ERROR = 125
     REFUSED = 126

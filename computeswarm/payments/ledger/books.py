@@ -71,6 +71,20 @@ class Books:
         merged = heapq.merge(*self._sources(chosen), key=lambda entry: entry.at)
         return (entry for entry in merged if chosen.takes(entry))
 
+    def first_job(self) -> float | None:
+        """When the first job of either side was written down, as their own records have it: an
+        audit starts there even where the first lines of the books are gone.
+
+        Raises:
+            ConfigError: a file can't be read.
+        """
+        found = []
+        for path, column in ((self._seller, "created_ms / 1000.0"), (self._buyer, "created_at")):
+            db = self._read(path.with_name("jobs.db"))
+            if db and db.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs'").fetchone():
+                found.append(db.execute(f"SELECT MIN({column}) FROM jobs").fetchone()[0])  # noqa: S608
+        return min((one for one in found if one is not None), default=None)
+
     def _sources(self, chosen: Selection) -> Iterator[Iterator[Entry]]:
         since, until = chosen.since, chosen.until
         if chosen.role is not Role.SELLER and (db := self._read(self._buyer)):

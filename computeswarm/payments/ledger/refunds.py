@@ -103,6 +103,13 @@ class RefundBook:
                     ),
                 )
 
+    def owed_jobs(self) -> list[str]:
+        """The jobs with a debt of which no transaction is known, oldest first."""
+        rows = self._db.execute(
+            "SELECT job_id FROM refunds WHERE state = 'owed' GROUP BY job_id ORDER BY MIN(id)"
+        )
+        return [row[0] for row in rows]
+
     def unproven(self, chain_id: int) -> bool:
         """Whether a seller named a transaction that we have not looked at."""
         query = "SELECT 1 FROM refunds WHERE state = 'told' AND chain_id = ? LIMIT 1"

@@ -1,0 +1,163 @@
+"""``computeswarm ledger``: what was paid, came back and is owed, and whether the chain agrees."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import deque
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from computeswarm.core.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from computeswarm.cli.context import Context
+    from computeswarm.payments.ledger.books import Selection
+    from computeswarm.payments.ledger.entries import Entry, Kind, Totals
+
+_ABOUT = """\
+Amounts in brackets have not moved. Times are this machine's (CSV: UTC).
+
+--audit compares the books with the chain: every receipt, every transfer from and to the wallet,
+the balances and the payment channels. With several addresses in --rpc, the second has to say the
+same as the first. Exit codes: 0 clean, 1 differences, 125 it could not be compared.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.epilog = _ABOUT
+    parser.add_argument("--role", choices=("buyer", "seller"), help="only one side's books")
+    parser.add_argument("--since", metavar="WHEN", help="7d, 12h, or a date such as 2026-11-25")
+    parser.add_argument("--until", metavar="WHEN", help="up to then; a date counts whole")
+    parser.add_argument("--job", metavar="ID", default="", help="one job, by the start of its id")
+    parser.add_argument("--kind", metavar="KIND", help="payment, refund, owed, deposit, …")
+    parser.add_argument("--limit", metavar="N", type=_count, help="only the newest N")
+    parser.add_argument("--csv", action="store_true", help="comma-separated, for a spreadsheet")
+    parser.add_argument("--wide", action="store_true", help="hashes and addresses in full")
+    parser.add_argument("--audit", action="store_true", help="compare with the chain")
+
+
+def run(context: Context) -> object:
+    """List the books, or audit them."""
+    args = context.args
+    if args.audit:
+        from computeswarm.cli.auditing import audit
+
+        if any((args.role, args.until, args.job, args.kind, args.limit, args.csv)):
+            raise UsageError("An audit takes the books whole; of the filters only --since is left.")
+        return audit(context, None if args.since is None else _moment(args.since, time.time()))
+    if args.csv and context.json:
+        raise UsageError("Choose one of --csv and --json.")
+    return _list(context)
+
+
+def _list(context: Context) -> int:
+    from computeswarm.payments.ledger.books import Books
+    from computeswarm.payments.ledger.entries import Totals
+
+    sums = Totals()
+    with Books(context.paths, context.settings.chain_id) as books:
+        entries = _newest(books.entries(_selection(context)), context.args.limit)
+        _show(context, _counted(entries, sums))
+    if context.json:
+        from computeswarm.payments.ledger.export import totals_document
+
+        context.document(totals_document(sums))
+    else:
+        from computeswarm.payments.ledger.export import totals_lines
+
+        empty = "The books are empty; `computeswarm run SCRIPT` buys something."
+        nothing = [empty] if context.args.limit is None else totals_lines(sums)
+        for line in totals_lines(sums) if sums.entries else nothing:
+            (context.note if context.args.csv else context.text)(line)
+    return ExitCode.OK
+
+
+def _show(context: Context, entries: Iterator[tuple[Entry, int]]) -> None:
+    """Each line as its entry is read: books may be long."""
+    from computeswarm.payments.ledger import export
+
+    write: Callable[[str], object] = sys.stdout.write
+    if context.args.csv:
+        write(export.csv_line(export.CSV_COLUMNS))
+        for entry, running in entries:
+            write(export.csv_row(entry, running))
+    elif context.json:
+        import json
+
+        for entry, running in entries:
+            write(json.dumps(export.document(entry, running), ensure_ascii=False) + "\n")
+    elif context.args.wide:
+        for entry, _ in entries:
+            write(export.wide_line(entry) + "\n")
+    else:
+        for number, (entry, _) in enumerate(entries):
+            if number == 0:
+                write(export.table_line([head.removeprefix(">") for head in export.HEAD]) + "\n")
+            write(export.table_line(export.table_row(entry)) + "\n")
+
+
+def _counted(entries: Iterable[Entry], sums: Totals) -> Iterator[tuple[Entry, int]]:
+    for entry in entries:
+        sums.add(entry)
+        yield entry, sums.net
+
+
+def _newest(entries: Iterator[Entry], limit: int | None) -> Iterable[Entry]:
+    return entries if limit is None else deque(entries, maxlen=limit)
+
+
+def _selection(context: Context) -> Selection:
+    from computeswarm.payments.ledger.books import Selection
+    from computeswarm.payments.ledger.entries import Role
+
+    args, now = context.args, time.time()
+    return Selection(
+        role=Role(args.role) if args.role else None,
+        since=0.0 if args.since is None else _moment(args.since, now),
+        until=9e9 if args.until is None else _moment(args.until, now, whole_day=True),
+        job=args.job.strip(),
+        kind=_kind(args.kind) if args.kind else None,
+    )
+
+
+def _kind(text: str) -> Kind:
+    from computeswarm.payments.ledger.entries import Kind
+
+    known = [str(kind) for kind in Kind]
+    for name in (text, f"channel_{text}"):
+        if name in known:
+            return Kind(name)
+    names = ", ".join(name.removeprefix("channel_") for name in known)
+    raise UsageError(f"There is no kind {text[:40]!r}; use one of {names}, channel_refund.")
+
+
+def _moment(text: str, now: float, *, whole_day: bool = False) -> float:
+    """Unix seconds of ``7d`` (so long ago) or of a date, in this machine's time zone."""
+    from computeswarm.core.durations import parse_duration
+    from computeswarm.core.errors import BadRequest
+
+    try:
+        day = datetime.fromisoformat(text.strip())
+    except ValueError:
+        day = None
+    if day is not None:
+        end_of_day = 86_400 if whole_day and len(text.strip()) <= len("2026-11-25") else 0
+        return day.timestamp() + end_of_day
+    try:
+        return now - parse_duration(text)
+    except BadRequest:
+        raise UsageError(
+            f"{text[:40]!r} is no moment; write 7d, 12h or a date such as 2026-11-25."
+        ) from None
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
