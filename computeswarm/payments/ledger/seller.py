@@ -16,20 +16,22 @@ _PAID = "state IN ('settled', 'consumed', 'refunded')"
 _CLAIMS = f"""
 SELECT COALESCE(c.settled_at, c.created_at) AS at, 'claims' AS source, c.id AS id,
     c.subject AS subject, json_extract(c.authorization, '$.from_') AS peer, c.pay_to AS wallet,
-    c.chain_id AS chain_id, c.amount AS amount, c.tx AS tx, c.nonce AS nonce, c.state AS state,
-    c.reason AS reason
-FROM claims c WHERE {_PAID} OR c.state = 'broadcast' OR (c.state = 'failed' AND c.tx != '')
+    c.chain_id AS chain_id, c.amount AS amount, c.tx AS tx, c.state AS state, c.reason AS reason,
+    CASE WHEN c.payer = 'tx' THEN '' ELSE c.nonce END AS nonce,
+    c.reorged_at IS NOT NULL AS reorged
+FROM claims c
+WHERE {_PAID} OR c.state IN ('broadcast', 'reverted') OR (c.state = 'failed' AND c.tx != '')
 """  # noqa: S608
 _REFUNDS = """
 SELECT COALESCE(b.done_at, r.created_at), 'refunds', r.id, r.subject, r.recipient,
     COALESCE((SELECT pay_to FROM claims WHERE subject = r.subject LIMIT 1), ''),
     COALESCE((SELECT chain_id FROM claims WHERE subject = r.subject LIMIT 1), 0),
-    r.amount, COALESCE(b.tx, ''), '', COALESCE(b.state, 'owed'), ''
+    r.amount, COALESCE(b.tx, ''), COALESCE(b.state, 'owed'), '', '', 0
 FROM refunds r LEFT JOIN batches b ON b.id = r.batch
 """
 _OF_CLAIM = {
     "broadcast": Standing.OPEN,
-    "failed": Standing.REVERTED,
+    "reverted": Standing.REVERTED,
 }
 _OF_REFUND = {"done": Standing.DONE, "sent": Standing.OPEN}
 
@@ -128,9 +130,7 @@ class _Costs:
     """Blocks and gas by transaction, as far as the settlement noted them down."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        # a file that an older seller wrote, and no newer one has opened, lacks the table
-        known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'receipts'"
-        self._db = db if db.execute(known).fetchone() else None
+        self._db = db
         shared = db.execute(
             "SELECT tx FROM claims WHERE tx != '' GROUP BY tx HAVING COUNT(*) > 1"
             " UNION SELECT b.tx FROM refunds r JOIN batches b ON b.id = r.batch"
@@ -140,8 +140,6 @@ class _Costs:
 
     def of(self, tx: str) -> tuple[int | None, int | None]:
         """Block and gas in wei; the gas once for each transaction of ours."""
-        if self._db is None or not tx:
-            return None, None
         row = self._db.execute(
             "SELECT block, gas_used * gas_price, own FROM receipts WHERE tx = ?", (tx,)
         ).fetchone()
@@ -156,14 +154,9 @@ class _Costs:
 def _entry(row: sqlite3.Row, costs: _Costs, chain_id: int) -> Entry:
     block, gas = costs.of(row["tx"])
     job_id, index = split_subject(row["subject"])
-    if row["source"] == "claims":
-        state = _OF_CLAIM.get(row["state"], Standing.DONE)
-        kind = Kind.REVERTED if state is Standing.REVERTED else Kind.PAYMENT
-    else:
-        state = _OF_REFUND.get(row["state"], Standing.OWED)
-        kind = Kind.OWED if state is Standing.OWED else Kind.REFUND
     paid = row["source"] == "claims"
-    nothing = kind in (Kind.REVERTED, Kind.OWED)
+    kind, state = _claim(row) if paid else _refund(row)
+    nothing = state in (Standing.REVERTED, Standing.OWED)
     return Entry(
         at=row["at"],
         role=Role.SELLER,
@@ -183,6 +176,18 @@ def _entry(row: sqlite3.Row, costs: _Costs, chain_id: int) -> Entry:
         gas_wei=gas,
         note=row["reason"],
     )
+
+
+def _claim(row: sqlite3.Row) -> tuple[Kind, Standing]:
+    if row["state"] == "failed":
+        return Kind.REVERTED, Standing.REVERTED
+    state = Standing.REORGED if row["reorged"] else _OF_CLAIM.get(row["state"], Standing.DONE)
+    return Kind.PAYMENT if row["nonce"] else Kind.TRANSFER, state
+
+
+def _refund(row: sqlite3.Row) -> tuple[Kind, Standing]:
+    state = _OF_REFUND.get(row["state"], Standing.OWED)
+    return Kind.OWED if state is Standing.OWED else Kind.REFUND, state
 
 
 def _sum(db: sqlite3.Connection, query: str, *values: float) -> int:
