@@ -130,9 +130,7 @@ class Challenges:
             datetime.fromisoformat(proof.timestamp)
         except ValueError:
             raise BadRequest("The proof's timestamp is no ISO 8601 time.") from None
-        text = proof_text(proof.challenge_id, proof.transaction_hash, proof.timestamp)
-        signature = bytes.fromhex(proof.signature[2:])
-        payer = recover_address(personal_digest(text), signature)
+        payer = _signer(proof)
         if payer is None:
             raise refused(Reason.BAD_SIGNATURE, "The proof's signature is not valid.")
         return TransferProof(
@@ -143,8 +141,13 @@ class Challenges:
             issued_at=int.from_bytes(head[:5]),
             expires_at=int.from_bytes(head[5:10]),
             timestamp=proof.timestamp,
-            signature=signature,
+            signature=bytes.fromhex(proof.signature[2:]),
         )
+
+    def claimed_name(self, proof: PaymentProof) -> str | None:
+        """The name of the transfer that a proof claims, checked only for its signature."""
+        payer = _signer(proof)
+        return None if payer is None else f"{payer}:{proof.transaction_hash.lower()}"
 
     def _mac(self, head: bytes, terms: Terms, binding: str) -> bytes:
         about = (
@@ -153,6 +156,11 @@ class Challenges:
         )
         text = head + "|".join(about).encode()
         return hmac.digest(self._key, text, "sha256")[:_MAC_BYTES]
+
+
+def _signer(proof: PaymentProof) -> str | None:
+    text = proof_text(proof.challenge_id, proof.transaction_hash, proof.timestamp)
+    return recover_address(personal_digest(text), bytes.fromhex(proof.signature[2:]))
 
 
 def _raw(challenge_id: str) -> bytes:

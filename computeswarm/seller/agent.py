@@ -23,8 +23,11 @@ from computeswarm.core.nodes import Heartbeat, NodeStatus
 from computeswarm.core.states import JobState
 from computeswarm.payments.channels.seller import Charge, JobAccount, SellerChannels
 from computeswarm.payments.claims import Claim
+from computeswarm.payments.extensions.payment_identifier import Marks
 from computeswarm.payments.refunds import RefundRow
 from computeswarm.payments.settlement import Settlements
+from computeswarm.payments.transfer_proof import Challenges
+from computeswarm.seller.checkout import Checkout
 from computeswarm.seller.config import SellerConfig
 from computeswarm.seller.connector import MarketConnector
 from computeswarm.seller.desk import JobDesk
@@ -136,6 +139,18 @@ class SellerAgent:
             report=self.market.report,
             waiting=lambda: self.queue,
         )
+        till = ChannelTill(self.channels, self.offers)
+        secret = self.desk.store.secret()
+        checkout = Checkout(
+            key,
+            self.settlements,
+            till,
+            Challenges(secret, clock),
+            Marks(config.folder / "marks.db"),
+            clock,
+            running=self._has_live,
+            check_payer=lambda payer: self.intake.check_payer(payer),
+        )
         self.intake = Intake(
             config,
             self.offers,
@@ -143,9 +158,10 @@ class SellerAgent:
             self.inputs,
             self.settlements,
             self.check_accepting,
-            self.desk.store.secret(),
+            secret,
             executor.owner_only,
-            ChannelTill(self.channels, self.offers),
+            till,
+            checkout,
         )
         self._tools = Tools(config, executor, images, self.inputs, self.desk, clock)
         self._status = StatusPage(self)
@@ -223,6 +239,10 @@ class SellerAgent:
         finally:
             await self._close()
 
+    def _has_live(self, job_id: str) -> bool:
+        job = self.desk.store.find(job_id)
+        return job is not None and job.state.live
+
     async def _close(self) -> None:
         await self._upkeep.close()
         for task in self._tasks.values():
@@ -233,6 +253,7 @@ class SellerAgent:
         await self.channels.close()
         await self.settlements.close()
         await self.machine.close()
+        self.intake.close()
         self.desk.close()
 
     def status(self) -> OwnerStatus:

@@ -7,30 +7,26 @@ broadcast. A payment that was presented before is answered as it was then, whate
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from computeswarm.core.channels import SCHEME
-from computeswarm.core.errors import (
-    Conflict,
-    Forbidden,
-    PaymentRequired,
-)
+from computeswarm.core.errors import Conflict, Forbidden
 from computeswarm.core.ids import new_job_id
 from computeswarm.core.jobs import ExecuteReply, ExecuteRequest, Phases
 from computeswarm.core.quotes import Quote
 from computeswarm.core.states import JobState
-from computeswarm.payments.channels.present import PresentedChannel
+from computeswarm.core.x402 import PaymentProof
 from computeswarm.payments.claims import Claim, ClaimState
-from computeswarm.payments.present import Presented, named_authorization, read_payment
-from computeswarm.payments.settlement import Settlements, request_binding
-from computeswarm.payments.terms import Terms, payment_required
+from computeswarm.payments.extensions.bazaar import described
+from computeswarm.payments.settlement import Settlements
+from computeswarm.payments.terms import Terms
+from computeswarm.seller.checkout import Answer, Checkout, Purchase, name_of
 from computeswarm.seller.config import SellerConfig
 from computeswarm.seller.desk import JobDesk
 from computeswarm.seller.inputs import InputStore
-from computeswarm.seller.intake_channels import BeforeCharge, ChannelTill
+from computeswarm.seller.intake_channels import ChannelTill
 from computeswarm.seller.offers import Offers
 from computeswarm.seller.store import Job, key_digest
 
@@ -40,13 +36,10 @@ if TYPE_CHECKING:
 _TIMEOUT_SECONDS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back over HTTP."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
+EXECUTE_EXAMPLE = {"spec": {"command": ["python", "-c", "print('hello')"], "max_seconds": 60}}
+"""A whole request: what it leaves out has defaults."""
+REPLY_EXAMPLE = {"job": {"job_id": "...", "state": "queued"}, "access_key": "..."}
+_DESCRIBED = described(EXECUTE_EXAMPLE, REPLY_EXAMPLE)
 
 
 @dataclass
@@ -66,6 +59,7 @@ class Intake:
     secret: bytes
     owner_only: bool
     till: ChannelTill
+    checkout: Checkout
     _settling: dict[tuple[str, int], str] = field(default_factory=dict)
 
     async def execute(
@@ -78,44 +72,59 @@ class Intake:
             Forbidden: the payer is not one of the owner's wallets.
             AuthorizationReused, PaymentPending: see ``Settlements.settle``.
         """
-        named = self._named(headers)
+        purchase = Purchase(
+            headers,
+            body,
+            request.payment_proof,
+            described=_DESCRIBED,
+            marked="access_key" not in request.model_fields_set,
+        )
+        named = self.checkout.named(purchase)
         known = self.desk.store.bought_by(named) if named else None
         if known is None:
             quote = self._quote(request)
             if request.quote is None:
                 quote = self.till.as_paid(headers, quote)
             job_id = request.job_id or new_job_id()
-            self._check_new(request.job_id)
+            if request.payment_proof is None:  # else money is here, and goes back if this refuses
+                self._check_open(request)
         else:
             quote, job_id = known.quote, known.job_id
         terms = self._terms(quote, 0, "/execute", request.job_id)
-        binding = request_binding("POST", terms.resource_url, body)
 
-        def before_broadcast(payer: str, authorization: str, _: str) -> None:
-            if known is None:
+        def before_charge(payer: str, name: str, _: str) -> None:
+            self.check_payer(payer)
+            if known is None and request.payment_proof is not None:
+                self._check_open(request)
+            elif known is None:
                 self.gate()
-            key = self._access_key(request, binding, authorization)
-            self._add(job_id, authorization, payer, request, quote, key)
+            key = self._access_key(request, purchase, terms, name)
+            self._add(job_id, name, payer, request, quote, key)
             # last: whoever does not own this job must not change what is kept free for it
             self.inputs.promise(job_id, request.spec)
 
         try:
-            result = await self._settle(
-                headers, terms, binding, job_id, before_broadcast, quote, bare=request.quote is None
+            result = await self.checkout.take(
+                purchase, terms, job_id, before_charge, quote, bare=request.quote is None
             )
         finally:
             self._clear_failed(job_id)
         if isinstance(result, Answer):
             return result
-        if result.reply is None:
-            job = self.desk.store.get(result.subject)
-            key = self._access_key(request, binding, job.authorization)
+        job = self.desk.store.find(result.subject)
+        if result.reply is None and job is not None:
+            key = self._access_key(request, purchase, terms, job.authorization)
             reply = ExecuteReply(job=self.desk.view(job), access_key=key)
-            result = self._keep_reply(result, reply.model_dump_json().encode())
-        return Answer(202, result.receipt_headers(), result.reply or b"")
+            result = self.checkout.keep_reply(result, reply.model_dump_json().encode())
+        return Answer(202, self._receipt(result, terms, job), result.reply or b"")
 
     async def pay_slice(
-        self, headers: Mapping[str, str], body: bytes, job: Job, index: int
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        job: Job,
+        index: int,
+        proof: PaymentProof | None = None,
     ) -> Answer:
         """``POST /jobs/{id}/payments``: 402 with the price, or 200 with the job.
 
@@ -126,35 +135,29 @@ class Intake:
         if not 1 <= index < job.quote.slice_count:
             last = job.quote.slice_count - 1
             raise Conflict(f"The job has no slice {index} to pay; its last is {last}.")
+        purchase = Purchase(headers, body, proof)
         if job.channel:
-            return await self._pay_tick(headers, body, job, index)
-        named = self._named(headers)
-        claim = self.settlements.claim(f"{job.job_id}#{index}")
-        if named is None or claim is None or _name_of(claim) != named:
+            return await self._pay_tick(purchase, job, index)
+        named, subject = self.checkout.named(purchase), f"{job.job_id}#{index}"
+        claim = self.settlements.claim(subject)
+        repeated = named is not None and claim is not None and name_of(claim) == named
+        if not repeated and proof is None:
             self._check_slice(job.job_id, index, named)
-        terms = self._terms(job.quote, index, f"/jobs/{job.job_id}/payments", job.job_id)
-        binding = request_binding("POST", terms.resource_url, body)
 
-        def before_broadcast(payer: str, authorization: str, _: str) -> None:
+        def before_charge(payer: str, name: str, _: str) -> None:
             self._check_buyer(job, payer)
-            self._check_slice(job.job_id, index, authorization)
-            self._settling[job.job_id, index] = authorization
+            self._check_slice(job.job_id, index, name)
+            self._settling[job.job_id, index] = name
 
-        subject = f"{job.job_id}#{index}"
         try:
-            result = await self._settle(
-                headers, terms, binding, subject, before_broadcast, job.quote
-            )
+            terms = self._terms(job.quote, index, f"/jobs/{job.job_id}/payments", job.job_id)
+            result = await self.checkout.take(purchase, terms, subject, before_charge, job.quote)
         finally:
             self._clear_settling(job.job_id, index)
-        return result if isinstance(result, Answer) else self._paid(job.job_id, result)
+        return result if isinstance(result, Answer) else self._paid(job, result, terms)
 
-    async def _pay_tick(
-        self, headers: Mapping[str, str], body: bytes, job: Job, index: int
-    ) -> Answer:
+    async def _pay_tick(self, purchase: Purchase, job: Job, index: int) -> Answer:
         """A slice of a job with a channel: a voucher, and no transaction."""
-        terms = self._terms(job.quote, index, f"/jobs/{job.job_id}/payments", job.job_id)
-        binding = request_binding("POST", terms.resource_url, body)
 
         def before_charge(payer: str, _: str, channel: str) -> None:
             self._check_buyer(job, payer)
@@ -163,14 +166,24 @@ class Intake:
             if channel != now.channel:
                 raise Conflict("The job is paid by another channel; sign for that one.")
 
-        result = await self._settle(
-            headers, terms, binding, f"{job.job_id}#{index}", before_charge, job.quote
-        )
-        return result if isinstance(result, Answer) else self._paid(job.job_id, result)
+        terms = self._terms(job.quote, index, f"/jobs/{job.job_id}/payments", job.job_id)
+        subject = f"{job.job_id}#{index}"
+        result = await self.checkout.take(purchase, terms, subject, before_charge, job.quote)
+        return result if isinstance(result, Answer) else self._paid(job, result, terms)
 
-    def _paid(self, job_id: str, result: Claim | Charge) -> Answer:
-        view = self.desk.view(self.desk.store.get(job_id))
-        return Answer(200, result.receipt_headers(), view.model_dump_json().encode())
+    def _paid(self, job: Job, result: Claim | Charge, terms: Terms) -> Answer:
+        view = self.desk.view(self.desk.store.get(job.job_id))
+        return Answer(200, self._receipt(result, terms, job), view.model_dump_json().encode())
+
+    def _receipt(self, result: Claim | Charge, terms: Terms, job: Job | None) -> dict[str, str]:
+        at = result.settled_at if isinstance(result, Claim) else None
+        if at is None:
+            at = ((job and job.phases.created) or self.desk.now_ms()) / 1000
+        return self.checkout.receipt(result, terms, at=at)
+
+    def close(self) -> None:
+        """Close the files."""
+        self.checkout.close()
 
     def sweep(self) -> None:
         """Forget jobs whose payments failed while nobody waited for them."""
@@ -181,16 +194,17 @@ class Intake:
             self._clear_settling(job_id, index)
 
     def _quote(self, request: ExecuteRequest) -> Quote:
-        self.gate()
+        """What the job costs; whether it may be had now is not asked here."""
         if request.quote is None:
             return self.offers.quote(request.spec)
-        quote = self.offers.open(request.quote, request.spec)
-        self.offers.check_fresh(quote)
-        self.offers.check(request.spec)
-        return quote
+        return self.offers.open(request.quote, request.spec)
 
-    def _check_new(self, job_id: str | None) -> None:
-        known = self.desk.store.find(job_id) if job_id else None
+    def _check_open(self, request: ExecuteRequest) -> None:
+        self.gate()
+        if request.quote is not None:
+            self.offers.check_fresh(self.offers.open(request.quote, request.spec))
+            self.offers.check(request.spec)
+        known = self.desk.store.find(request.job_id) if request.job_id else None
         if known is not None and known.state is not JobState.AWAITING_PAYMENT:
             raise Conflict("There is a job with this id already; make a new id.")
 
@@ -207,98 +221,12 @@ class Intake:
             expires_at=quote.expires_at,
         )
 
-    async def _settle(
-        self,
-        headers: Mapping[str, str],
-        terms: Terms,
-        binding: str,
-        subject: str,
-        before_broadcast: BeforeCharge,
-        quote: Quote,
-        *,
-        bare: bool = False,
-    ) -> Claim | Charge | Answer:
-        """The settled payment, or the 402.
-
-        Args:
-            quote: says how it is to be paid.
-            bare: there was no quote to say so, and either way is fine.
-        """
-        presented: Presented | PresentedChannel | None = None
-        by_channel = quote.scheme == SCHEME
-        try:
-            if by_channel:
-                presented = self.till.read(headers, terms)
-                if presented is not None and presented.kind == "refund":
-                    return await self._give_back(presented, subject)
-            else:
-                presented = read_payment(headers, terms)
-            if presented is None:
-                text = "Pay for the first seconds; the rest follows slice by slice."
-                return self._asking(terms, text, by_channel=by_channel, bare=bare)
-            self._check_payer(presented.payer)
-            if isinstance(presented, PresentedChannel):
-                return await self.till.charge(
-                    presented,
-                    terms,
-                    binding=binding,
-                    subject=subject,
-                    before_charge=before_broadcast,
-                )
-            payer = presented.payer
-            name = f"{payer}:{presented.authorization.nonce}"
-            return await self.settlements.settle(
-                presented,
-                terms,
-                binding=binding,
-                subject=subject,
-                before_broadcast=lambda: before_broadcast(payer, name, ""),
-            )
-        except PaymentRequired as error:
-            named = presented.payer if presented else None
-            return self._asking(terms, error.detail, error, named, by_channel=by_channel, bare=bare)
-
-    def _asking(
-        self,
-        terms: Terms,
-        text: str,
-        failure: PaymentRequired | None = None,
-        payer: str | None = None,
-        *,
-        by_channel: bool,
-        bare: bool,
-    ) -> Answer:
-        if by_channel or (bare and self.offers.channels):
-            headers, document = self.till.ask(
-                terms, exact=bare, error=text, failure=failure, payer=payer
-            )
-        else:
-            reason = None if failure is None else str(failure.extra.get("reason") or "") or None
-            headers, document = payment_required(terms, error=text, reason=reason, payer=payer)
-        return Answer(402, headers, json.dumps(document, separators=(",", ":")).encode())
-
-    async def _give_back(self, presented: PresentedChannel, subject: str) -> Answer:
-        """The rest of a channel's deposit, for its buyer asks for it."""
-        job = self.desk.store.find(subject.partition("#")[0])
-        if job is not None and job.state.live:
-            raise Conflict("The job still runs on that deposit; cancel it, then the rest is free.")
-        refund = await self.till.give_back(presented)
-        body = json.dumps({"refunded": refund.amount, "transaction": refund.transaction})
-        return Answer(200, refund.receipt_headers(), body.encode())
-
-    def _keep_reply(self, result: Claim | Charge, reply: bytes) -> Claim | Charge:
-        if isinstance(result, Claim):
-            return self.settlements.set_reply(result, reply)
-        return self.till.keep_reply(result, reply)
-
-    def _named(self, headers: Mapping[str, str]) -> str | None:
-        return _named(headers) or self.till.named(headers)
-
     def _check_buyer(self, job: Job, payer: str) -> None:
         if payer != job.buyer:
             raise Forbidden(f"The job is paid by {job.buyer}; pay its slices from there.")
 
-    def _check_payer(self, payer: str) -> None:
+    def check_payer(self, payer: str) -> None:
+        """Raises Forbidden: this node serves its owner's wallets only."""
         if self.owner_only and payer.lower() not in self.config.trusted:
             raise Forbidden(
                 "This node runs jobs without a sandbox, so only its owner's wallets are served; "
@@ -306,10 +234,13 @@ class Intake:
                 payer=payer,
             )
 
-    def _access_key(self, request: ExecuteRequest, binding: str, authorization: str) -> str:
+    def _access_key(
+        self, request: ExecuteRequest, purchase: Purchase, terms: Terms, authorization: str
+    ) -> str:
         """The buyer's own, or for a bare client one that a repetition gets again."""
         if "access_key" in request.model_fields_set:
             return request.access_key
+        binding = purchase.binding(terms)
         return hmac.digest(self.secret, f"{binding}|{authorization}".encode(), "sha256").hex()
 
     def _add(
@@ -349,7 +280,7 @@ class Intake:
     def _under_way(self, job_id: str, index: int) -> set[str]:
         """Payments for a slice that may yet settle, also those from before a restart."""
         names = {
-            _name_of(claim).lower()
+            name_of(claim).lower()
             for claim in self.settlements.claims(job_id)
             if claim.subject == f"{job_id}#{index}" and claim.state is ClaimState.BROADCAST
         }
@@ -382,17 +313,8 @@ class Intake:
         return {
             claim.state
             for claim in self.settlements.claims(job_id)
-            if claim.subject == subject and _name_of(claim).lower() == authorization.lower()
+            if claim.subject == subject and name_of(claim).lower() == authorization.lower()
         }
 
 
 _PAID = (ClaimState.SETTLED, ClaimState.CONSUMED, ClaimState.REFUNDED)
-
-
-def _named(headers: Mapping[str, str]) -> str | None:
-    named = named_authorization(headers)
-    return f"{named[0]}:{named[1]}" if named else None
-
-
-def _name_of(claim: Claim) -> str:
-    return f"{claim.payer}:{claim.authorization.nonce}"

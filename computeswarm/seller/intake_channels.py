@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 from computeswarm.core.channels import SCHEME, ChannelConfig, channel_id, deposit_nonce
 from computeswarm.core.errors import BadRequest, PaymentRequired
 from computeswarm.core.quotes import Quote
-from computeswarm.core.x402 import HEADER_PAYMENT_V1, HEADER_PAYMENT_V2, Reason, decode_header
+from computeswarm.core.x402 import (
+    HEADER_PAYMENT_V1,
+    HEADER_PAYMENT_V2,
+    Reason,
+    RequirementsV2,
+    SeedChallenge,
+    decode_header,
+)
 from computeswarm.payments.channels.present import PresentedChannel, read_channel_payment
-from computeswarm.payments.channels.terms import channel_required
+from computeswarm.payments.channels.terms import channel_required, channel_requirements
 from computeswarm.payments.channels.wire import ChannelPayment
 from computeswarm.payments.present import refused
 from computeswarm.payments.terms import Terms
@@ -54,6 +61,15 @@ class ChannelTill:
         """The quote of a request without one: its payment says which way it takes."""
         return quote.model_copy(update={"scheme": SCHEME}) if _pays(headers) else quote
 
+    @property
+    def open(self) -> bool:
+        """Whether channels are taken at all."""
+        return self._offers.channels
+
+    def requirements(self, terms: Terms) -> RequirementsV2:
+        """The way to pay by a channel."""
+        return channel_requirements(terms, self._offer)
+
     def ask(
         self,
         terms: Terms,
@@ -62,14 +78,24 @@ class ChannelTill:
         error: str,
         failure: PaymentRequired | None = None,
         payer: str | None = None,
+        challenge: SeedChallenge | None = None,
+        extensions: Mapping[str, Any] | None = None,
     ) -> tuple[dict[str, str], dict[str, Any]]:
         """The 402 of what may be paid by a channel, and with ``exact`` by a transfer as well.
 
         Args:
             failure: why the payment that was presented is refused, if one was.
+            challenge, extensions: see ``payment_required``.
         """
         return channel_required(
-            terms, self._offer, error=error, failure=failure, payer=payer, exact=exact
+            terms,
+            self._offer,
+            error=error,
+            failure=failure,
+            payer=payer,
+            exact=exact,
+            challenge=challenge,
+            extensions=extensions,
         )
 
     def read(self, headers: Mapping[str, str], terms: Terms) -> PresentedChannel | None:
@@ -92,16 +118,15 @@ class ChannelTill:
         *,
         binding: str,
         subject: str,
-        before_charge: BeforeCharge,
+        before_charge: Callable[[], None],
     ) -> Charge:
         """Take the payment: as ``Settlements.settle`` does, and with what it raises."""
-        given = (presented.payer, presented.name, presented.channel_id)
         return await self._channels.pay(
             presented,
             terms,
             binding=binding,
             subject=subject,
-            before_broadcast=lambda: before_charge(*given),
+            before_broadcast=before_charge,
         )
 
     async def give_back(self, presented: PresentedChannel) -> ChannelRefund:

@@ -17,7 +17,7 @@ from computeswarm.core.x402 import (
     PaymentRequiredV1,
 )
 from computeswarm.seller.agent import SellerAgent
-from computeswarm.seller.intake import Answer
+from computeswarm.seller.checkout import Answer
 from computeswarm.server.openapi import Route, build_app
 from computeswarm.server.seller_app_jobs import job_routes
 from computeswarm.server.seller_app_owner import owner_routes

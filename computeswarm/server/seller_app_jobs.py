@@ -21,6 +21,7 @@ from computeswarm.core.errors import (
 )
 from computeswarm.core.jobs import JobView, OutputList
 from computeswarm.core.signing import Document, parse_json
+from computeswarm.core.x402 import PaymentProof
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.outputs import open_output
 from computeswarm.seller.store import Job
@@ -53,6 +54,7 @@ class SlicePayment(Document):
     """``POST /jobs/{id}/payments``."""
 
     slice: int = Field(ge=1, lt=10**9)
+    payment_proof: PaymentProof | None = None
 
 
 def job_routes(agent: SellerAgent) -> list[Route]:
@@ -147,9 +149,11 @@ class _JobHandlers:
     async def pay(self, request: web.Request) -> web.StreamResponse:
         job = self._job(request)
         body = await read_body(request)
-        index = parse_json(SlicePayment, body).slice
+        asked = parse_json(SlicePayment, body)
         self._agent.check_started()
-        answer = await self._agent.intake.pay_slice(request.headers, body, job, index)
+        answer = await self._agent.intake.pay_slice(
+            request.headers, body, job, asked.slice, asked.payment_proof
+        )
         headers = {**answer.headers, **_NO_STORE}
         return bytes_reply(answer.body, status=answer.status, headers=headers)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from computeswarm.core.channels import MAX_WITHDRAW_DELAY, MIN_WITHDRAW_DELAY, SCHEME
 from computeswarm.core.errors import PaymentRequired
-from computeswarm.core.x402 import HEADER_REQUIRED_V2, RequirementsV2
+from computeswarm.core.x402 import HEADER_REQUIRED_V2, RequirementsV2, SeedChallenge
 from computeswarm.payments.terms import Terms, payment_required
 
 WITHDRAW_DELAY_SECONDS = 3600
@@ -77,6 +77,8 @@ def channel_required(
     failure: PaymentRequired | None = None,
     payer: str | None = None,
     exact: bool = True,
+    challenge: SeedChallenge | None = None,
+    extensions: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Headers and JSON body of a 402 that may be paid by a channel, and with ``exact`` by a
     transfer as well.
@@ -85,6 +87,7 @@ def channel_required(
         error: a sentence for people.
         failure: why the payment that was presented is refused, if one was.
         payer: who presented it.
+        challenge, extensions: see ``payment_required``.
     """
     wanted = channel_requirements(terms, offer)
     reason = None
@@ -92,7 +95,14 @@ def channel_required(
         wanted = corrective_requirements(terms, offer, failure)
         reason = str(failure.extra.get("reason") or "") or None
     headers, document = payment_required(
-        terms, error=error, reason=reason, payer=payer, also=(wanted,), exact=exact
+        terms,
+        error=error,
+        reason=reason,
+        payer=payer,
+        also=(wanted,),
+        exact=exact,
+        challenge=challenge,
+        extensions=extensions,
     )
     if failure is not None and "corrective" in failure.extra:
         # Nothing was settled or refused for good: published clients correct themselves and try

@@ -92,7 +92,7 @@ def read_mark(headers: Mapping[str, str]) -> Mark:
             "The payment's id is not of 16 to 128 letters, digits, hyphens and underscores."
         )
     told = isinstance(echo, str) and echo.isascii() and len(echo) <= _MAX_ECHO
-    return Mark(found or "", echo if told else "")
+    return Mark(str(found or ""), str(echo) if told else "")
 
 
 def identified(extensions: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
