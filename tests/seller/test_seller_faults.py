@@ -5,26 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import aiohttp
 import pytest
-from seller_rig import Bought, Rig, input_file, open_rig, output_of, settings_for, spec
+from lone_seller import moved, seller_process
+from seller_rig import Rig, input_file, open_rig, output_of, spec
 
 from computeswarm.chain.devnet import Devnet
-from computeswarm.chain.rpc import RpcClient
-from computeswarm.chain.usdc import Usdc
-from computeswarm.core.chains import BASE_SEPOLIA
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import ConfigError
 from computeswarm.core.events import EndEvent
-from computeswarm.core.settings import Paths
 from computeswarm.core.states import JobState
 from computeswarm.market import open_market
 from computeswarm.server.market_app import build_market_app
@@ -32,43 +25,6 @@ from computeswarm.server.serving import Server
 
 OpenRig = Callable[..., AbstractAsyncContextManager[Rig]]
 ENDLESS = "import time\nprint('up', flush=True)\nwhile True: time.sleep(0.05)"
-NO_MARKET = "http://127.0.0.1:9"
-SCRIPT = Path(__file__).with_name("seller_process.py")
-
-
-@asynccontextmanager
-async def seller_process(
-    devnet: Devnet, folder: Path, **changes: Any
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, Rig]]:
-    """A seller in its own process, without a market."""
-    home = folder / "seller-home"
-    given = {
-        "settings": asdict(settings_for(devnet, NO_MARKET, **changes)),
-        "home": str(home),
-        "key": devnet.keys[1].secret.hex(),
-        "trusted": [devnet.keys[0].address],
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(SCRIPT), json.dumps(given), stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        said = json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
-        running = SimpleNamespace(url=said["url"], agent=SimpleNamespace(wallet=said["wallet"]))
-        async with aiohttp.ClientSession() as session, RpcClient(devnet.url) as rpc:
-            paths = Paths.find({"COMPUTESWARM_HOME": str(home)})
-            usdc = Usdc(rpc, BASE_SEPOLIA)
-            seller: Any = running
-            yield process, Rig(seller, session, usdc, devnet.keys[0], NO_MARKET, paths)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-def moved(bought: Bought, rig: Rig) -> Bought:
-    """The same job at the seller's new address."""
-    return Bought(rig, bought.job_id, bought.key, bought.quote)
 
 
 async def test_sigterm_hands_running_and_waiting_jobs_back(devnet: Devnet, tmp_path: Path) -> None:
