@@ -1,0 +1,423 @@
+"""Buyer and seller through anything that may happen, in any order, and the invariants after it.
+
+A stateful test over a whole simulated world (see ``sim_world``): real seller, real buyer, real
+chain engine, virtual time. I1 to I8 are those of the design; what can't hold in the middle of a
+fault (every payment done, refunded or owed) is checked when all faults are over and a few minutes
+have passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sim_world import GAS_WEI, USDC, World
+from threat_rig import SLICE, Signed, cancellation
+
+from computeswarm.buyer.http.base import Answer
+from computeswarm.buyer.journal import JobRecord, Stage
+from computeswarm.buyer.purchase import access, slice_purpose
+from computeswarm.buyer.spec import JobPlan
+from computeswarm.chain.usdc import authorization_calldata, transfer_calldata
+from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.errors import ComputeSwarmError
+from computeswarm.core.jobs import JobSpec
+from computeswarm.core.states import JobState
+from computeswarm.payments.refunds import DUST_ATOMS
+
+EXAMPLES = int(os.environ.get("SWARM_EXAMPLES", "20"))
+PHASES = [Phase.generate, *([Phase.shrink] if "SWARM_SHRINK" in os.environ else [])]
+STEPS = int(os.environ.get("SWARM_STEPS", "30"))
+BARE = PrivateKey(b"\x34" * 32)
+FUNDS = 10 * SLICE
+DAY_CAP = 12 * SLICE
+POLICY = {"max_payment": "0.05", "max_job": "0.06", "max_day": "0.12"}
+CLAIMS, JOBS = "seller/seller/payments.db", "seller/seller/jobs.db"
+PAYMENTS = "buyer/buyer/payments.db"
+SECONDS = (0.1, 2.0, 11.0, 70.0, 700.0)
+index = st.integers(0, 7)
+
+
+@dataclass
+class Bare:
+    """A purchase by a bare client, who may misbehave."""
+
+    body: str
+    payment: Signed
+
+    @property
+    def nonce(self) -> str:
+        return self.payment.authorization.nonce
+
+
+def spec_of(seconds: float, code: int) -> JobSpec:
+    """A job that takes so long and ends so."""
+    return JobSpec(
+        command=("job", str(seconds), str(code)),
+        max_seconds=60,
+        memory_bytes=2**27,
+        disk_bytes=2**24,
+    )
+
+
+class Swarm(RuleBasedStateMachine):
+    """One world for one run."""
+
+    @initialize(seed=st.integers(0, 2**16))
+    def begin(self, seed: int) -> None:
+        self.world = World(seed=seed)
+        self.bare: list[Bare] = []
+        self.third: set[str] = set()
+        self.replies: dict[tuple[str, str], bytes] = {}
+        self.world.chain.fund(self.world.buyer_key.address, atoms=FUNDS)
+        self.world.chain.fund(BARE.address, atoms=FUNDS, wei=GAS_WEI)
+        assert self.world.start_seller()
+        self.world.start_buyer(**POLICY)
+
+    # What buyers do
+
+    @property
+    def served(self) -> bool:
+        return self.world.up
+
+    @property
+    def buying(self) -> bool:
+        process = self.world.buyer_process
+        return process is not None and process.alive and self.world.buyer is not None
+
+    def _by_buyer(self, steps: Any) -> Any:
+        process = self.world.buyer_process
+        assert process is not None
+        try:
+            return process.run(steps)
+        except ComputeSwarmError:
+            return None
+
+    @precondition(lambda self: self.served and self.buying)
+    @rule(seconds=st.sampled_from([0.0, 5.0, 25.0]), code=st.sampled_from([0, 3]), slices=index)
+    def buy(self, seconds: float, code: int, slices: int) -> None:
+        buyer, node = self.world.buyer, self.world.node()
+        assert buyer is not None
+        plan = JobPlan(spec=spec_of(seconds, code), sources={})
+
+        async def steps() -> None:
+            offer = await buyer.quote(node, plan)
+            await buyer.start(offer, budget=SLICE * max(1, slices))
+
+        self._by_buyer(steps())
+
+    def _record(self, number: int) -> JobRecord | None:
+        assert self.world.buyer is not None
+        records = self.world.buyer.jobs()
+        return records[number % len(records)] if records else None
+
+    @precondition(lambda self: self.buying)
+    @rule(number=index)
+    def pay_slice(self, number: int) -> None:
+        buyer, record = self.world.buyer, self._record(number)
+        if record is None or record.stage is not Stage.PAID:
+            return
+        assert buyer is not None
+
+        async def steps() -> None:
+            fresh = await buyer.refresh(record.job_id)
+            view = fresh.view
+            cashier, seller = buyer._cashier, buyer._seller(record.endpoint)
+            assert cashier is not None
+            if view is None or view.state is not JobState.RUNNING:
+                return
+            at = view.slices_paid
+            await cashier.pay(
+                slice_purpose(fresh, at),
+                lambda payment: seller.pay_slice(access(fresh), at, payment),
+                before_signing=lambda: None,
+            )
+
+        self._by_buyer(steps())
+
+    @precondition(lambda self: self.buying)
+    @rule(number=index)
+    def cancel(self, number: int) -> None:
+        buyer, record = self.world.buyer, self._record(number)
+        if buyer is not None and record is not None:
+            self._by_buyer(buyer.cancel(record.job_id))
+
+    @precondition(lambda self: self.buying)
+    @rule()
+    def resume(self) -> None:
+        assert self.world.buyer is not None
+        self._by_buyer(self.world.buyer.resume())
+
+    # What a bare client does, honest or not
+
+    @rule(
+        seconds=st.sampled_from([0.0, 5.0]),
+        copies=st.integers(1, 4),
+        value=st.sampled_from([SLICE, SLICE, SLICE - 1]),
+    )
+    def bare_buy(self, seconds: float, copies: int, value: int) -> None:
+        spec = spec_of(seconds, 0).model_dump(mode="json")
+        body = json.dumps({"spec": spec, "job_id": f"job-{secrets.token_hex(10)}"})
+        seller = self.world.seller_key.address
+        payment = Signed.make(BARE, seller, value, now=self.world.loop.wall())
+        self.bare.append(Bare(body, payment))
+        self._present(self.bare[-1], copies)
+
+    @precondition(lambda self: self.bare)
+    @rule(number=index, copies=st.integers(1, 3))
+    def repeat(self, number: int, copies: int) -> None:
+        self._present(self.bare[number % len(self.bare)], copies)
+
+    @precondition(lambda self: self.bare and self.served)
+    @rule(number=index)
+    def reuse_for_another_job(self, number: int) -> None:
+        bare = self.bare[number % len(self.bare)]
+        other = {"spec": spec_of(1.0, 0).model_dump(mode="json")}
+        used = Bare(json.dumps(other), bare.payment)
+        # the bare client that failed may present it with what it likes; a job has it for good
+        if (bare.nonce, bare.body) in self.replies:
+            answers = self._post(used, 1)
+            assert all(answer.status in (402, 409, 503) for answer in answers)
+
+    def _post(self, bare: Bare, copies: int) -> list[Answer]:
+        async def steps() -> list[Answer | None]:
+            posts = [
+                self.world.http("POST", "/execute", bare.payment.headers, bare.body.encode())
+                for _ in range(copies)
+            ]
+            async with asyncio.timeout(120):
+                return await asyncio.gather(*posts)
+
+        answers = self.world.loop.run_until_complete(steps())
+        return [answer for answer in answers if answer is not None]
+
+    def _present(self, bare: Bare, copies: int) -> None:
+        for answer in self._post(bare, copies):
+            if answer.status == 202:
+                first = self.replies.setdefault((bare.nonce, bare.body), answer.body)
+                assert answer.body == first  # I6
+
+    @precondition(lambda self: self.bare)
+    @rule(number=index)
+    def third_party_submits(self, number: int) -> None:
+        payment = self.bare[number % len(self.bare)].payment
+        data = authorization_calldata(payment.authorization, payment.signature)
+        if payment.authorization.nonce not in self.world.chain.used():
+            self.third.add(payment.authorization.nonce)
+            self.world.chain.send(self.world.third_key, USDC, data)
+
+    @precondition(lambda self: self.bare)
+    @rule(number=index)
+    def cancel_authorization(self, number: int) -> None:
+        nonce = self.bare[number % len(self.bare)].nonce
+        self.world.chain.send(BARE, USDC, cancellation(BARE, nonce))
+
+    @rule()
+    def drain(self) -> None:
+        held = self.world.chain.balance(BARE.address)
+        data = transfer_calldata(self.world.third_key.address, held)
+        self.world.chain.send(BARE, USDC, data)
+
+    @rule(atoms=st.sampled_from([SLICE - 1, SLICE, 5 * SLICE]))
+    def top_up(self, atoms: int) -> None:
+        self.world.chain.fund(BARE.address, atoms=atoms)
+
+    # What happens to them
+
+    @rule(seconds=st.sampled_from(SECONDS))
+    def wait(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @rule(
+        kinds=st.lists(st.sampled_from(["lost request", "lost reply", "doubled", "ok"]), max_size=6)
+    )
+    def break_the_line(self, kinds: list[str]) -> None:
+        self.world.line_faults = list(kinds)
+
+    @rule(mode=st.sampled_from(["up", "up", "down", "flaky", "deaf"]))
+    def break_the_chains_node(self, mode: str) -> None:
+        self.world.rpc_mode = mode
+
+    @rule(wei=st.sampled_from([0, GAS_WEI]))
+    def gas(self, wei: int) -> None:
+        self.world.chain.fund(self.world.seller_key.address, wei=wei)
+        if not wei:
+            self.world.chain.ask("anvil_setBalance", self.world.seller_key.address, "0x0")
+
+    @precondition(lambda self: self.served)
+    @rule(fuse=st.integers(0, 60))
+    def seller_dies_soon(self, fuse: int) -> None:
+        assert self.world.seller is not None
+        self.world.seller.fuse = fuse
+
+    @precondition(lambda self: self.buying)
+    @rule(fuse=st.integers(0, 12))
+    def buyer_dies_soon(self, fuse: int) -> None:
+        assert self.world.buyer_process is not None
+        self.world.buyer_process.fuse = fuse
+
+    @rule(skew=st.sampled_from([0.0, 600.0, -600.0]), whose=st.sampled_from(["seller", "buyer"]))
+    def set_a_clock(self, skew: float, whose: str) -> None:
+        process = self.world.seller if whose == "seller" else self.world.buyer_process
+        assert process is not None
+        process.skew = skew
+
+    @rule()
+    def kill_the_seller(self) -> None:
+        self.world.kill_seller()
+
+    @precondition(lambda self: self.served)
+    @rule()
+    def stop_the_seller(self) -> None:
+        self.world.stop_seller()
+
+    @rule()
+    def start_the_seller(self) -> None:
+        self._revive_seller()
+
+    @rule()
+    def restart_the_buyer(self) -> None:
+        self._revive_buyer(kill=True)
+
+    def _revive_seller(self) -> None:
+        assert self.world.seller is not None
+        if self.world.up:
+            return
+        self.world.kill_seller()
+        try:
+            self.world.start_seller()
+        except ComputeSwarmError:
+            self.world.kill_seller()
+
+    def _revive_buyer(self, *, kill: bool) -> None:
+        if self.buying and not kill:
+            return
+        self.world.kill_buyer()
+        self.world.start_buyer(**POLICY)
+
+    # What must hold
+
+    @invariant()
+    def safe(self) -> None:
+        """What holds at any moment."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        used = world.chain.used()
+        assert world.unpaid_starts == [], "I1: a job ran unpaid"
+        assert all(count == 1 for count in world.starts.values()), "I3: a job ran twice"
+        for claim in world.rows(CLAIMS, "SELECT * FROM claims"):
+            gone = claim["state"] == "failed" and claim["nonce"] in used
+            assert not gone or claim["nonce"] in self.third, "I5: what paid was taken for failed"
+        jobs = world.rows(JOBS, "SELECT authorization FROM jobs")
+        assert len({job["authorization"].lower() for job in jobs}) == len(jobs), "I3"
+        for payer in (world.buyer_key.address, BARE.address):
+            paid = world.chain.moved(payer, world.seller_key.address)
+            back = world.chain.moved(world.seller_key.address, payer)
+            assert back <= paid, "I4: more came back than went"
+        self._caps(used)
+
+    def _caps(self, used: set[str]) -> None:
+        signed = self.world.rows(PAYMENTS, "SELECT * FROM payments")
+        per_job: dict[str, int] = {}
+        total = 0
+        for row in signed:
+            if row["state"] == "expired":
+                assert row["nonce"] not in used, "I5: what is spent was taken for expired"
+                continue
+            total += row["amount"]
+            per_job[row["job_id"]] = per_job.get(row["job_id"], 0) + row["amount"]
+        assert total <= DAY_CAP, "I8: more was signed than the day's cap"
+        budgets = {
+            row["job_id"]: row["budget"]
+            for row in self.world.rows("buyer/buyer/jobs.db", "SELECT job_id, budget FROM jobs")
+        }
+        assert all(atoms <= budgets[job] for job, atoms in per_job.items()), "I8: over a budget"
+
+    def _settled(self) -> None:
+        """All faults are over and minutes have passed: nothing hangs (I7), all is accounted for."""
+        world = self.world
+        used = world.chain.used()
+        claims = world.rows(CLAIMS, "SELECT * FROM claims")
+        hanging = [c["state"] for c in claims if c["state"] in ("broadcast", "settled")]
+        assert not hanging, f"I7: payments hang as {hanging}"
+        jobs = world.rows(JOBS, "SELECT * FROM jobs")
+        running = [job["state"] for job in jobs if not JobState(job["state"]).terminal]
+        assert not running, f"I7: jobs hang as {running}"
+        paid = {c["nonce"]: c["amount"] for c in claims if c["state"] in ("consumed", "refunded")}
+        ours = {b.nonce for b in self.bare} | {
+            row["nonce"] for row in world.rows(PAYMENTS, "SELECT nonce FROM payments")
+        }
+        unknown = (used & ours) - paid.keys() - self.third
+        assert not unknown, "I2: atoms came and nobody knows of them"
+        assert paid.keys() <= used, "I1: unpaid claims count as paid"
+        costs = sum(job["cost"] for job in jobs)
+        debts = world.rows(CLAIMS, "SELECT * FROM refunds")
+        owed = sum(debt["amount"] for debt in debts)
+        assert sum(paid.values()) == costs + owed, "I4: atoms in are not costs and refunds"
+        unpaid = world.rows(
+            CLAIMS,
+            "SELECT r.recipient, SUM(r.amount) AS atoms FROM refunds r LEFT JOIN batches b"
+            " ON b.id = r.batch WHERE b.state IS NULL OR b.state != 'done' GROUP BY r.recipient",
+        )
+        assert all(row["atoms"] < DUST_ATOMS for row in unpaid), "I2: refunds hang"
+        seller = world.seller_key.address
+        back = sum(world.chain.moved(seller, to) for to in (world.buyer_key.address, BARE.address))
+        assert back == owed - sum(row["atoms"] for row in unpaid), "I4: refunds on the chain"
+        came = sum(
+            world.chain.moved(payer, seller) for payer in (world.buyer_key.address, BARE.address)
+        )
+        assert world.chain.balance(seller) == came - back
+        windfall = sum(
+            b.payment.authorization.value for b in self.bare if b.nonce in used - paid.keys()
+        )
+        assert came == sum(paid.values()) + windfall, "I4: payments on the chain"
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        try:
+            self._quiet()
+            self._settled()
+        finally:
+            self.world.close()
+
+    def _quiet(self) -> None:
+        world = self.world
+        world.rpc_mode, world.line_faults = "up", []
+        world.chain.fund(world.seller_key.address, wei=GAS_WEI)
+        for process in (world.seller, world.buyer_process):
+            if process is not None:
+                process.skew, process.fuse = 0.0, None
+        self._revive_seller()
+        self._revive_buyer(kill=False)
+        assert world.up and self.buying
+        self.resume()
+        world.pass_time(240.0)
+        self.safe()
+
+
+TestSwarm = Swarm.TestCase
+TestSwarm.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    deadline=None,
+    derandomize="SWARM_EXAMPLES" not in os.environ,
+    print_blob=True,
+    phases=PHASES,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logs() -> None:
+    logging.getLogger("computeswarm").setLevel(logging.CRITICAL)
