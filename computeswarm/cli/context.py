@@ -8,7 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from computeswarm.core.settings import Paths, Settings
 
@@ -78,6 +78,19 @@ class Context:
                 for cell, width, to_right in zip(line, widths, right, strict=True)
             ]
             self.text("  ".join(padded).rstrip())
+
+    def warn_of_real_money(self) -> None:
+        """One red line for a person, where the network's money is worth something."""
+        chain = self.settings.chain
+        if not chain.real_money or not sys.stderr.isatty():
+            return
+        able = "is spent and earned" if self.settings.allow_real_money else "is only looked at"
+        self.note(self.red(f"REAL MONEY: the network is {chain.title}. Here USDC {able}."))
+
+    def red(self, text: str, stream: TextIO | None = None) -> str:
+        """Bold red where the stream (stderr if none is named) is a terminal that wants colours."""
+        wants = (stream or sys.stderr).isatty() and not os.environ.get("NO_COLOR")
+        return f"\x1b[1;31m{text}\x1b[0m" if wants else text
 
     @property
     def interactive(self) -> bool:

@@ -148,6 +148,19 @@ async def _market(context: Context) -> Finding:
         return Finding("market", "note", f"{url} does not answer", fix)
 
 
+async def _money(context: Context) -> Finding:
+    """Whether money can be lost here at all, said before everything that spends it."""
+    settings = context.settings
+    chain = settings.chain
+    if not chain.real_money:
+        return Finding("network", "ok", chain.label)
+    if not settings.allow_real_money:
+        fix = "To pay or sell there set allow_real_money = true, or give --real-money."
+        return Finding("network", "note", f"{chain.label}, which is not allowed", fix)
+    caps = f"{settings.max_payment} a payment, {settings.max_job} a job, {settings.max_day} a day"
+    return Finding("network", "note", f"{chain.label} is spent and earned; caps in USDC: {caps}")
+
+
 async def _chain(context: Context) -> Finding:
     from computeswarm.chain.rpc import RpcClient
 
@@ -162,7 +175,27 @@ async def _chain(context: Context) -> Finding:
             block = await rpc.head()
     except ComputeSwarmError as error:
         return Finding("chain", "fix", error.detail)
-    return _clock(chain.title, block.timestamp - time.time())
+    found = _clock(chain.title, block.timestamp - time.time())
+    if found.status == "ok" and (dead := await _dead_addresses(urls, chain.chain_id)):
+        detail = f"{chain.title} answers, but not at every address: {' '.join(dead)}"
+        return Finding("chain", "note", detail, "Correct or remove those in the setting rpc.")
+    return found
+
+
+async def _dead_addresses(urls: tuple[str, ...], chain_id: int) -> list[str]:
+    """Which of several addresses don't serve the chain; while one does, nobody else tells."""
+    from computeswarm.chain.rpc import RpcClient
+    from computeswarm.core.urls import origin
+
+    async def problem(url: str) -> str:
+        try:
+            async with RpcClient(url, timeout=5) as rpc:
+                await rpc.verify_chain(chain_id)
+        except ComputeSwarmError as error:
+            return f"{origin(url)}: {error.detail}"
+        return ""
+
+    return [text for text in await asyncio.gather(*map(problem, urls)) if text]
 
 
 def _clock(title: str, ahead: float) -> Finding:
@@ -191,5 +224,6 @@ CHECKS: tuple[Check, ...] = (
     _devnet,
     _wallet,
     _market,
+    _money,
     _chain,
 )

@@ -133,7 +133,8 @@ class Run:
     def _receipt(self, *, interrupted: bool) -> int:
         record = self._buyer.job(self._offer.job_id)
         if self._context.json:
-            self._context.document({"type": "receipt", **job_document(record)})
+            money = self._buyer.chain.document()
+            self._context.document({"type": "receipt", **job_document(record), **money})
         self._context.note(f"Job      {record.job_id}")
         for line in receipt_lines(record):
             self._context.note(line)

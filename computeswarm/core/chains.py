@@ -41,6 +41,10 @@ class ChainInfo:
         """The network's name in x402 v2 (CAIP-2)."""
         return f"eip155:{self.chain_id}"
 
+    def document(self) -> dict[str, str | bool]:
+        """What a program is told of where money moves."""
+        return {"network": self.name, "real_money": self.real_money}
+
     @property
     def label(self) -> str:
         """The title, and what its money is worth."""

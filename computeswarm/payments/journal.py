@@ -206,8 +206,12 @@ class PaymentJournal:
         )
 
     def at_risk(self, chain_id: int) -> int:
-        """Atoms signed of which nobody knows yet whether they are gone, locked ones included."""
-        return self._sum(f"({_UNDECIDED} OR locked = 1) AND chain_id = ?", chain_id)
+        """Atoms signed and not locked of which the chain has not told yet whether they are gone."""
+        return self._sum(f"{_UNDECIDED} AND locked = 0 AND chain_id = ?", chain_id)
+
+    def locked(self, chain_id: int) -> int:
+        """Atoms in channels, or signed to go there."""
+        return self._sum("locked = 1 AND chain_id = ?", chain_id)
 
     def _select(self, where: str, *values: object) -> list[SignedPayment]:
         rows = self._db.execute(f"SELECT * FROM payments WHERE {where}", values)  # noqa: S608

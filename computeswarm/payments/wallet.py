@@ -13,11 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from computeswarm.core.chains import ChainInfo
 from computeswarm.core.crypto import PrivateKey, is_address, same_address, to_checksum
 from computeswarm.core.errors import StorageFull, WalletError, WrongPassword
 from computeswarm.core.imports import import_late
 from computeswarm.core.settings import ENV_PREFIX, Settings
 
+MIN_REAL_PASSWORD = 10
+"""Characters. The keystore's key derivation makes each guess cost a second."""
 _MAX_BYTES = 64 * 1024
 
 
@@ -74,6 +77,38 @@ def load_wallet(path: Path, password: str) -> PrivateKey:
     return key
 
 
+def open_wallet(settings: Settings, path: Path, password: str) -> PrivateKey:
+    """Unlock the wallet to sign, pay or sell on the network of these settings.
+
+    Raises:
+        RealMoneyRefused: its money is real, and that is not allowed.
+        WalletError: it is, and everybody knows this key; or as ``load_wallet``.
+    """
+    chain = settings.spending_chain()
+    key = load_wallet(path, password)
+    if chain.real_money and _everybody_knows(key):
+        raise WalletError(
+            f"Everybody knows the key of {key.address}: it is one of the local chain's. Make "
+            f"another wallet for {chain.title} with `computeswarm wallet new`."
+        )
+    return key
+
+
+def check_new_password(chain: ChainInfo, password: str) -> None:
+    """Whether a new wallet may be kept under it, on this network.
+
+    Only new ones: nobody is ever kept from money that he has by a rule on passwords.
+
+    Raises:
+        WalletError: too short for real money.
+    """
+    if chain.real_money and len(password) < MIN_REAL_PASSWORD:
+        raise WalletError(
+            f"A wallet for {chain.title} holds real money; choose a password of at least "
+            f"{MIN_REAL_PASSWORD} characters."
+        )
+
+
 def wallet_address(path: Path) -> str:
     """The wallet's address, which needs no password.
 
@@ -109,6 +144,12 @@ def resolve_password(
             "The wallet needs its password; set COMPUTESWARM_PASSWORD or password_file."
         )
     return password
+
+
+def _everybody_knows(key: PrivateKey) -> bool:
+    from computeswarm.chain.devnet.keys import dev_keys, faucet_key  # needs the local chain's parts
+
+    return any(same_address(key.address, known.address) for known in (*dev_keys(), faucet_key()))
 
 
 def _keyfile() -> Any:

@@ -132,7 +132,8 @@ async def test_a_deposit_is_locked_whole_until_the_rest_is_back(
             journal.add(row)
     clock.time = NOW + 3 * 86_400
     assert payer.spent_today() == 1_600  # locked, however long ago
-    assert journal.at_risk(84532) == 2_100
+    assert journal.at_risk(84532) == 500
+    assert journal.locked(84532) == 1_600
     journal.release("0xc", 1_000)
     assert payer.spent_today() == 0
     assert journal.spent_job("job-a") == 1_500

@@ -56,7 +56,8 @@ def _list(context: Context, channels: list[OpenChannel]) -> None:
     from dataclasses import asdict
 
     if context.json:
-        context.document({"channels": [asdict(channel) for channel in channels]})
+        found = [asdict(channel) for channel in channels]
+        context.document({"channels": found, **context.settings.chain.document()})
     elif channels:
         context.table(_HEAD, [_row(channel) for channel in channels])
     else:

@@ -58,7 +58,7 @@ def _announce(context: Context, devnet: Devnet) -> None:
             {
                 "rpc": devnet.url,
                 "engine": devnet.engine,
-                "network": DEVNET.name,
+                **DEVNET.document(),
                 "chain_id": devnet.chain_id,
                 "usdc": devnet.usdc,
                 "accounts": [

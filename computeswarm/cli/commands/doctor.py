@@ -18,10 +18,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 async def run(context: Context) -> int:
     from computeswarm.cli.doctor import examine
 
+    context.warn_of_real_money()
     findings = await examine(context)
     wrong = any(finding.status == "fix" for finding in findings)
     if context.json:
-        context.document({"ok": not wrong, "checks": [f.document() for f in findings]})
+        checks = [finding.document() for finding in findings]
+        context.document({"ok": not wrong, "checks": checks, **context.settings.chain.document()})
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         detail = clean_line(finding.detail, limit=500)

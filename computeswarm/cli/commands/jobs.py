@@ -39,7 +39,8 @@ async def run(context: Context) -> int:
         await _refresh(buyer, [r.job_id for r in buyer.jobs() if _open(r)])
         records = buyer.jobs()
     if context.json:
-        context.document({"jobs": [job_document(record) for record in records]})
+        jobs = [job_document(record) for record in records]
+        context.document({"jobs": jobs, **context.settings.chain.document()})
     elif records:
         now = time.time()
         context.table(JOB_HEAD, [job_row(record, now=now) for record in records])

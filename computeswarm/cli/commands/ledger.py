@@ -43,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> object:
     """List the books, or audit them."""
+    context.warn_of_real_money()
     args = context.args
     if args.audit:
         from computeswarm.cli.auditing import audit

@@ -30,7 +30,7 @@ def run(context: Context) -> int:
     async def serve() -> None:
         url = await server.start(settings.host, settings.port or DEFAULT_PORT)
         if context.json:
-            context.document({"market": url, "network": chain.name, "chain_id": chain.chain_id})
+            context.document({"market": url, **chain.document(), "chain_id": chain.chain_id})
         context.note(f"The market is open at {url} ({chain.label}). Ctrl+C closes it.")
         await run_until_signal(server)
 

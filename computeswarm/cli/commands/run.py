@@ -139,14 +139,16 @@ def _for_node(plan: JobPlan, node: ComputeNode, gpus: int | None) -> JobPlan:
 def _agreed(context: Context, buyer: Buyer, offer: Offer, budget: int) -> bool:
     from computeswarm.cli.output import offer_document, offer_lines
 
-    chain = buyer.chain.title + ("" if buyer.chain.real_money else " (test money)")
+    real = buyer.chain.real_money
+    chain = context.red(buyer.chain.label) if real else buyer.chain.label
     if context.json:
-        context.document(offer_document(offer, budget=budget))
+        context.document({**offer_document(offer, budget=budget), **buyer.chain.document()})
     for line in offer_lines(offer, budget=budget, chain=chain):
         context.note(line)
     if context.args.yes:
         return True
-    sys.stderr.write("Pay and start? [y/N] ")
+    question = context.red("Pay REAL MONEY and start?") if real else "Pay and start?"
+    sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     # asyncio's own handler would wait for the end of this line; here Ctrl+C means no at once
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -51,13 +51,20 @@ def _headless(context: Context) -> int:
     from computeswarm.server.serving import run, run_until_signal
 
     setup_logging(context.settings.log_level)
+    context.warn_of_real_money()
     key = _unlock(context)
+    chain = context.settings.chain
 
     def announce(seller: RunningSeller) -> None:
         status = seller.status()
         if context.json:
             context.document(
-                {"seller": seller.url, "node_id": status.node_id, "wallet": status.wallet}
+                {
+                    "seller": seller.url,
+                    "node_id": status.node_id,
+                    "wallet": status.wallet,
+                    **chain.document(),
+                }
             )
         for note in status.notes:
             context.note(note)
@@ -84,6 +91,7 @@ def _headless(context: Context) -> int:
 def _password(context: Context) -> str:
     from computeswarm.payments.wallet import resolve_password, wallet_address
 
+    context.settings.spending_chain()  # nothing is asked where nothing may be earned
     wallet_address(context.paths.wallet)  # no wallet: say so before asking for its password
     ask = context.ask_password
     prompt = (lambda: ask("Wallet password (not shown): ")) if ask else None
@@ -91,21 +99,23 @@ def _password(context: Context) -> str:
 
 
 def _unlock(context: Context) -> PrivateKey:
-    from computeswarm.payments.wallet import load_wallet
+    from computeswarm.payments.wallet import open_wallet
 
-    return load_wallet(context.paths.wallet, _password(context))
+    return open_wallet(context.settings, context.paths.wallet, _password(context))
 
 
 def _with_app(context: Context) -> int:
     """The app attaches to a seller that runs already, and starts one otherwise."""
     from computeswarm.cli.demo.child import HeadlessChild
-    from computeswarm.payments.wallet import load_wallet
+    from computeswarm.payments.wallet import open_wallet
     from computeswarm.tui.run import run_tui
 
     child: AbstractContextManager[HeadlessChild | None] = nullcontext()
     if not _runs_already(context.paths.seller / "owner.json"):
         password = _password(context)
-        load_wallet(context.paths.wallet, password)  # a wrong one is said here, not in the app
+        open_wallet(
+            context.settings, context.paths.wallet, password
+        )  # a wrong one is said here, not in the app
         environ = {"COMPUTESWARM_PASSWORD": password}
         child = HeadlessChild("seller", *_flags(context), environ=environ)
     with child as started:
@@ -135,6 +145,8 @@ def _flags(context: Context) -> list[str]:
     for name in ("home", "market", "network", "rpc", "log_level", *_SETTINGS):
         if args.get(name) is not None:
             flags += ["--" + name.replace("_", "-"), args[name]]
+    if args.get("allow_real_money"):
+        flags.append("--real-money")
     for address in args["trust"]:
         flags += ["--trust", address]
     return flags

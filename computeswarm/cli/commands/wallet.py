@@ -1,4 +1,4 @@
-"""``computeswarm wallet new|import|show|balance``."""
+"""``computeswarm wallet new|import|show|balance|policy``."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ _ACTIONS = """\
   import   the same with a key of yours: asked for hidden, or one line on standard input
   show     the wallet's address and file
   balance  what it holds on the chain
+  policy   what it may spend, on whom, and how much of that is left today
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _ACTIONS
-    parser.add_argument("action", choices=("new", "import", "show", "balance"))
+    parser.add_argument("action", choices=("new", "import", "show", "balance", "policy"))
     add_settings(parser, "password_file")
 
 
 async def run(context: Context) -> int:
     action = context.args.action
+    context.warn_of_real_money()
     if action == "balance":
         return await _balance(context)
+    if action == "policy":
+        from computeswarm.cli.policy import show_policy
+
+        return show_policy(context)
     if action == "new":
         _answer(context, _new(context).address)
     elif action == "import":
@@ -70,25 +76,28 @@ def _refuse_second(context: Context) -> None:
 
 
 def _new_password(context: Context) -> str:
-    from computeswarm.payments.wallet import resolve_password
+    from computeswarm.payments.wallet import check_new_password, resolve_password
 
-    ask = context.ask_password
+    ask, chain = context.ask_password, context.settings.chain
 
     def twice() -> str:
         if ask is None:
             return ""
         password = ask("New password (not shown): ")
+        check_new_password(chain, password)
         if password and ask("The same once more: ") != password:
             raise WalletError("The two passwords differ; try again.")
         return password
 
-    return resolve_password(context.settings, prompt=twice)
+    password = resolve_password(context.settings, prompt=twice)
+    check_new_password(chain, password)
+    return password
 
 
 def _answer(context: Context, address: str) -> None:
     path = str(context.paths.wallet)
     if context.json:
-        context.document({"address": address, "path": path})
+        context.document({"address": address, "path": path, **context.settings.chain.document()})
     context.text(f"Address  {address}")
     context.text(f"File     {path}")
 
@@ -109,12 +118,13 @@ async def _balance(context: Context) -> int:
         context.document(
             {
                 "address": address,
+                **chain.document(),
                 "chain_id": chain.chain_id,
                 "usdc_atoms": atoms,
                 "usdc": format_usdc(atoms),
                 "wei": str(wei),
             }
         )
-    context.text(f"{format_usdc(atoms)} {chain.usdc.symbol} on {chain.title}")
+    context.text(f"{format_usdc(atoms)} {chain.usdc.symbol} on {chain.label}")
     context.text(f"{wei / 10**18:.6f} ETH for fees; buying needs none")
     return ExitCode.OK

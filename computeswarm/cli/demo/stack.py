@@ -81,7 +81,7 @@ def ready_line(stack: DemoStack, home: DemoHome) -> dict[str, Any]:
         "market": stack.market_url,
         "seller": stack.seller.url,
         "rpc": stack.devnet.url,
-        "network": DEVNET.name,
+        **DEVNET.document(),
         "chain_id": stack.devnet.chain_id,
         "usdc": stack.devnet.usdc,
         "buyer": stack.buyer,
