@@ -22,8 +22,9 @@ MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 256 * 1024
 _HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 _IMPATIENT_SECONDS = 3.0  # for one answer, where another node may be asked instead
-_BEHIND_BLOCKS = 30  # a minute on Base
-_STUCK_SECONDS = 60.0
+_STUCK_SECONDS = 60  # an older head makes us look at the others'
+_BEHIND_SECONDS = 150  # a head so much older than the freshest that was seen is of no use
+_FUTURE_SECONDS = 60  # what claims to be further ahead of our clock does not count as fresh
 _RETRY_SECONDS = 30.0  # a node that was passed over is given a rest
 
 _Answer = TypeVar("_Answer")
@@ -44,7 +45,7 @@ class Nodes:
         self._preferred = 0
         self._admitted: set[int] = set()
         self._resting: dict[int, float] = {}
-        self._highest = 0
+        self._freshest = 0  # unix seconds, as the chain counts them
 
     async def close(self) -> None:
         """Close the connections; new ones are opened when they are needed."""
@@ -81,32 +82,27 @@ class Nodes:
         body, read = self._request(method, params)
         return await self.ask(body, read)
 
-    def seen(self, block_number: int) -> None:
-        """Take note that the chain has this block, which a good node knows as well."""
-        self._highest = max(self._highest, block_number)
-
     async def fresher(self, head: Block) -> Block:
         """A node's ``latest`` block, or another node's where this one stands still."""
-        self.seen(head.number)
+        self._see(head)
         if len(self.urls) == 1 or head.timestamp > time.time() - _STUCK_SECONDS:
             return head
         for index in self._order()[1:]:
             try:
                 await self._admit(index, _IMPATIENT_SECONDS)
-                found = parse_block(
-                    await self._call_at(
-                        index, "eth_getBlockByNumber", ["latest", False], _IMPATIENT_SECONDS
-                    )
-                )
-            except (RpcUnavailable, RpcError):
+                found = await self._head_of(index, _IMPATIENT_SECONDS)
+            except RpcUnavailable:
                 self._pass_over(index)
                 continue
-            if found is not None and found.number > head.number + _BEHIND_BLOCKS:
+            if found.timestamp > head.timestamp + _STUCK_SECONDS:
                 self._pass_over(self._preferred)
                 self._preferred = index
-                self.seen(found.number)
                 return found
         return head
+
+    def _see(self, head: Block) -> None:
+        if head.timestamp <= time.time() + _FUTURE_SECONDS:
+            self._freshest = max(self._freshest, head.timestamp)
 
     def expect(self, chain_id: int) -> None:
         """All nodes have to serve this chain, also those that were heard before."""
@@ -143,7 +139,6 @@ class Nodes:
             return
         try:
             chain = parse_quantity(await self._call_at(index, "eth_chainId", [], patience))
-            height = parse_quantity(await self._call_at(index, "eth_blockNumber", [], patience))
         except RpcError as error:
             raise RpcUnavailable(f"An RPC does not say which chain it serves: {error}") from None
         if self.chain_id is not None and chain != self.chain_id:
@@ -151,13 +146,24 @@ class Nodes:
                 f"An RPC serves {chain_title(chain)}, not {chain_title(self.chain_id)};"
                 " give --rpc another address."
             )
-        if height < self._highest - _BEHIND_BLOCKS:
-            raise RpcUnavailable(
-                f"An RPC is {self._highest - height} blocks behind; try again later."
-            )
+        head = await self._head_of(index, patience)
+        behind = self._freshest - head.timestamp
+        if behind > _BEHIND_SECONDS:
+            raise RpcUnavailable(f"An RPC is {behind} s behind the chain; try again later.")
+        self._see(head)
         self.chain_id = chain
-        self.seen(height)
         self._admitted.add(index)
+
+    async def _head_of(self, index: int, patience: float) -> Block:
+        try:
+            found = parse_block(
+                await self._call_at(index, "eth_getBlockByNumber", ["latest", False], patience)
+            )
+        except RpcError as error:
+            raise RpcUnavailable(f"An RPC does not name its latest block: {error}") from None
+        if found is None:
+            raise RpcUnavailable("An RPC has no latest block; try again later.")
+        return found
 
     async def _call_at(self, index: int, method: str, params: list[Any], patience: float) -> Any:
         body, read = self._request(method, params)

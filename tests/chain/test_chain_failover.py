@@ -33,6 +33,7 @@ class Relay:
         self.asked: list[str] = []
         self.instead: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
         self.results: dict[str, Any] = {}
+        self.errors: dict[str, dict[str, Any]] = {}
         self.delay = 0.0  # seconds before each answer
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -41,9 +42,10 @@ class Relay:
         await asyncio.sleep(self.delay)
         if self.instead is not None:
             return await self.instead(request)
-        if document["method"] in self.results:
-            result = self.results[document["method"]]
-            return web.json_response({"jsonrpc": "2.0", "id": document["id"], "result": result})
+        for member, answers in (("result", self.results), ("error", self.errors)):
+            if document["method"] in answers:
+                said = {member: answers[document["method"]]}
+                return web.json_response({"jsonrpc": "2.0", "id": document["id"], **said})
         async with (
             aiohttp.ClientSession() as session,
             session.post(self.upstream, json=document) as reply,
@@ -84,7 +86,7 @@ async def test_a_payment_goes_through_beside_a_useless_node(
         "stalling": never,
         "overloaded": plain("", status=429),
         "no node": plain("<html>hello</html>"),
-        "another chain": by_method(eth_chainId="0x2105", eth_blockNumber="0xffffff"),
+        "another chain": by_method(eth_chainId="0x2105"),
     }
     first = f"http://127.0.0.1:{free_port()}/" if how == "dead" else await fake_node(useless[how])
     began = time.monotonic()
@@ -107,7 +109,7 @@ async def test_a_node_that_fails_later_is_left_then(
 ) -> None:
     async with RpcClient([await fake_node(relay.answer), chain.url], chain_id=CHAIN_ID) as rpc:
         height = await rpc.block_number()
-        assert relay.asked == ["eth_chainId", "eth_blockNumber", "eth_blockNumber"]
+        assert relay.asked == ["eth_chainId", "eth_getBlockByNumber", "eth_blockNumber"]
         relay.instead = plain("", status=503)
         assert await rpc.block_number() >= height
         assert await rpc.block_number() >= height
@@ -117,59 +119,79 @@ async def test_a_node_that_fails_later_is_left_then(
 async def test_a_refusal_is_an_answer_and_nobody_else_is_asked(
     chain: Devnet, fake_node: FakeNode, relay: Relay
 ) -> None:
-    no = by_method(
-        eth_chainId=hex(CHAIN_ID),
-        eth_blockNumber="0x1",
-        eth_getBalance={"code": -32000, "message": "nonce too low"},
-    )
-    async with RpcClient([await fake_node(no), await fake_node(relay.answer)]) as rpc:
+    relay.errors["eth_getBalance"] = {"code": -32000, "message": "nonce too low"}
+    second = Relay(chain.url)
+    urls = [await fake_node(relay.answer), await fake_node(second.answer)]
+    async with RpcClient(urls) as rpc:
         with pytest.raises(RpcError, match="nonce too low"):
             await rpc.native_balance(chain.keys[0].address)
-    assert relay.asked == []
+    assert second.asked == []
 
 
 async def test_a_node_that_is_behind_is_passed_over(
     chain: Devnet, fake_node: FakeNode, relay: Relay
 ) -> None:
     """Its balances and nonces are of long ago."""
+    block = await _latest(chain)
     second = Relay(chain.url)
-    second.results["eth_blockNumber"] = "0x1"
-    async with RpcClient([await fake_node(relay.answer), await fake_node(second.answer)]) as rpc:
-        relay.results["eth_blockNumber"] = hex(1000)
-        assert await rpc.block_number() == 1000
+    second.results["eth_getBlockByNumber"] = _aged(block, 600)
+    urls = [await fake_node(relay.answer), await fake_node(second.answer)]
+    async with RpcClient(urls) as rpc:
+        assert await rpc.native_balance(chain.keys[0].address) > 0
         relay.instead = plain("", status=502)
-        with pytest.raises(RpcUnavailable, match="502"):
-            await rpc.native_balance(chain.keys[0].address)
+        for _ in range(2):
+            with pytest.raises(RpcUnavailable, match=r"502|behind"):
+                await rpc.native_balance(chain.keys[0].address)
         assert "eth_getBalance" not in second.asked
-        second.results["eth_blockNumber"] = hex(999)
+        second.results["eth_getBlockByNumber"] = _aged(block, 100)
+        assert await rpc.native_balance(chain.keys[0].address) > 0
+
+
+async def test_a_node_that_claims_to_be_in_the_future_spoils_nobody(
+    chain: Devnet, fake_node: FakeNode, relay: Relay
+) -> None:
+    second = Relay(chain.url)
+    relay.results["eth_getBlockByNumber"] = _aged(await _latest(chain), -(10**9))
+    urls = [await fake_node(relay.answer), await fake_node(second.answer)]
+    async with RpcClient(urls) as rpc:
+        await rpc.head()
+        relay.instead = plain("", status=502)
         assert await rpc.native_balance(chain.keys[0].address) > 0
 
 
 async def test_a_node_that_stands_still_is_left_for_one_that_goes_on(
     chain: Devnet, fake_node: FakeNode, relay: Relay
 ) -> None:
-    async with RpcClient(chain.url) as direct:
-        block = await direct.call("eth_getBlockByNumber", ["latest", False])
-    old = {**block, "timestamp": hex(int(time.time()) - 600)}
-    ahead = {**block, "number": hex(int(block["number"], 16) + 100)}
+    block = await _latest(chain)
+    old = _aged(block, 140)
     relay.results["eth_getBlockByNumber"] = old
     second = Relay(chain.url)
-    second.results["eth_getBlockByNumber"] = ahead
-    async with RpcClient([await fake_node(relay.answer), await fake_node(second.answer)]) as rpc:
-        assert (await rpc.head()).number == int(ahead["number"], 16)
+    urls = [await fake_node(relay.answer), await fake_node(second.answer)]
+    async with RpcClient(urls) as rpc:
+        assert (await rpc.head()).timestamp >= int(block["timestamp"], 16)
         asked = len(relay.asked)
         await rpc.chain_id()
         assert len(relay.asked) == asked
     # where all stand still, it is the chain that does
     second.results["eth_getBlockByNumber"] = old
-    async with RpcClient([await fake_node(relay.answer), await fake_node(second.answer)]) as rpc:
+    async with RpcClient(urls) as rpc:
         assert (await rpc.head()).timestamp == int(old["timestamp"], 16)
+
+
+async def _latest(chain: Devnet) -> dict[str, Any]:
+    async with RpcClient(chain.url) as rpc:
+        block: dict[str, Any] = await rpc.call("eth_getBlockByNumber", ["latest", False])
+    return block
+
+
+def _aged(block: dict[str, Any], seconds: int) -> dict[str, Any]:
+    return {**block, "timestamp": hex(int(time.time()) - seconds)}
 
 
 async def test_another_chain_is_named_where_no_node_serves_ours(
     chain: Devnet, fake_node: FakeNode
 ) -> None:
-    other = by_method(eth_chainId="0x2105", eth_blockNumber="0x1")
+    other = by_method(eth_chainId="0x2105")
     urls = [await fake_node(other), await fake_node(other)]
     async with RpcClient(urls, chain_id=CHAIN_ID) as rpc:
         with pytest.raises(RpcUnavailable, match="serves Base, not Base Sepolia"):
