@@ -46,6 +46,7 @@ class Challenge:
     options: tuple[Option, ...]
     error: str = ""
     resource: dict[str, Any] | None = None
+    extensions: dict[str, Any] | None = None
 
 
 def parse_402(headers: Mapping[str, str], body: bytes) -> Challenge:
@@ -60,19 +61,25 @@ def parse_402(headers: Mapping[str, str], body: bytes) -> Challenge:
     if header:
         document = decode_header(header)
         if document.get("x402Version") == 2:
-            resource = document.get("resource")
             return Challenge(
                 2,
                 _options(document, 2),
                 _error(document),
-                resource if isinstance(resource, dict) else None,
+                _object(document, "resource"),
+                _object(document, "extensions"),
             )
     if len(body) > _MAX_BODY_BYTES:
         raise BadRequest("The payment challenge is larger than 256 KiB.")
     document = _json(body)
     if not isinstance(document, dict) or document.get("x402Version") != 1:
         raise BadRequest("The server asks for a payment, but not in the way of x402.")
-    return Challenge(1, _options(document, 1), _error(document))
+    extensions = _object(document, "extensions")
+    return Challenge(1, _options(document, 1), _error(document), extensions=extensions)
+
+
+def _object(document: dict[str, Any], name: str) -> dict[str, Any] | None:
+    value = document.get(name)
+    return value if isinstance(value, dict) else None
 
 
 def _json(body: bytes) -> Any:

@@ -13,8 +13,9 @@ from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.eip712 import transfer_authorization_digest
 from computeswarm.core.text import clean_line
-from computeswarm.core.x402 import SettleResponse
+from computeswarm.core.x402 import SettleResponse, encode_header
 from computeswarm.payments.challenge import Challenge, Option
+from computeswarm.payments.extensions.payment_identifier import identified
 from computeswarm.payments.guard import MAX_WINDOW_SECONDS, Guard, Purpose, SpendingPolicy
 from computeswarm.payments.journal import (
     CLOCK_JUMP_SECONDS,
@@ -22,10 +23,14 @@ from computeswarm.payments.journal import (
     PaymentJournal,
     SignedPayment,
 )
+from computeswarm.payments.statements import Statements
 
 __all__ = ["Payer", "Purpose", "SignedPayment"]
 
 _BACKDATE_SECONDS = CLOCK_JUMP_SECONDS  # as the published clients do: the chain may be behind us
+_LONGEST_HEADER = 8_000
+"""Many servers read no header field of more than 8 KiB; what was offered goes back where it fits.
+"""
 DEAD_AFTER_SECONDS = 60
 """So long after its window an authorization is dead: no reorganisation brings it back."""
 
@@ -44,6 +49,7 @@ class Payer:
         self._key = key
         self._chain = chain
         self._journal = journal
+        self._statements = Statements(journal)
         self.guard = Guard(policy, journal, chain, key.address)
         self._clock = clock
 
@@ -61,6 +67,7 @@ class Payer:
             purpose,
             lambda now: self.guard.check(purpose, challenge, now=now),
             lambda option, now: self._sign(purpose, challenge, option, now),
+            lambda payment, option: self._statements.offered(payment, challenge, option),
         )
 
     def commit(
@@ -68,6 +75,7 @@ class Payer:
         purpose: Purpose,
         check: Callable[[float], Option],
         make: Callable[[Option, float], SignedPayment],
+        keep: Callable[[SignedPayment, Option], None] | None = None,
     ) -> SignedPayment:
         """The one way in which a signature gets out of here.
 
@@ -87,8 +95,11 @@ class Payer:
             if (standing := self.standing(purpose)) is not None:
                 return standing
             now = self._clock.now()
-            payment = make(check(now), now)
+            option = check(now)
+            payment = make(option, now)
             self._journal.add(payment)
+            if keep is not None:
+                keep(payment, option)
         return payment
 
     def standing(self, purpose: Purpose) -> SignedPayment | None:
@@ -100,6 +111,8 @@ class Payer:
         if (payment := self.standing(purpose)) is not None:
             tx = "" if response is None else clean_line(response.transaction, limit=66)
             self._journal.set_fate(payment.nonce, Fate.SETTLED, tx=tx)
+            if response is not None:
+                self._statements.received(payment, self._chain, response)
 
     def refused(self, purpose: Purpose, reason: str) -> None:
         """The seller says that he did not take the payment. It stands nevertheless."""
@@ -217,4 +230,10 @@ def _envelope(challenge: Challenge, option: Option, exact: dict[str, Any]) -> di
     envelope = {"x402Version": 2, "payload": exact, "accepted": option.wire}
     if challenge.resource is not None:
         envelope["resource"] = challenge.resource
+    if challenge.extensions:
+        name = "pay_" + exact["authorization"]["nonce"][2:34]
+        echoed = identified(challenge.extensions, name)
+        whole = envelope | {"extensions": echoed}
+        if len(encode_header(whole)) <= _LONGEST_HEADER:
+            return whole
     return envelope

@@ -132,10 +132,12 @@ class Checkout:
         quote: Quote,
         *,
         bare: bool = False,
+        first: Callable[[], None] | None = None,
     ) -> Claim | Charge | Answer:
         """The settled payment, or the 402.
 
         Args:
+            first: raises why no voucher is looked at at all.
             before_charge: raises why the payment may not be taken, once it is known to be good.
             quote: says how it is to be paid.
             bare: there was no quote to say so, and either way is fine.
@@ -149,6 +151,8 @@ class Checkout:
                     payer = channel.payer
                     if channel.kind == "refund":
                         return await self._give_back(channel, subject)
+                    if first is not None:
+                        first()
                     return await self._charge(purchase, terms, subject, before_charge, channel)
             elif purchase.proof is not None:
                 binding = purchase.proof_binding(terms)

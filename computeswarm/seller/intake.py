@@ -159,6 +159,11 @@ class Intake:
     async def _pay_tick(self, purchase: Purchase, job: Job, index: int) -> Answer:
         """A slice of a job with a channel: a voucher, and no transaction."""
 
+        def first() -> None:
+            now = self.desk.store.get(job.job_id)
+            if not (now.state.live and index == now.slices_paid - 1):  # the last one, once more
+                self._check_next(now, index)
+
         def before_charge(payer: str, _: str, channel: str) -> None:
             self._check_buyer(job, payer)
             now = self.desk.store.get(job.job_id)
@@ -168,7 +173,9 @@ class Intake:
 
         terms = self._terms(job.quote, index, f"/jobs/{job.job_id}/payments", job.job_id)
         subject = f"{job.job_id}#{index}"
-        result = await self.checkout.take(purchase, terms, subject, before_charge, job.quote)
+        result = await self.checkout.take(
+            purchase, terms, subject, before_charge, job.quote, first=first
+        )
         return result if isinstance(result, Answer) else self._paid(job, result, terms)
 
     def _paid(self, job: Job, result: Claim | Charge, terms: Terms) -> Answer:
