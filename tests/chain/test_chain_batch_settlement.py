@@ -289,6 +289,20 @@ async def test_a_contract_pays_by_its_own_rule(rig: ChannelRig, wallet_code: str
     assert claimed(await rig.done(rig.relayer, data), channel_id(config, CHAIN)) == 60
 
 
+async def test_an_authorizers_key_counts_whatever_code_its_address_gets(
+    rig: ChannelRig, wallet_code: str
+) -> None:
+    """As by an EIP-7702 delegation, which changes how a payer himself has to sign."""
+    key = PrivateKey.generate()
+    await rig.devnet.place(key.address, wallet_code + uint_word(1).hex())
+    config, name = await rig.open(100, payer_authorizer=key.address)
+    receipt = await rig.done(rig.receiver, rig.claim(rig.row(config, 40, key=key)))
+    assert claimed(receipt, name) == 40
+    config = rig.config(payer=key.address, payer_authorizer=ZERO_ADDRESS)
+    row = rig.row(config, 0, key=key)
+    assert await rig.refusal(rig.receiver, rig.claim(row)) == "InvalidSignature"
+
+
 async def test_a_plain_payer_without_authorizer_signs_himself(rig: ChannelRig) -> None:
     config, name = await rig.open(100, payer_authorizer=ZERO_ADDRESS)
     receipt = await rig.done(rig.receiver, rig.claim(rig.row(config, 40)))
