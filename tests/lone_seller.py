@@ -22,7 +22,7 @@ from computeswarm.core.chains import BASE_SEPOLIA
 from computeswarm.core.settings import Paths
 
 NO_MARKET = "http://127.0.0.1:9"
-SCRIPT = Path(__file__).with_name("seller_process.py")
+SCRIPT = Path(__file__).parent / "seller" / "seller_process.py"
 
 
 @asynccontextmanager
