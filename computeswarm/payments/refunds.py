@@ -21,10 +21,12 @@ from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.tx import SignedTx
 from computeswarm.chain.usdc import Usdc, transfer_calldata
+from computeswarm.chain.wire import Receipt
 from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import to_checksum
 from computeswarm.core.errors import ChainUnavailable, ComputeSwarmError
 from computeswarm.payments.claims import ClaimStore
+from computeswarm.payments.receipts import note_receipt
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +91,10 @@ class RefundQueue:
         """Begin to pay."""
         self._worker = asyncio.create_task(self._work())
 
+    def wake(self) -> None:
+        """Look at once: something may be due, or have to be sent again."""
+        self._wake.set()
+
     async def close(self) -> None:
         """Stop; what is unpaid is paid after the next start."""
         if self._worker is not None:
@@ -107,11 +113,7 @@ class RefundQueue:
                 (subject, to_checksum(to), amount, self._clock.now()),
             )
             if amount >= paid:
-                db.execute(
-                    "UPDATE claims SET state = 'refunded' WHERE state IN ('settled', 'consumed')"
-                    " AND (subject = ? OR subject GLOB ?)",
-                    (subject, f"{subject}#*"),
-                )
+                self._store.refund_job(db, subject)
         self._wake.set()
         return self.of(subject)[0]
 
@@ -137,16 +139,19 @@ class RefundQueue:
             pause = min(pause * 2, _IDLE_SECONDS)
 
     async def _wait(self, seconds: float) -> None:
+        # not wait_for: before Python 3.12 it swallows a cancellation that meets the event
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _round(self) -> None:
         """Finish what was sent, then send what is due. Whoever can't be paid waits by himself."""
         for batch in self._sent():
             if self._may_try(batch.recipient):
                 self._tried(batch.recipient, paid=await self._finish(batch))
+        doubtful = {claim.payer for claim in self._store.reorged()}
         for recipient, amount in self._due():
-            if self._may_try(recipient):
+            if recipient not in doubtful and self._may_try(recipient):
                 self._tried(recipient, paid=await self._pay(recipient, amount))
         unpaid = {batch.recipient for batch in self._sent()} | {to for to, _ in self._due()}
         self._delays = {to: delay for to, delay in self._delays.items() if to in unpaid}
@@ -239,10 +244,10 @@ class RefundQueue:
             receipt = await self._sender.wait_receipt(batch.signed.hash, timeout=_RECEIPT_SECONDS)
         sender = self._sender.address
         if self._usdc.transfer_proof(receipt, sender, batch.recipient, batch.amount):
-            await self._done(batch)
+            await self._done(batch, receipt)
             return True
         _log.warning("a refund to %s reverted", batch.recipient)
-        self._give_up(batch)
+        self._give_up(batch, receipt)
         return False
 
     async def _lost(self, batch: _Batch) -> bool:
@@ -254,13 +259,15 @@ class RefundQueue:
         missing = await self._rpc.receipt(batch.signed.hash) is None
         return missing and settled > batch.signed.nonce
 
-    def _give_up(self, batch: _Batch) -> None:
+    def _give_up(self, batch: _Batch, receipt: Receipt | None = None) -> None:
         with self._store.write() as db:
+            note_receipt(db, receipt)
             db.execute("UPDATE batches SET state = 'lost' WHERE id = ?", (batch.id,))
             db.execute("UPDATE refunds SET batch = NULL WHERE batch = ?", (batch.id,))
 
-    async def _done(self, batch: _Batch) -> None:
+    async def _done(self, batch: _Batch, receipt: Receipt) -> None:
         with self._store.write() as db:
+            note_receipt(db, receipt)
             db.execute(
                 "UPDATE batches SET state = 'done', done_at = ? WHERE id = ?",
                 (self._clock.now(), batch.id),
