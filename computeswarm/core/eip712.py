@@ -77,6 +77,10 @@ TRANSFER_WITH_AUTHORIZATION: tuple[Field, ...] = (
 )
 
 
+_TRANSFER_HASH = type_hash("TransferWithAuthorization", TRANSFER_WITH_AUTHORIZATION)
+_PAD = bytes(12)  # before an address
+
+
 def transfer_authorization_digest(
     chain: ChainInfo,
     *,
@@ -88,9 +92,18 @@ def transfer_authorization_digest(
     nonce: str,
 ) -> bytes:
     """EIP-3009 ``TransferWithAuthorization`` of the chain's USDC."""
-    values = (from_, to, value, valid_after, valid_before, nonce)
-    struct = struct_hash("TransferWithAuthorization", TRANSFER_WITH_AUTHORIZATION, values)
-    return digest(token_domain(chain.chain_id, chain.usdc), struct)
+    words = (  # written out: this is in the way of every payment
+        _TRANSFER_HASH
+        + _PAD
+        + bytes.fromhex(from_[2:])
+        + _PAD
+        + bytes.fromhex(to[2:])
+        + value.to_bytes(32)
+        + valid_after.to_bytes(32)
+        + valid_before.to_bytes(32)
+        + bytes.fromhex(nonce[2:])
+    )
+    return digest(token_domain(chain.chain_id, chain.usdc), keccak256(words))
 
 
 _STATEMENT: tuple[Field, ...] = (("kind", "string"), ("contentHash", "bytes32"))
