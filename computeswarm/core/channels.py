@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Final
 
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.crypto import is_address, keccak256, same_address, to_checksum
@@ -25,7 +25,7 @@ from computeswarm.core.eip712 import (
     type_hash,
 )
 
-SCHEME = "batch-settlement"
+SCHEME: Final = "batch-settlement"
 # The same on every chain (CREATE2), and on the devnet.
 BATCH_SETTLEMENT = "0x4020074e9dF2ce1deE5A9C1b5c3f541D02a10003"
 DEPOSIT_COLLECTOR = "0x4020806089470a89826cB9fB1f4059150b550004"
