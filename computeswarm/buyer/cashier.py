@@ -138,7 +138,7 @@ class Cashier:
                 if answer.status != 402:
                     self._payer.settled(purpose, receipt_of(answer))
                     return answer
-                refusal = _refusal(answer)
+                refusal = refusal_of(answer)
                 if refusal.extra["reason"] != Reason.SETTLEMENT_PENDING:
                     receipt = receipt_of(answer)
                     if receipt is None or receipt.success:
@@ -191,7 +191,7 @@ def receipt_of(answer: Answer) -> SettleResponse | None:
     return None
 
 
-def _refusal(answer: Answer) -> ComputeSwarmError:
+def refusal_of(answer: Answer) -> ComputeSwarmError:
     """Why a presented payment was not taken."""
     receipt = receipt_of(answer)
     reason, words = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,11 +18,13 @@ from computeswarm.buyer.http.base import Answer
 from computeswarm.buyer.http.market import MarketClient, NodePage
 from computeswarm.buyer.http.seller import SellerClient
 from computeswarm.buyer.http.stream import LOST_SECONDS, follow_events
+from computeswarm.buyer.http.web import WebRequest
 from computeswarm.buyer.journal import JobJournal, JobRecord, Stage
 from computeswarm.buyer.offer import Offer, check_quote
 from computeswarm.buyer.outputs import fetch_outputs
 from computeswarm.buyer.progress import Progress, Report, ignore
 from computeswarm.buyer.purchase import Purchases, access, check_view, slice_purpose
+from computeswarm.buyer.shop import Agree, Bought, Shop
 from computeswarm.buyer.slices import SlicePayer
 from computeswarm.buyer.spec import JobPlan
 from computeswarm.core.chains import ChainInfo
@@ -84,6 +87,8 @@ class Buyer:
         self._sellers: dict[str, SellerClient] = {}
 
     async def __aenter__(self) -> Self:
+        if self._key is not None:
+            self.settings.spending_chain()
         policy = SpendingPolicy.from_settings(self.settings)
         self._refunds = RefundBook(self.paths.buyer / "payments.db")
         self._journal = JobJournal(self.paths.buyer / "jobs.db", on_view=self._keep_refund)
@@ -335,6 +340,30 @@ class Buyer:
             return self._journal.step(record.job_id, Stage.ABANDONED, reason=reason)
         record = await purchases.pay(record, self._seller(record.endpoint), None)
         return await self._deliver(record, ignore)
+
+    def fetch(
+        self, request: WebRequest, *, most: int, agree: Agree
+    ) -> AbstractAsyncContextManager[Bought]:
+        """Ask any x402 server (version 1 or 2) for something and pay what it costs, once.
+
+        Args:
+            most: atoms that it may cost.
+            agree: whether to pay this; nothing is signed where it says no.
+
+        Raises:
+            what ``Shop.fetch`` raises.
+        """
+        if self._payer is None:
+            raise WalletError("The wallet is locked; unlock it to pay.")
+        shop = Shop(
+            self._payer,
+            self._payments,
+            self.chain,
+            self._clock,
+            present_seconds=self._present_seconds,
+            reconcile=self._reconcile,
+        )
+        return shop.fetch(request, most=most, agree=agree)
 
     # What was bought
 

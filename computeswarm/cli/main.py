@@ -26,6 +26,7 @@ COMMANDS = {
     "logs": "show what a job printed",
     "cancel": "stop a job and get the unused rest back",
     "outputs": "fetch the files a job wrote",
+    "pay": "buy from any x402 server on the internet",
     "channels": "list the deposits that pay for jobs, and bring them home",
     "seller": "rent this machine out",
     "market": "run a market",
