@@ -17,6 +17,7 @@ from computeswarm.chain.usdc import Usdc
 from computeswarm.chain.wire import Block
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.crypto import is_address, to_checksum
+from computeswarm.core.errors import ConfigError
 from computeswarm.core.settings import Paths
 from computeswarm.payments.ledger.books import Books
 from computeswarm.payments.ledger.channel_audit import check_channels
@@ -86,17 +87,14 @@ class Auditor:
             everything = list(books.entries())
             begun = books.first_job()
         entries = [one for one in everything if one.chain_id == self._chain.chain_id]
-        wallets: dict[str, list[Entry]] = defaultdict(list)
-        for entry in entries:
-            wallets[entry.wallet.lower() or self._wallet].append(
-                entry if entry.wallet else replace(entry, wallet=self._wallet)
-            )
+        wallets = _by_wallet(entries, self._wallet)
         if not wallets and since is not None and self._wallet:
             wallets[self._wallet] = []
         reports = []
         for wallet, own in wallets.items():
-            if is_address(wallet):
-                reports.append(await self._audit(to_checksum(wallet), own, since, begun, head))
+            if not is_address(wallet):
+                raise ConfigError(f"{wallet[:60]!r} in the books is no wallet; they are damaged.")
+            reports.append(await self._audit(to_checksum(wallet), own, since, begun, head))
         return Audit(tuple(reports), len(everything) - len(entries))
 
     async def _audit(
@@ -149,6 +147,18 @@ class Auditor:
             arrivals=judge.arrivals,
             witnesses=1 if self._witness is None else 2,
         )
+
+
+def _by_wallet(entries: Sequence[Entry], current: str) -> dict[str, list[Entry]]:
+    """The entries of each wallet; those that name none are of the one now in use, or of the one
+    that was used last."""
+    named = [one.wallet.lower() for one in entries if one.wallet]
+    spare = current or (named[-1] if named else "")
+    wallets: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        wallet = entry.wallet.lower() or spare
+        wallets[wallet].append(entry if entry.wallet else replace(entry, wallet=wallet))
+    return wallets
 
 
 def _concerned(entry: Entry, found: Evidence, whole: bool, start: float) -> bool:
