@@ -373,6 +373,7 @@ class SellerAgent:
         live = self.desk.store.live()
         self.inputs.keep_only({job.job_id for job in live})
         for job in live:
+            self._recount(job)
             if job.state is JobState.RUNNING:
                 await self.desk.end(job.job_id, JobState.SELLER_LOST, reason=_CRASHED)
                 self.notices.tell(f"{job.job_id} was running at the crash; refunded.", "warning")
@@ -382,6 +383,12 @@ class SellerAgent:
                 self._enqueue(job)
             with contextlib.suppress(StorageFull):  # it is paid for: there has to be room
                 self.inputs.promise(job.job_id, job.spec)
+
+    def _recount(self, job: Job) -> None:
+        """A channel's vouchers are on the disk, the count of them may not be."""
+        account = self.channels.account(job.job_id) if job.channel else None
+        if account is not None and account.ticks > job.slices_paid:
+            self.desk.store.tick(job.job_id, account.ticks - 1)
 
     async def _on_settled(self, claim: Claim) -> None:
         """A slice is paid. Called again after a crash, so a repetition changes nothing."""

@@ -161,7 +161,7 @@ class JobDesk:
 
     def deposited(self, job_id: str, charge: Charge) -> Job:
         """A channel was opened for a job, and its first slice is vouched for."""
-        job = self.store.open_channel(job_id, charge.channel_id)
+        job = self.store.open_channel(job_id, charge.channel_id, charge.deposit, charge.transaction)
         self._write(
             job_id,
             PaymentEvent,
@@ -226,7 +226,7 @@ class JobDesk:
         self.metered_at.pop(job_id, None)
         self._inputs.forget(job_id)
         job = await self.close_account(job)
-        if (back := self._refund(job)) is not None:
+        if (back := self._refund(job, self._account(job))) is not None:
             self._write(job_id, PaymentEvent, direction="refunded", amount=back.amount)
         self._write(job_id, StateEvent, state=state, reason=job.reason)
         self._write_end(job)
@@ -302,8 +302,8 @@ class JobDesk:
             paid=job.paid,
             cost=cost,
             payments=job.payments,
-            channel=None if account is None else _channel_view(account),
-            refund=self._refund(job),
+            channel=_channel_view(job, account) if job.channel else None,
+            refund=self._refund(job, account),
             slices_paid=job.slices_paid,
             next_payment_due_ms=due,
             outputs_ready=bool(job.outputs),
@@ -340,10 +340,10 @@ class JobDesk:
             log.close()
         self._events_path(job_id).unlink(missing_ok=True)
 
-    def _refund(self, job: Job) -> Refund | None:
-        if job.channel:
-            return self._rest(job)
-        if not job.refund:
+    def _refund(self, job: Job, account: JobAccount | None) -> Refund | None:
+        if account is not None:
+            return _rest(job, account)
+        if not job.refund or job.channel:
             return None
         rows = self._refunder.refunds(job.job_id)
         if not rows and job.payments:
@@ -351,16 +351,9 @@ class JobDesk:
         return Refund(amount=job.refund, transaction=rows[0].transaction if rows else "")
 
     def _account(self, job: Job) -> JobAccount | None:
-        return self._channels.account(job.job_id) if job.channel else None
-
-    def _rest(self, job: Job) -> Refund | None:
-        """What goes back of a deposit: all but what the job cost."""
-        account = self._account(job)
-        if account is None or not job.state.terminal or job.bare:
-            return None
-        if account.deposited <= job.cost:
-            return None
-        return Refund(amount=account.deposited - job.cost, transaction=account.refund_transaction)
+        """Where the money of a job's channel went, once it has ended."""
+        over = job.channel and job.state.terminal
+        return self._channels.account(job.job_id) if over else None
 
     def _write(self, job_id: str, event: type[Any], **members: Any) -> None:
         """An event that has to wait for nobody: a full disk costs the line, not the job."""
@@ -383,10 +376,17 @@ class JobDesk:
         return self._config.folder / "events" / f"{job_id}.jsonl"
 
 
-def _channel_view(account: JobAccount) -> ChannelView:
+def _channel_view(job: Job, account: JobAccount | None) -> ChannelView:
     return ChannelView(
-        channel_id=account.channel_id,
-        deposit=account.deposited,
-        transaction=account.deposit_transaction,
-        claim_transaction=account.claim_transaction,
+        channel_id=job.channel,
+        deposit=job.deposit if account is None else account.deposited,
+        transaction=job.deposit_tx if account is None else account.deposit_transaction,
+        claim_transaction="" if account is None else account.claim_transaction,
     )
+
+
+def _rest(job: Job, account: JobAccount) -> Refund | None:
+    """What goes back of a deposit: all but what the job cost."""
+    if job.bare or account.deposited <= job.cost:
+        return None
+    return Refund(amount=account.deposited - job.cost, transaction=account.refund_transaction)

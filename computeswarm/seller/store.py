@@ -35,6 +35,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     refund INTEGER NOT NULL DEFAULT 0,
     refund_filed INTEGER NOT NULL DEFAULT 0,
     channel TEXT NOT NULL DEFAULT '',
+    deposit INTEGER NOT NULL DEFAULT 0,
+    deposit_tx TEXT NOT NULL DEFAULT '',
     bare INTEGER NOT NULL DEFAULT 0,
     slices_paid INTEGER NOT NULL DEFAULT 0,
     paid INTEGER NOT NULL DEFAULT 0,
@@ -90,6 +92,9 @@ class Job:
     """Bought without a quote of ours: a channel that paid it is left open for more of that."""
     channel: str = ""
     """The id of the payment channel that pays it; empty where slices are settled one by one."""
+    deposit: int = 0
+    """What was put into that channel with the first slice, by the transaction ``deposit_tx``."""
+    deposit_tx: str = ""
     slices_paid: int = 0
     paid: int = 0
     """Atoms settled so far, or vouched for on a channel."""
@@ -231,24 +236,28 @@ class JobStore:
             _write_sums(db, job)
         return self._keep(job)
 
-    def open_channel(self, job_id: str, channel: str) -> Job:
+    def open_channel(self, job_id: str, channel: str, deposit: int, transaction_: str) -> Job:
         """Write down that the deposit of a job's channel has arrived, and with it slice 0."""
-        quote = self.get(job_id).quote
+        job = self.get(job_id)
         return self._write(
-            replace(self.get(job_id), channel=channel, slices_paid=1, paid=quote.paid_through(0))
+            replace(
+                job,
+                channel=channel,
+                deposit=deposit,
+                deposit_tx=transaction_,
+                slices_paid=1,
+                paid=job.quote.paid_through(0),
+            )
         )
 
     def tick(self, job_id: str, index: int) -> Job:
-        """Write down that slice ``index`` of a job with a channel is vouched for.
+        """Count that slice ``index`` of a job with a channel is vouched for.
 
-        The voucher itself is durable where it is kept; a count that a power cut takes along
-        belongs to a job that it ended, and whose money goes back.
+        In memory until the job's next step: the voucher is durable where it is kept, and the
+        channel's account brings the count up to it after a crash.
         """
         job = self.get(job_id)
-        job = replace(job, slices_paid=index + 1, paid=job.quote.paid_through(index))
-        with self._relaxed(), transaction(self._db) as db:
-            _write_sums(db, job)
-        return self._keep(job)
+        return self._keep(replace(job, slices_paid=index + 1, paid=job.quote.paid_through(index)))
 
     def advance(
         self, job_id: str, state: JobState, *, at_ms: int, durable: bool = True, **changes: Any
@@ -303,7 +312,8 @@ class JobStore:
         with transaction(self._db) as db:
             db.execute(
                 "UPDATE jobs SET state = ?, reason = ?, spec = ?, exit_code = ?, metered_ms = ?,"
-                " cost = ?, refund = ?, refund_filed = ?, channel = ?, slices_paid = ?, paid = ?,"
+                " cost = ?, refund = ?, refund_filed = ?, channel = ?, deposit = ?, deposit_tx = ?,"
+                " slices_paid = ?, paid = ?,"
                 " phases = ?, outputs = ?, outputs_until = ? WHERE job_id = ?",
                 (
                     job.state,
@@ -315,6 +325,8 @@ class JobStore:
                     job.refund,
                     job.refund_filed,
                     job.channel,
+                    job.deposit,
+                    job.deposit_tx,
                     job.slices_paid,
                     job.paid,
                     job.phases.model_dump_json(),
@@ -360,6 +372,8 @@ class JobStore:
             outputs_until=row["outputs_until"],
             bare=bool(row["bare"]),
             channel=row["channel"],
+            deposit=row["deposit"],
+            deposit_tx=row["deposit_tx"],
             slices_paid=row["slices_paid"],
             paid=row["paid"],
             payments=tuple(_payment(each) for each in reversed(newest)),
