@@ -1,4 +1,5 @@
-"""The published x402 client for JavaScript buys from our seller, in both versions of the wire."""
+"""The published x402 client for JavaScript buys from our seller: in both versions of the wire, and by
+a payment channel."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from demo_fixtures import Demo
 
 from computeswarm.chain.devnet import dev_keys
+from computeswarm.core.crypto import PrivateKey
 
 _FOLDER = Path(__file__).parent / "x402_npm"
 pytestmark = [
@@ -23,25 +26,56 @@ pytestmark = [
 KEY = dev_keys()[2]
 
 
-@pytest.mark.parametrize("version", ["1", "2"])
-def test_any_x402_client_can_buy(demo: Demo, version: str) -> None:
+def run_client(demo: Demo, program: str, *args: str, request: Any, key: PrivateKey) -> Any:
+    """What one of the JavaScript programs prints."""
     (node,) = demo.market("/api/v1/nodes")["nodes"]
     if node["record"]["document"]["isolation"] == "none":
         pytest.skip("without a sandbox a seller serves nobody but its owner")
-    spec = {"command": ["python", "-c", f"print('hello {version}')"], "max_seconds": 60}
     done = subprocess.run(
-        ["node", str(_FOLDER / "buy.mjs"), version, demo.ready["seller"]],
-        input=json.dumps({"spec": spec}),
-        env={**os.environ, "X402_KEY": "0x" + KEY.secret.hex()},
+        ["node", str(_FOLDER / program), *args],
+        input=json.dumps(request),
+        env={**os.environ, "X402_KEY": "0x" + key.secret.hex()},
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    bought = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def a_job(line: str) -> dict[str, Any]:
+    """A request for a job that prints a line."""
+    return {"spec": {"command": ["python", "-c", f"print('{line}')"], "max_seconds": 60}}
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_any_x402_client_can_buy(demo: Demo, version: str) -> None:
+    request = a_job(f"hello {version}")
+    bought = run_client(demo, "buy.mjs", version, demo.ready["seller"], request=request, key=KEY)
     assert bought["status"] == 202, bought
     assert bought["settled"]["success"] is True
     assert bought["settled"]["transaction"].startswith("0x")
     assert bought["body"]["job"]["buyer"] == KEY.address
     assert bought["body"]["job"]["paid"] > 0
+
+
+def test_any_x402_client_can_buy_by_channel(demo: Demo) -> None:
+    """A deposit, a voucher without a transaction, and the rest of the deposit back."""
+    key = dev_keys()[3]
+    requests = [a_job("one"), a_job("two")]
+    urls = (demo.ready["seller"], demo.ready["rpc"])
+    told = run_client(demo, "channel.mjs", *urls, request=requests, key=key)
+    first, second = told["bought"]
+    assert (first["status"], second["status"]) == (202, 202)
+    assert told["kinds"][:2] == ["deposit", "voucher"]
+    assert first["settled"]["transaction"].startswith("0x")
+    assert second["settled"]["transaction"] == ""
+    channels = [bought["body"]["job"]["channel"]["channel_id"] for bought in (first, second)]
+    assert channels[0] == channels[1]
+    deposit = int(first["settled"]["amount"])
+    assert told["refund"]["success"] is True
+    state = told["refund"]["extra"]["channelState"]
+    assert int(told["refund"]["amount"]) == deposit - int(state["totalClaimed"])
+    assert state["balance"] == state["totalClaimed"]
+    assert 0 < int(state["totalClaimed"]) < deposit
