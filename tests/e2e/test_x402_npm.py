@@ -1,5 +1,4 @@
-"""The published x402 client for JavaScript buys from our seller: in both versions of the wire, and by
-a payment channel."""
+"""The published x402 client for JavaScript buys from our seller: in both versions, by a channel."""
 
 from __future__ import annotations
 
