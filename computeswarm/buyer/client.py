@@ -49,6 +49,7 @@ from computeswarm.core.text import clean_line
 from computeswarm.payments.channels.payer import ChannelPayer
 from computeswarm.payments.guard import SpendingPolicy
 from computeswarm.payments.journal import PaymentJournal
+from computeswarm.payments.ledger.entries import is_hash
 from computeswarm.payments.ledger.refunds import Promise, RefundBook
 from computeswarm.payments.payer import Payer
 from computeswarm.payments.wallet import wallet_address
@@ -307,10 +308,14 @@ class Buyer:
 
     def _keep_refund(self, record: JobRecord, view: JobView) -> None:
         """What a seller owes, or sent, goes into the books: he may be gone tomorrow."""
-        if view.refund is None or view.channel is not None or not view.state.terminal:
-            return  # what a channel gives back, the chain itself tells
+        if view.refund is None or not view.state.terminal:
+            return
         paid = self._payments.of_job(record.job_id)
         if not paid:
+            return
+        if channel := paid[0].channel:  # how much came back, the chain itself tells
+            if is_hash(view.refund.transaction):
+                self.channels.note_refund(channel, view.refund.transaction.lower())
             return
         promise = Promise(
             job_id=record.job_id,

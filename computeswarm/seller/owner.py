@@ -132,6 +132,7 @@ class OwnerStatus(Document):
     wallet: Address
     endpoint: str
     chain: str
+    real_money: bool = False
     started_at: float
     accepting: bool
     """New jobs are taken."""

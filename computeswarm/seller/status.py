@@ -42,6 +42,7 @@ class StatusPage:
             wallet=agent.wallet,
             endpoint=agent.offers.endpoint,
             chain=config.chain.title,
+            real_money=config.chain.real_money,
             started_at=self._started,
             accepting=not blocked,
             paused=agent.paused,

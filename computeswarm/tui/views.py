@@ -28,6 +28,8 @@ class Identity:
     real_money: bool
     locked: bool = False
     """There is a wallet, but its key has not been brought yet."""
+    barred: str = ""
+    """Why nothing can be paid here at all; empty where something can."""
     pay: str = "slices"
     """How jobs are paid unless the wizard says otherwise."""
 
@@ -146,6 +148,7 @@ class OfferItem:
     expires_at: float
     network: str
     usdc: str
+    real_money: bool = False
     deposit: int = 0
     """Atoms locked in a channel before the start; 0 where each slice is a transfer."""
 
@@ -253,6 +256,8 @@ class SellerItem:
     isolation: str
     slots: int
     host: HostItem
+    network: str = ""
+    real_money: bool = False
     note: str = ""
     """What the owner should know: why the market doesn't list it, say."""
     gpus: tuple[GpuItem, ...] = ()

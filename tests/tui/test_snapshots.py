@@ -21,11 +21,13 @@ from tui_fake import (
     seller_status,
 )
 
+from computeswarm.core.chains import BASE
 from computeswarm.core.errors import (
     InsufficientFunds,
     MarketUnavailable,
     SellerUnavailable,
 )
+from computeswarm.core.settings import real_money_refused
 from computeswarm.core.text import clean_line
 from computeswarm.tui.app import ComputeSwarmApp
 from computeswarm.tui.views import LogLine
@@ -228,3 +230,38 @@ def test_find_in_the_log(snap_compare: Snap) -> None:
         await pilot.pause()
 
     assert _shot(snap_compare, make_app(FakeBuyer()), "80x24", then)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mode", ["buyer", "seller"])
+def test_real_money(snap_compare: Snap, mode: str, size: str) -> None:
+    seller = FakeSeller(seller_status(network="Base", real_money=True))
+    app = make_app(FakeBuyer(real_money=True), seller, mode=mode)
+    assert _shot(snap_compare, app, size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_real_money_is_paid(snap_compare: Snap, script: Any, size: str) -> None:
+    async def then(pilot: Pilot[None]) -> None:
+        await pilot.press("n", "enter")
+        pay = pilot.app.screen.query_one("#pay")
+        await until(pilot, lambda: not pay.disabled)
+
+    assert _shot(snap_compare, make_app(FakeBuyer(real_money=True), example=script), size, then)
+
+
+def test_real_money_is_unlocked(snap_compare: Snap) -> None:
+    buyer = FakeBuyer(real_money=True)
+    buyer.identity = replace(buyer.identity, locked=True)
+    assert _shot(snap_compare, make_app(buyer), "80x24", _keys("enter"))
+
+
+def test_real_money_offline(snap_compare: Snap) -> None:
+    assert _shot(snap_compare, make_app(FakeBuyer(jobs=[], fault=DOWN, real_money=True)), "80x24")
+
+
+def test_real_money_that_is_not_allowed(snap_compare: Snap) -> None:
+    buyer = FakeBuyer(real_money=True)
+    barred = real_money_refused(BASE).detail
+    buyer.identity = replace(buyer.identity, locked=True, barred=barred)
+    assert _shot(snap_compare, make_app(buyer), "80x24", _keys("enter"))

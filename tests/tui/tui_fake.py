@@ -167,8 +167,11 @@ class FakeBuyer:
         *,
         fault: ComputeSwarmError | None = None,
         address: str = BUYER,
+        real_money: bool = False,
     ) -> None:
-        self.identity = Identity(address, "Base Sepolia", USDC, "http://market.example:8402", False)
+        network = "Base" if real_money else "Base Sepolia"
+        market = "http://market.example:8402"
+        self.identity = Identity(address, network, USDC, market, real_money)
         self.password = ""
         self.listed = nodes
         self.journal = list(JOBS if jobs is None else jobs)
@@ -225,8 +228,9 @@ class FakeBuyer:
             most=63_334,
             pay_to=chosen.wallet,
             expires_at=NOW + self.expires_in,
-            network="Base Sepolia",
+            network=self.identity.network,
             usdc=USDC,
+            real_money=self.identity.real_money,
             **(ticks if draft.by_channel else slices),
         )
 

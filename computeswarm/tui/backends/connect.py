@@ -53,13 +53,14 @@ async def live_backends(
 
 
 def _key(settings: Settings, paths: Paths) -> PrivateKey | None:
-    from computeswarm.core.errors import WalletError
-    from computeswarm.payments.wallet import load_wallet, resolve_password
+    from computeswarm.core.errors import RealMoneyRefused, WalletError
+    from computeswarm.payments.wallet import open_wallet, resolve_password
 
     if not paths.wallet.exists():
         return None
     try:
+        settings.spending_chain()
         password = resolve_password(settings)
-    except WalletError:
+    except (WalletError, RealMoneyRefused):  # then one may look around, and is told why when paying
         return None
-    return load_wallet(paths.wallet, password)
+    return open_wallet(settings, paths.wallet, password)

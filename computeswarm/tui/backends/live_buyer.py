@@ -13,13 +13,18 @@ from computeswarm.buyer.offer import Offer
 from computeswarm.buyer.progress import Progress
 from computeswarm.buyer.spec import JobPlan, plan_job
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.errors import NoNodeFits, SellerUnavailable, WalletError
+from computeswarm.core.errors import (
+    NoNodeFits,
+    RealMoneyRefused,
+    SellerUnavailable,
+    WalletError,
+)
 from computeswarm.core.events import EndEvent
 from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.quotes import scheme_of
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.text import clean_line
-from computeswarm.payments.wallet import load_wallet
+from computeswarm.payments.wallet import open_wallet
 from computeswarm.tui.backend import Report
 from computeswarm.tui.backends.mapping import (
     EventReader,
@@ -75,17 +80,25 @@ class LiveBuyer:
             usdc=chain.usdc.address,
             market=self._settings.market,
             real_money=chain.real_money,
+            barred=self._barred(),
             locked=self._locked,
             pay=self._settings.pay,
         )
+
+    def _barred(self) -> str:
+        try:
+            self._settings.spending_chain()
+        except RealMoneyRefused as error:
+            return error.detail
+        return ""
 
     async def unlock(self, password: str) -> None:
         """Bring the wallet's key.
 
         Raises:
-            WrongPassword, WalletError.
+            WrongPassword, WalletError, RealMoneyRefused.
         """
-        key = await asyncio.to_thread(load_wallet, self._paths.wallet, password)
+        key = await asyncio.to_thread(open_wallet, self._settings, self._paths.wallet, password)
         fresh = Buyer(self._settings, self._paths, key)
         await fresh.__aenter__()
         self._buyer, old = fresh, self._buyer
@@ -170,6 +183,7 @@ class LiveBuyer:
             expires_at=float(quote.expires_at),
             network=chain.title,
             usdc=quote.asset,
+            real_money=chain.real_money,
             deposit=offer.most(budget) if offer.by_channel else 0,
         )
 

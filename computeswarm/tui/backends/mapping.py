@@ -177,6 +177,8 @@ def seller_item(status: OwnerStatus) -> SellerItem:
             memory_used=host.memory_used_bytes,
             memory_total=host.memory_bytes,
         ),
+        network=clean_line(status.chain, limit=40),
+        real_money=status.real_money,
         note=notes[0] if notes else "",
         gpus=tuple(_gpu(gpu) for gpu in status.gpus),
         earnings=EarningsItem(

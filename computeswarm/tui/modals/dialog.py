@@ -28,9 +28,18 @@ class Dialog(ModalScreen[Result]):
     CSS_PATH = "../styles/dialogs.tcss"
     BINDINGS: ClassVar = [Binding("escape", "leave", "close", show=False, id="dialog.leave")]
 
+    SPENDS: ClassVar[bool] = False
+    """On the way to a payment: with real money it is framed in red, and its title says so."""
+
     def __init__(self, title: str) -> None:
         super().__init__()
         self._title = title
+
+    @property
+    def real_money(self) -> bool:
+        """Whether what the buyer spends is worth something."""
+        backends = self.swarm.backends
+        return backends is not None and backends.buyer.identity.real_money
 
     @property
     def swarm(self) -> ComputeSwarmApp:
@@ -43,6 +52,9 @@ class Dialog(ModalScreen[Result]):
     def compose(self) -> ComposeResult:
         with Box() as box:
             box.border_title = line(self._title)
+            if self.SPENDS and self.real_money:
+                self.add_class("-real-money")
+                box.border_title = line(f"{self._title} · REAL MONEY")
             yield from self.content()
 
     def content(self) -> ComposeResult:

@@ -33,6 +33,8 @@ from computeswarm.tui.widgets.pane import line, lines
 class PaymentModal(Dialog[str]):
     """Dismissed with the job's id once it is paid and taken, or with None."""
 
+    SPENDS = True
+
     BINDINGS: ClassVar = bindings("pay")
 
     def __init__(self, draft: JobDraft, balance: int | None) -> None:
@@ -73,7 +75,8 @@ class PaymentModal(Dialog[str]):
         self.query_one("#pay-text", Static).update(terms(self._offer, self._balance))
         button = self.query_one("#pay", Button)
         word = "Deposit" if self._offer.deposit else "Pay"
-        button.label = Content(f"{word} {money(self._offer.paid_now)} USDC (p)")
+        worth = " of REAL MONEY" if self._offer.real_money else ""
+        button.label = Content(f"{word} {money(self._offer.paid_now)} USDC{worth} (p)")
         button.refresh(layout=True)  # a longer label doesn't ask for more room by itself
         button.disabled = self._short
         if self._short:
@@ -169,7 +172,7 @@ def terms(offer: OfferItem, balance: int | None) -> Content:
         _row("At most", f"{money(offer.most)} USDC",
              f"  for {duration(offer.max_seconds)}; your budget is {money(offer.budget)}"),
         _row("Pay to", f"{short_address(offer.pay_to)}  ", signed),
-        _row("Network", f"{offer.network} · USDC {short_address(offer.usdc)}"),
+        _row("Network", *_network(offer), f" · USDC {short_address(offer.usdc)}"),
     ]  # fmt: skip
     if balance is not None:
         after = money(balance - offer.paid_now)
@@ -189,6 +192,12 @@ def terms(offer: OfferItem, balance: int | None) -> Content:
     else:
         rows.append(line(("Unused seconds come back when the job ends.", "$muted")))
     return lines(*rows)
+
+
+def _network(offer: OfferItem) -> list[tuple[str, str] | str]:
+    if not offer.real_money:
+        return [offer.network]
+    return [(f"{offer.network} · REAL MONEY", "bold $error")]
 
 
 def _paid_now(offer: OfferItem) -> list[Content]:

@@ -15,6 +15,8 @@ from computeswarm.tui.widgets.pane import line
 class UnlockModal(Dialog[bool]):
     """Dismissed with True once the wallet is open. The password stays in this dialog."""
 
+    SPENDS = True
+
     def __init__(self, backend: BuyerBackend) -> None:
         super().__init__("Unlock your wallet")
         self._backend = backend

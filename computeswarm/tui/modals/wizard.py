@@ -39,6 +39,8 @@ _PAID_BY = {False: "by slices, a transfer each", True: "by a channel: one deposi
 class WizardModal(Dialog[tuple[JobDraft, bool]]):
     """Dismissed with the draft and whether to buy; the draft is kept when it is left."""
 
+    SPENDS = True
+
     BINDINGS: ClassVar = [
         Binding("escape", "leave", "back", show=False, id="wizard.back"),
         Binding("enter", "next", "next", show=False, id="wizard.next"),

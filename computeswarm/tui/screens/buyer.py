@@ -22,7 +22,7 @@ from computeswarm.tui.logbuffer import LogBuffer
 from computeswarm.tui.screens.buyer_orders import BuyerOrders
 from computeswarm.tui.views import Identity, JobItem, LogLine, Meter
 from computeswarm.tui.widgets.filter_bar import FilterBar
-from computeswarm.tui.widgets.header import Header
+from computeswarm.tui.widgets.header import Header, real_money
 from computeswarm.tui.widgets.job_pane import JobPane
 from computeswarm.tui.widgets.log_pane import LogPane
 from computeswarm.tui.widgets.log_view import LogView
@@ -107,10 +107,9 @@ class BuyerScreen(BuyerOrders):
                 self._polls[name].kick()
 
     def _facts(self, who: Identity) -> None:
-        network = f"{who.network} · real money" if who.real_money else who.network
         facts: list[Part] = [
             (who.market.removeprefix("http://").removeprefix("https://"), "$faint"),
-            (network, "bold $warning" if who.real_money else "$muted"),
+            (who.network, "bold $error" if who.real_money else "$muted"),
         ]
         if who.address:
             facts.append((short_address(who.address), "$muted"))
@@ -118,7 +117,8 @@ class BuyerScreen(BuyerOrders):
             facts.append(("no wallet", "$warning"))
         if self.balance is not None:
             facts.append((f"{money(self.balance, 4)} USDC", "bold $bright"))
-        self.query_one(Header).facts = tuple(facts)
+        header = self.query_one(Header)
+        header.alarm, header.facts = real_money(who.real_money), tuple(facts)
 
     # -- what arrives
 

@@ -63,6 +63,8 @@ class BuyerOrders(ModeScreen):
             return "Not connected yet; this takes a moment."
         if not self.swarm.backends.buyer.identity.address:
             return "You have no wallet yet:  computeswarm wallet new"
+        if barred := self.swarm.backends.buyer.identity.barred:
+            return barred
         if action == "rent" and self.selected_node is None:
             return "No node is under the cursor."
         return ""

@@ -22,7 +22,7 @@ from computeswarm.tui.views import SellerItem, SellerJob
 from computeswarm.tui.widgets.earnings import EarningsPane
 from computeswarm.tui.widgets.event_pane import EventPane
 from computeswarm.tui.widgets.gpu_panel import GpuPanel
-from computeswarm.tui.widgets.header import Header, Link
+from computeswarm.tui.widgets.header import Header, Link, real_money
 from computeswarm.tui.widgets.log_view import LogView
 from computeswarm.tui.widgets.pane import Notice, line, lines
 from computeswarm.tui.widgets.queue_pane import QueuePane
@@ -98,7 +98,10 @@ class SellerScreen(ModeScreen):
             state = ("✓ listed", "$success")
         else:
             state = ("✗ not listed", "bold $error")
-        self.query_one(Header).facts = (
+        header = self.query_one(Header)
+        header.alarm = real_money(status.real_money)
+        header.facts = (
+            *([(status.network, "bold $error")] if status.real_money else []),
             (short_address(status.wallet), "$muted"),
             (status.name, ""),
             (f"{price(status.price)} USDC/h", "$muted"),

@@ -29,12 +29,20 @@ class Link:
     """The last good answer; for ``offline`` the moment it broke off."""
 
 
+def real_money(yes: bool) -> str:
+    """The alarm of a network whose money is worth something."""
+    return "REAL MONEY" if yes else ""
+
+
 class Header(Widget):
     """Draws what it is told; a click on a mode switches to it."""
 
     link: reactive[Link] = reactive(Link())
     facts: reactive[tuple[Part, ...]] = reactive((), layout=False)
     """On the right, most important last; the first ones are dropped on a narrow screen."""
+
+    alarm: reactive[str] = reactive("")
+    """In a red block, and never dropped."""
 
     def __init__(self, mode: str, clock: Clock) -> None:
         super().__init__()
@@ -43,6 +51,10 @@ class Header(Widget):
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self.refresh)
+
+    def _alarm_parts(self) -> list[Part]:
+        block = (f" {self.alarm} ", "bold $background on $error")
+        return [" ", block] if self.alarm else []
 
     def _link_parts(self) -> list[Part]:
         past = self._clock.now() - self.link.since
@@ -60,6 +72,7 @@ class Header(Widget):
         left = line(
             (_WORDMARK, "bold $primary"),
             *(part for mode, word in _MODES for part in _tab(word, mode == self._mode)),
+            *self._alarm_parts(),
             "  ",
             *self._link_parts(),
         )
