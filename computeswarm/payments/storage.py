@@ -54,12 +54,19 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """One atomic, durable write; other processes wait from its first read on.
+def transaction(db: sqlite3.Connection, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    """One atomic write; other processes wait from its first read on.
+
+    Args:
+        durable: wait until it is on the disk. Without, a power cut may take it back, which a crash
+            of ours can't; what is written durably later takes it along. Only for what nobody has
+            acted on yet, or what the next start finds out again.
 
     Raises:
         StorageFull: there is no room; nothing was written.
     """
+    if not durable:
+        db.execute("PRAGMA synchronous=NORMAL")
     try:
         db.execute("BEGIN IMMEDIATE")
         yield db
@@ -70,6 +77,9 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     except BaseException:
         _roll_back(db)
         raise
+    finally:
+        if not durable:
+            db.execute("PRAGMA synchronous=FULL")
 
 
 def _roll_back(db: sqlite3.Connection) -> None:
