@@ -67,6 +67,10 @@ class ChannelAccounts:
         if self._withdrawals is not None:
             await self.look()
 
+    def note_refund(self, channel_id: str, transaction: str) -> None:
+        """Keep the transaction in which a seller says that he gave the rest back."""
+        self._journal.note_refund(channel_id, transaction)
+
     async def refund(self, prefix: str) -> MoneyBack:
         """Have the seller give back the rest of a channel, by the start of its id or its job's.
 

@@ -65,6 +65,8 @@ async def _hear_of_refunds(context: Context) -> None:
                     await buyer.refresh(job_id)
 
         await asyncio.gather(*map(ask, buyer.owed_jobs()))
+        with contextlib.suppress(ComputeSwarmError, TimeoutError):
+            await buyer.channels.sync()
 
 
 def _keep_arrivals(context: Context, found: Audit) -> None:

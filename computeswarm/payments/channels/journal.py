@@ -221,7 +221,8 @@ class ChannelJournal:
         chain shows."""
         with transaction(self._db):
             self._db.execute(
-                "UPDATE channels SET refund_tx = ? WHERE channel_id = ?", (tx[:66], channel_id)
+                "UPDATE channels SET refund_tx = ?1 WHERE channel_id = ?2 AND refund_tx != ?1",
+                (tx[:66], channel_id),
             )
 
     def sync(self, channel: BuyerChannel, state: OnChain, now: float) -> BuyerChannel:
