@@ -512,3 +512,37 @@ async def test_a_handler_that_fails_gets_the_same_charge_again(
     assert (await till.pay(tick, subject="job-1#1")).cumulative == 2 * TICK
     assert till.asked == ["job-1", "job-1#1"]
     await till.channels.close()
+
+
+async def test_a_seller_who_shuts_down_claims_first(
+    open_till: Opener, devnet: Devnet, rpc: RpcClient
+) -> None:
+    till = await open_till(policy=PayoutPolicy(dust=10**6, watch_seconds=60))
+    buyer = await funded(devnet, till.seller.address)
+    await till.pay(buyer.deposit())
+    await till.pay(buyer.voucher(2 * TICK), subject="job-1#1")
+    await till.pay(buyer.voucher(3 * TICK), subject="job-1#2")
+    await till.channels.close()
+    assert (await till.contract.state(buyer.channel_id)).total_claimed == 2 * TICK
+    again = await open_till()
+    again.channels.finish("job-1", 2 * TICK + 10)
+    await until(lambda: bool(again.closed))
+    assert again.closed[0].claimed == 2 * TICK + 10
+    await again.channels.close()
+
+
+async def test_a_deposit_that_a_reorg_took_is_sent_again(
+    till: Till, devnet: Devnet, rpc: RpcClient
+) -> None:
+    buyer = await funded(devnet, till.seller.address)
+    snapshot = await rpc.call("evm_snapshot")
+    charge = await till.pay(buyer.deposit())
+    assert await rpc.call("evm_revert", [snapshot])
+    assert (await till.state(buyer)).balance == 0
+    till.channels._payouts.wake()
+    async with asyncio.timeout(30):
+        while (await till.state(buyer)).balance == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert (await rpc.receipt(charge.transaction)) is not None
+    await till.channels._gate.renew(buyer.channel_id)
+    assert (await till.pay(buyer.voucher(2 * TICK), subject="job-1#1")).balance == DEPOSIT

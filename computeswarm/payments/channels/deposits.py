@@ -179,6 +179,7 @@ class Deposits:
                 _log.warning("deposit %s left the chain; it is sent again", row.transaction)
                 with contextlib.suppress(RpcError):
                     await self._rpc.send_raw(row.signed_tx.raw)
+                await self._gate.renew(row.channel_id)
             elif receipt.block_number != row.block:
                 self._store.moved(row, receipt.block_number)
             elif head - receipt.block_number >= depth:
@@ -413,6 +414,7 @@ class Deposits:
             await self._on_deposited(row)
         if turned_away(row):
             self._on_turned_away()
+        self._gate.renew_later(row.channel_id)  # a refund may have crossed it
         return self._store.consume(self._store.get(row.id))
 
     async def _await_fate(self, row: DepositRow, *, look_first: bool) -> DepositRow:

@@ -74,7 +74,10 @@ class VoucherGate:
         """
         lock = self._locks.setdefault(channel_id, asyncio.Lock())
         try:
-            await asyncio.wait_for(lock.acquire(), None if patient else LOCK_SECONDS)
+            if patient or not lock.locked():
+                await lock.acquire()
+            else:
+                await asyncio.wait_for(lock.acquire(), LOCK_SECONDS)
         except TimeoutError:
             raise refused(
                 ChannelReason.CHANNEL_BUSY, "Another payment of this channel is on its way."

@@ -127,8 +127,9 @@ class PayoutStore:
             dust: what is not worth a transaction of its own, in atoms.
         """
         rows = self._channels.db.execute(
-            "SELECT * FROM channels WHERE state = 'closing' OR refund_asked != 0"
-            " OR charged > total_claimed ORDER BY created_at"
+            "SELECT * FROM channels WHERE charged > total_claimed"
+            " UNION SELECT * FROM channels WHERE state = 'closing'"
+            " UNION SELECT * FROM channels WHERE refund_asked != 0 ORDER BY created_at"
         )
         channels = [channel_row(row) for row in rows]
         too_much = sum(channel.unclaimed for channel in channels) > exposure

@@ -72,7 +72,8 @@ class PayoutWorker:
     """Claims, settles and refunds from the seller's own key, which is the channels' authorizer.
 
     Args:
-        on_moved: told which channels a receipt has changed.
+        on_round: called each time before the worker looks what is to do.
+        on_moved: told when a receipt has changed channels.
         revisit: looks after other transactions whose block may be taken back.
     """
 
@@ -86,6 +87,7 @@ class PayoutWorker:
         clock: Clock,
         policy: PayoutPolicy,
         *,
+        on_round: Callable[[], Awaitable[None]],
         on_moved: Callable[[], Awaitable[None]],
         revisit: Callable[[int], Awaitable[None]],
     ) -> None:
@@ -96,6 +98,7 @@ class PayoutWorker:
         self._sender = sender
         self._clock = clock
         self._policy = policy
+        self._on_round = on_round
         self._on_moved = on_moved
         self._revisit = revisit
         self._delays: dict[str, _Delay] = {}
@@ -151,7 +154,7 @@ class PayoutWorker:
 
     async def _round(self, *, exposure: int) -> None:
         async with self._rounds:
-            await self._on_moved()
+            await self._on_round()
             for payout in self._payouts.in_state(PayoutState.BROADCAST):
                 await self._finish(payout)
             await self._watch()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass
+from functools import lru_cache
 
 from computeswarm.chain.tx import SignedTx
 from computeswarm.core.chains import ChainInfo, chain_by_id
@@ -37,7 +38,9 @@ CREATE TABLE IF NOT EXISTS channels (
     refunding INTEGER NOT NULL DEFAULT 0,
     created_at REAL NOT NULL
 );
-CREATE INDEX IF NOT EXISTS channels_by_state ON channels (state);
+CREATE INDEX IF NOT EXISTS channels_owing ON channels (created_at) WHERE charged > total_claimed;
+CREATE INDEX IF NOT EXISTS channels_closing ON channels (created_at) WHERE state = 'closing';
+CREATE INDEX IF NOT EXISTS channels_asked ON channels (created_at) WHERE refund_asked != 0;
 CREATE TABLE IF NOT EXISTS channel_jobs (
     job_id TEXT NOT NULL,
     channel_id TEXT NOT NULL,
@@ -48,6 +51,8 @@ CREATE TABLE IF NOT EXISTS channel_jobs (
     PRIMARY KEY (job_id, channel_id)
 );
 CREATE INDEX IF NOT EXISTS channel_jobs_by_channel ON channel_jobs (channel_id);
+CREATE INDEX IF NOT EXISTS channel_jobs_untold ON channel_jobs (channel_id)
+    WHERE finished AND NOT told;
 CREATE TABLE IF NOT EXISTS deposits (
     id INTEGER PRIMARY KEY,
     chain_id INTEGER NOT NULL,
@@ -239,6 +244,7 @@ def config_json(config: ChannelConfig) -> str:
     return json.dumps(config.wire(), separators=(",", ":"))
 
 
+@lru_cache(maxsize=1024)
 def parse_config(text: str) -> ChannelConfig:
     """A stored config."""
     return ChannelConfig.parse(json.loads(text))

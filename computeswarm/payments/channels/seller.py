@@ -19,7 +19,7 @@ from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Usdc
 from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import same_address
-from computeswarm.core.errors import ChainUnavailable, ComputeSwarmError, PaymentPending
+from computeswarm.core.errors import ChainUnavailable, PaymentPending
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.channels.charges import (
     ChannelRefund,
@@ -117,6 +117,7 @@ class SellerChannels:
             sender,
             clock,
             policy,
+            on_round=self._round,
             on_moved=self._tell_closed,
             revisit=self._deposits.revisit,
         )
@@ -375,6 +376,11 @@ class SellerChannels:
         rows = self._deposit_rows.of_channel(charge.channel_id)
         return next((row for row in rows if row.transaction == charge.transaction), None)
 
+    async def _round(self) -> None:
+        if not self.available:
+            self.available = await self._contract.deployed()
+        await self._tell_closed()
+
     async def _tell_closed(self) -> None:
         """Tell of finished jobs whose money has moved, once each."""
         for job_id in self._store.untold():
@@ -383,7 +389,7 @@ class SellerChannels:
             if self._on_closed is not None:
                 try:
                     await self._on_closed(account)
-                except ComputeSwarmError as error:
-                    _log.warning("a channel's end can't be told now: %s", error.detail)
+                except Exception:  # whoever listens must not keep the claims from being made
+                    _log.exception("a channel's end can't be told now")
                     continue
             self._store.tell(job_id)

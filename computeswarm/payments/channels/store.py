@@ -51,11 +51,6 @@ class ChannelStore:
         assert found is not None
         return found
 
-    def in_state(self, *states: ChannelState) -> list[Channel]:
-        """All channels in these states, oldest first."""
-        marks = ",".join("?" * len(states))
-        return self._many(f"state IN ({marks}) ORDER BY created_at", *map(str, states))
-
     def owing(self) -> list[Channel]:
         """Channels of which something was charged and is not claimed yet."""
         return self._many("charged > total_claimed")
@@ -118,7 +113,8 @@ class ChannelStore:
     ) -> None:
         """``charge`` within a transaction."""
         changed = db.execute(
-            "UPDATE channels SET charged = charged + ?, signed_max = ?, signature = ?,"
+            "UPDATE channels SET state = CASE state WHEN 'closed' THEN 'open' ELSE state END,"
+            " charged = charged + ?, signed_max = ?, signature = ?,"
             " last_subject = ?, last_binding = ?, last_amount = ?, last_reply = NULL"
             " WHERE channel_id = ? AND charged + ? = ?",
             (
@@ -241,11 +237,12 @@ class ChannelStore:
     def untold(self) -> list[str]:
         """Finished jobs whose money has moved, and whose owner was not told yet."""
         rows = self.db.execute(
-            "SELECT j.job_id FROM channel_jobs j JOIN channels c ON c.channel_id = j.channel_id"
-            " WHERE j.finished AND NOT j.told AND c.state != 'closing'"
-            " AND c.charged <= c.total_claimed ORDER BY j.rowid"
-        )
-        return [row[0] for row in rows]
+            "SELECT job_id, channel_id FROM channel_jobs WHERE finished AND NOT told"
+        ).fetchall()
+        return [job_id for job_id, channel_id in rows if self._moved(self.get(channel_id))]
+
+    def _moved(self, channel: Channel) -> bool:
+        return channel.state is not ChannelState.CLOSING and not channel.unclaimed
 
     def tell(self, job_id: str) -> None:
         """Its owner knows."""
