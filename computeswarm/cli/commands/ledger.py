@@ -71,9 +71,8 @@ def _list(context: Context) -> int:
     else:
         from computeswarm.payments.ledger.export import totals_lines
 
-        empty = "The books are empty; `computeswarm run SCRIPT` buys something."
-        nothing = [empty] if context.args.limit is None else totals_lines(sums)
-        for line in totals_lines(sums) if sums.entries else nothing:
+        nothing = "The books have nothing of that kind; `computeswarm run SCRIPT` buys something."
+        for line in totals_lines(sums) if sums.entries else [nothing]:
             (context.note if context.args.csv else context.text)(line)
     return ExitCode.OK
 
