@@ -95,13 +95,17 @@ class DayEarnings(Document):
 
 
 class Earnings(Document):
-    """Gross is what buyers paid; refunds are what went back; owed is what still has to."""
+    """Gross is what buyers paid; refunds are what went back; owed is what still has to.
+
+    ``vouched`` is what is signed for on channels and not claimed yet: no part of the sums before.
+    """
 
     today: Atoms = 0
     week: Atoms = 0
     month: Atoms = 0
     refunded_month: Atoms = 0
     owed: Atoms = 0
+    vouched: Atoms = 0
     by_day: tuple[DayEarnings, ...] = ()
     """The last 30 days, oldest first."""
 

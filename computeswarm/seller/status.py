@@ -129,6 +129,7 @@ class StatusPage:
             month=sum(day.gross for day in days),
             refunded_month=sum(day.refunded for day in days),
             owed=self._agent.settlements.earned(clock.now()).owed,
+            vouched=self._agent.channels.unclaimed(),
             by_day=tuple(days),
         )
         self._earnings_at = clock.monotonic()

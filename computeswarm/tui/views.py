@@ -212,6 +212,8 @@ class EarningsItem:
     owed: int = 0
     by_day: tuple[tuple[str, int], ...] = ()
     """Oldest first: ISO date, and atoms less refunds."""
+    vouched: int = 0
+    """Signed for on channels and not claimed yet; in none of the sums."""
 
 
 @dataclass(frozen=True, slots=True)

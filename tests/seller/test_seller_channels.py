@@ -80,12 +80,15 @@ async def test_a_buyer_who_vanishes_pays_what_was_vouched_for_and_keeps_his_outp
         before = await r.balance()
         job = await buy_by_channel(r, spec(SAVES))
         assert (await job.tick(1)).status == 200
+        await job.until(lambda _: r.agent.status().earnings.vouched == 2_000)
         await job.ended()
         view = await closed(job)
         assert view.state is JobState.OUT_OF_FUNDS
         assert view.cost == view.paid == 2_000
         assert view.metered_ms >= 4_000  # two ticks of grace
         assert before - await r.balance() == 2_000
+        await job.until(lambda _: r.agent.status().earnings.vouched == 0)
+        assert r.agent.status().earnings.today >= 2_000
         assert (await job.call("GET", "/outputs/saved")).body == b"y"
 
 

@@ -28,7 +28,7 @@ from computeswarm.payments.channels.charges import (
     Movement,
 )
 from computeswarm.payments.channels.deposit_store import DepositStore
-from computeswarm.payments.channels.deposits import Deposits, turned_away
+from computeswarm.payments.channels.deposits import Confirm, Deposits, turned_away
 from computeswarm.payments.channels.gate import VoucherGate, mismatch
 from computeswarm.payments.channels.payout_store import PayoutStore
 from computeswarm.payments.channels.payouts import PayoutPolicy, PayoutWorker
@@ -63,6 +63,9 @@ class SellerChannels:
         on_charged: takes over what was paid for, durably; called again for the same payment after
             a crash, a failure or a repetition, so it must be idempotent.
         on_closed: told when the money of a finished job has moved.
+        confirm: waits until a receipt is as sure as a payment of so many atoms has to be. What a
+            deposit that is taken back can cost is only what it was served for: its first charge,
+            and what is charged until our mirror shows it.
         settle_seconds: how long ``pay`` and ``refund`` wait before they answer "pending".
     """
 
@@ -79,6 +82,7 @@ class SellerChannels:
         on_charged: OnCharged,
         on_closed: OnClosed | None = None,
         policy: PayoutPolicy = PayoutPolicy(),  # noqa: B008 - frozen
+        confirm: Confirm | None = None,
         fresh_seconds: float = FRESH_SECONDS,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
@@ -106,6 +110,7 @@ class SellerChannels:
             sender,
             clock,
             on_deposited=self._deposited,
+            confirm=confirm,
             on_turned_away=lambda: self._payouts.wake(),
             settle_seconds=settle_seconds,
         )
@@ -256,6 +261,10 @@ class SellerChannels:
             refund_transaction=refund.transaction if refund else "",
         )
 
+    def unclaimed(self) -> int:
+        """Atoms that are vouched for, and not claimed yet."""
+        return sum(channel.unclaimed for channel in self._store.owing())
+
     async def refund(self, payment: PresentedChannel) -> ChannelRefund:
         """Give a buyer back what he asks for of his channel, and claim what he owes.
 
@@ -278,9 +287,8 @@ class SellerChannels:
         before = 0 if last is None else last.id
         self._payouts.wake()
         try:
-            return await asyncio.wait_for(
-                self._refund_proven(payment.channel_id, before), self._settle_seconds
-            )
+            async with asyncio.timeout(self._settle_seconds):
+                return await self._refund_proven(payment.channel_id, before)
         except TimeoutError:
             raise PaymentPending(
                 "The refund is not confirmed yet; ask for it again.",

@@ -187,6 +187,7 @@ def seller_item(status: OwnerStatus) -> SellerItem:
             month=sum(kept),
             refunded=earned.refunded_month,
             owed=earned.owed,
+            vouched=earned.vouched,
             by_day=tuple((day.day, sum_) for day, sum_ in zip(earned.by_day, kept, strict=True)),
         ),
         jobs=tuple(_seller_job(job) for job in status.jobs),

@@ -38,6 +38,10 @@ class EarningsPane(Pane):
             bars = sparkline(list(days), len(days), max(days)) if any(days) else "▁" * len(days)
             rows.append(line((f"{'by day':<{LABEL}}", "$muted"), " ", (bars, "$primary")))
         rows.append(line((f"{'refunded':<{LABEL}}", "$muted"), f"{money(-earned.refunded, 4):>12}"))
+        if earned.vouched:
+            rows.append(
+                line((f"{'vouched':<{LABEL}}", "$muted"), f"{money(earned.vouched, 4):>12}")
+            )
         if earned.owed:
             rows.append(
                 line(
