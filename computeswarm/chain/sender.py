@@ -109,6 +109,11 @@ class TxSender:
             await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(pause * _POLL_GROWTH, _LAST_POLL)
 
+    async def gas_price(self) -> int:
+        """What a unit of gas costs about now, in wei."""
+        max_fee, priority = await self._current_fees()
+        return (max_fee - priority) // 2 + priority
+
     async def _current_fees(self) -> tuple[int, int]:
         """The fees asked a moment ago still do: the max fee leaves room for many blocks."""
         now = time.monotonic()

@@ -9,97 +9,34 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from computeswarm.chain.tx import SignedTx
 from computeswarm.chain.usdc import Authorization
+from computeswarm.chain.wire import Receipt
 from computeswarm.core.chains import ChainInfo, chain_by_id
-from computeswarm.core.errors import InvalidTransition
+from computeswarm.core.x402 import Reason
+from computeswarm.payments.claim_schema import SCHEMA
+from computeswarm.payments.claim_states import CLAIM_TRANSITIONS, ClaimState, check_claim
+from computeswarm.payments.receipts import note_receipt
 from computeswarm.payments.storage import connect, transaction
 from computeswarm.payments.terms import response_headers
 
-
-class ClaimState(StrEnum):
-    RESERVED = "reserved"
-    BROADCAST = "broadcast"
-    SETTLED = "settled"
-    CONSUMED = "consumed"
-    REFUNDED = "refunded"
-    FAILED = "failed"
-
-    @property
-    def paid(self) -> bool:
-        """Whether the money is ours, proven by a receipt."""
-        return self in (ClaimState.SETTLED, ClaimState.CONSUMED, ClaimState.REFUNDED)
-
-
-_S = ClaimState
-CLAIM_TRANSITIONS: dict[ClaimState, frozenset[ClaimState]] = {
-    # settled without a broadcast of ours: a third party submitted the authorization first
-    _S.RESERVED: frozenset({_S.BROADCAST, _S.SETTLED, _S.FAILED}),
-    _S.BROADCAST: frozenset({_S.SETTLED, _S.FAILED}),
-    _S.SETTLED: frozenset({_S.CONSUMED, _S.REFUNDED}),
-    _S.CONSUMED: frozenset({_S.REFUNDED}),
-    _S.REFUNDED: frozenset(),
-    # only what surely did not pay has failed: the same request may try again (topped up, say)
-    _S.FAILED: frozenset({_S.RESERVED}),
-}
+__all__ = ["CLAIM_TRANSITIONS", "Claim", "ClaimState", "ClaimStore", "check_claim"]
 
 MAX_UNSENT = 10_000
 """Failed claims without a transaction of ours that are kept at most, some 10 MB."""
 _UNSENT = "state = 'failed' AND tx = ''"
 _KEEP_SECONDS = 86_400
 _TURNED_AWAY = "turned away"
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS claims (
-    id INTEGER PRIMARY KEY,
-    chain_id INTEGER NOT NULL,
-    token TEXT NOT NULL,
-    payer TEXT NOT NULL,
-    nonce TEXT NOT NULL,
-    binding TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    pay_to TEXT NOT NULL,
-    amount INTEGER NOT NULL,
-    authorization TEXT NOT NULL,
-    signature BLOB NOT NULL,
-    state TEXT NOT NULL,
-    raw BLOB,
-    tx TEXT NOT NULL DEFAULT '',
-    tx_nonce INTEGER,
-    reason TEXT NOT NULL DEFAULT '',
-    reply BLOB,
-    created_at REAL NOT NULL,
-    settled_at REAL,
-    UNIQUE (chain_id, token, payer, nonce)
-);
-CREATE INDEX IF NOT EXISTS claims_by_subject ON claims (subject);
-CREATE INDEX IF NOT EXISTS claims_by_state ON claims (state);
-CREATE INDEX IF NOT EXISTS claims_by_time ON claims (settled_at);
-CREATE TABLE IF NOT EXISTS refunds (
-    id INTEGER PRIMARY KEY,
-    subject TEXT NOT NULL UNIQUE,
-    recipient TEXT NOT NULL,
-    amount INTEGER NOT NULL,
-    batch INTEGER,
-    created_at REAL NOT NULL
-);
-CREATE INDEX IF NOT EXISTS refunds_by_batch ON refunds (batch);
-CREATE TABLE IF NOT EXISTS batches (
-    id INTEGER PRIMARY KEY,
-    recipient TEXT NOT NULL,
-    amount INTEGER NOT NULL,
-    raw BLOB NOT NULL,
-    tx TEXT NOT NULL,
-    tx_nonce INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    done_at REAL
-);
-"""
+_TRANSFER = "tx"  # in the place of the payer, so that the hash alone has to be new
+_SELECT = (
+    "SELECT claims.*, sent.raw AS raw, sent.tx_nonce AS tx_nonce"
+    " FROM claims LEFT JOIN sent ON sent.tx = claims.tx"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +45,10 @@ class Claim:
 
     ``subject`` is what it pays for: the seller's job id, with ``#n`` for slice n. ``transaction``
     is the one that proves the payment, or the last one that was to bring it; ``signed_tx`` is there
-    while that is on its way.
+    as long as we may have to send that again. ``request`` is what an external facilitator was
+    handed instead. ``by_transfer``: the buyer sent a transfer of his own, and ``authorization``
+    only describes it (its nonce is the transaction's hash). ``reorged_at`` is set while the chain
+    has taken back the block that proved it.
     """
 
     id: int
@@ -127,6 +67,9 @@ class Claim:
     created_at: float
     settled_at: float | None
     signed_tx: SignedTx | None
+    request: bytes | None
+    by_transfer: bool
+    reorged_at: float | None
 
     @property
     def chain(self) -> ChainInfo:
@@ -159,14 +102,18 @@ class ClaimStore:
         """Close the file."""
         self.db.close()
 
-    def write(self) -> AbstractContextManager[sqlite3.Connection]:
-        """One durable transaction."""
-        return transaction(self.db)
+    def write(self, *, durable: bool = True) -> AbstractContextManager[sqlite3.Connection]:
+        """One transaction; one that is not ``durable`` survives a crash of ours, but a power cut
+        only with the next that is. For what says nothing yet, or could be said again."""
+        return transaction(self.db, durable=durable)
 
-    def find(self, chain: ChainInfo, authorization: Authorization) -> Claim | None:
-        """The claim of an authorization."""
+    def find(
+        self, chain: ChainInfo, authorization: Authorization, *, by_transfer: bool = False
+    ) -> Claim | None:
+        """The claim of an authorization, or of a buyer's own transfer."""
         return self._one(
-            "chain_id = ? AND token = ? AND payer = ? AND nonce = ?", *_key(chain, authorization)
+            "chain_id = ? AND token = ? AND payer = ? AND nonce = ?",
+            *_key(chain, authorization, by_transfer),
         )
 
     def get(self, claim_id: int) -> Claim:
@@ -198,16 +145,17 @@ class ClaimStore:
         binding: str,
         subject: str,
         now: float,
+        by_transfer: bool = False,
     ) -> Claim:
-        """Reserve an authorization for one request; it must not be known yet."""
+        """Reserve an authorization (or a transfer) for one request; it must not be known yet."""
         given = authorization
-        with self.write() as db:
+        with self.write(durable=False) as db:
             cursor = db.execute(
                 "INSERT INTO claims (chain_id, token, payer, nonce, binding, subject, pay_to,"
                 " amount, authorization, signature, state, created_at)"
                 " VALUES (?,?,?,?,?,?,?,?,?,?,'reserved',?)",
                 (
-                    *_key(chain, given),
+                    *_key(chain, given, by_transfer),
                     *(binding, subject, given.to, given.value),
                     *(_dump(given), signature, now),
                 ),
@@ -223,48 +171,169 @@ class ClaimStore:
             "state = 'reserved', subject = ?, signature = ?, reason = ''",
             subject,
             signature,
+            durable=False,
         )
 
     def broadcast(self, claim: Claim, tx: SignedTx) -> Claim:
         """Keep the signed transaction: from here on the same bytes are sent, and no others."""
-        check_claim(claim.state, ClaimState.BROADCAST)
-        return self._update(
-            claim,
-            "state = 'broadcast', raw = ?, tx = ?, tx_nonce = ?",
-            *(tx.raw, tx.hash, tx.nonce),
-        )
+        return self.broadcast_all([claim], tx)[0]
 
-    def settle(self, claim: Claim, tx: str, now: float) -> Claim:
+    def broadcast_all(self, claims: Sequence[Claim], tx: SignedTx) -> list[Claim]:
+        """Keep a signed transaction that brings several payments, for all of them or for none."""
+        for claim in claims:
+            check_claim(claim.state, ClaimState.BROADCAST)
+        with self.write() as db:
+            self._keep_sent(db, claims, tx)
+            db.executemany(
+                "UPDATE claims SET state = 'broadcast', tx = ? WHERE id = ?",
+                [(tx.hash, claim.id) for claim in claims],
+            )
+        return [self.get(claim.id) for claim in claims]
+
+    def resend(self, claim: Claim, tx: SignedTx) -> Claim:
+        """Keep another transaction for a payment whose own was taken back by the chain."""
+        with self.write() as db:
+            self._keep_sent(db, [claim], tx)
+            db.execute("UPDATE claims SET tx = ? WHERE id = ?", (tx.hash, claim.id))
+        return self.get(claim.id)
+
+    def hand_over(self, claim: Claim, request: bytes) -> Claim:
+        """Keep what an external facilitator is handed: from here on its fate is unknown."""
+        check_claim(claim.state, ClaimState.BROADCAST)
+        return self._update(claim, "state = 'broadcast', tx = '', request = ?", request)
+
+    def settle(self, claim: Claim, tx: str, now: float, receipt: Receipt | None = None) -> Claim:
         """A receipt proved it."""
         check_claim(claim.state, ClaimState.SETTLED)
-        return self._update(claim, "state = 'settled', tx = ?, settled_at = ?", tx, now)
+        with self.write() as db:
+            note_receipt(db, receipt)
+            db.execute(
+                "UPDATE claims SET state = 'settled', tx = ?, settled_at = ? WHERE id = ?",
+                (tx, now, claim.id),
+            )
+        return self.get(claim.id)
 
-    def turn_away(self, claim: Claim, tx: str, now: float) -> Claim:
+    def turn_away(self, claim: Claim, tx: str, now: float, receipt: Receipt | None = None) -> Claim:
         """A receipt proved it, but what it was for was refused: it is to go back whole.
 
         It leaves its subject, which may be another's job, for one of its own.
         """
         check_claim(claim.state, ClaimState.SETTLED)
-        return self._update(
-            claim,
-            "state = 'settled', tx = ?, settled_at = ?, subject = ?, reason = ?",
-            *(tx, now, f"refused-{claim.id}", _TURNED_AWAY),
-        )
+        with self.write() as db:
+            note_receipt(db, receipt)
+            db.execute(
+                "UPDATE claims SET state = 'settled', tx = ?, settled_at = ?, subject = ?,"
+                " reason = ? WHERE id = ?",
+                (tx, now, f"refused-{claim.id}", _TURNED_AWAY, claim.id),
+            )
+        return self.get(claim.id)
 
-    def fail(self, claim: Claim, reason: str) -> Claim:
+    def fail(self, claim: Claim, reason: str, receipt: Receipt | None = None) -> Claim:
         """It surely did not pay."""
         check_claim(claim.state, ClaimState.FAILED)
-        return self._update(claim, "state = 'failed', reason = ?, raw = NULL", reason)
+        with self.write() as db:
+            note_receipt(db, receipt)
+            db.execute(
+                "UPDATE claims SET state = 'failed', reason = ?, request = NULL WHERE id = ?",
+                (reason, claim.id),
+            )
+            db.execute(
+                "UPDATE sent SET raw = NULL WHERE tx = ? AND NOT EXISTS (SELECT 1 FROM claims"
+                " WHERE claims.tx = sent.tx AND state != 'failed')"
+                " AND NOT EXISTS (SELECT 1 FROM receipts WHERE receipts.tx = sent.tx)",
+                (claim.transaction,),
+            )
+        return self.get(claim.id)
+
+    def sent_for(self, claim: Claim) -> frozenset[str]:
+        """All transactions of ours that were to bring it."""
+        rows = self.db.execute("SELECT tx FROM sent_for WHERE claim = ?", (claim.id,))
+        return frozenset(row[0] for row in rows)
+
+    def shared(self, claim: Claim) -> bool:
+        """Whether its transaction carries other payments as well."""
+        rows = self.db.execute("SELECT 1 FROM sent_for WHERE tx = ? LIMIT 2", (claim.transaction,))
+        return len(rows.fetchall()) > 1
+
+    def reverts_of(self, payer: str, since: float) -> int:
+        """How many transactions were mined at our expense for payments that this payer's claims
+        of since then did not bring."""
+        row = self.db.execute(
+            "SELECT COUNT(*) FROM claims JOIN sent_for ON sent_for.claim = claims.id"
+            " JOIN receipts ON receipts.tx = sent_for.tx WHERE claims.payer = ?"
+            " AND claims.state IN ('failed', 'reserved') AND claims.created_at >= ?",
+            (payer.lower(), since),
+        )
+        return int(row.fetchone()[0])
+
+    def refund_job(self, db: sqlite3.Connection, job_id: str) -> None:
+        """All that was paid for a job goes back: within the write that makes it a debt."""
+        db.execute(
+            "UPDATE claims SET state = 'refunded' WHERE state IN ('settled', 'consumed')"
+            " AND (subject = ? OR subject GLOB ?)",
+            (job_id, f"{job_id}#*"),
+        )
+
+    def reorged(self) -> list[Claim]:
+        """Paid ones whose block the chain has taken back."""
+        return self._many("reorged_at IS NOT NULL ORDER BY claims.id")
+
+    def remined(self, claim: Claim, receipt: Receipt) -> Claim:
+        """It is in a block again."""
+        with self.write() as db:
+            note_receipt(db, receipt)
+            db.execute(
+                "UPDATE claims SET tx = ?, reorged_at = NULL WHERE id = ?",
+                (receipt.tx_hash, claim.id),
+            )
+        return self.get(claim.id)
+
+    def revert(self, claim: Claim, now: float) -> Claim:
+        """It was taken back, and can't be made any more. What was to go back of it stays here."""
+        check_claim(claim.state, ClaimState.REVERTED)
+        job = claim.subject.partition("#")[0]
+        with self.write() as db:
+            db.execute(
+                "UPDATE claims SET state = 'reverted', reorged_at = NULL, reverted_at = ?,"
+                " told = 0 WHERE id = ?",
+                (now, claim.id),
+            )
+            db.execute(
+                "DELETE FROM refunds WHERE subject = ? AND batch IS NULL AND amount <= ?",
+                (job, claim.amount),
+            )
+            db.execute(
+                "UPDATE refunds SET amount = amount - ? WHERE subject = ? AND batch IS NULL",
+                (claim.amount, job),
+            )
+        return self.get(claim.id)
+
+    def untold(self) -> list[Claim]:
+        """Reverted ones of which the seller has not been told."""
+        return self._many("told = 0 ORDER BY claims.id")
+
+    def told(self, claim: Claim) -> None:
+        """The seller knows."""
+        self._update(claim, "told = 1")
 
     def consume(self, claim: Claim) -> Claim:
         """What it paid for has been taken over by whoever serves it."""
         check_claim(claim.state, ClaimState.CONSUMED)
-        return self._update(claim, "state = 'consumed'")
+        return self._update(claim, "state = 'consumed'", durable=False)
 
     def forget(self, claim: Claim) -> None:
         """Drop a claim whose signature proved to be nobody's: it binds nobody."""
         with self.write() as db:
             db.execute("DELETE FROM claims WHERE id = ? AND state = 'reserved'", (claim.id,))
+
+    def release(self, claim: Claim) -> None:
+        """What ended before anything was sent for it has failed, if nothing said so yet."""
+        with self.write(durable=False) as db:
+            db.execute(
+                "UPDATE claims SET state = 'failed', reason = ?"
+                " WHERE id = ? AND state = 'reserved'",
+                (Reason.UNEXPECTED_VERIFY, claim.id),
+            )
 
     def prune(self, now: float) -> None:
         """Drop failed claims that nothing of ours was ever sent for: anybody makes them for free.
@@ -288,38 +357,42 @@ class ClaimStore:
         """Keep the reply, unless there is one: the first stays."""
         return self._update(claim, "reply = COALESCE(reply, ?)", reply)
 
-    def _update(self, claim: Claim, assignments: str, *values: object) -> Claim:
-        with self.write() as db:
+    def _update(
+        self, claim: Claim, assignments: str, *values: object, durable: bool = True
+    ) -> Claim:
+        with self.write(durable=durable) as db:
             db.execute(f"UPDATE claims SET {assignments} WHERE id = ?", (*values, claim.id))  # noqa: S608
         return self.get(claim.id)
 
+    def _keep_sent(self, db: sqlite3.Connection, claims: Sequence[Claim], tx: SignedTx) -> None:
+        db.execute(
+            "INSERT OR REPLACE INTO sent (tx, raw, tx_nonce) VALUES (?,?,?)",
+            (tx.hash, tx.raw, tx.nonce),
+        )
+        db.executemany(
+            "INSERT OR IGNORE INTO sent_for (claim, tx) VALUES (?,?)",
+            [(claim.id, tx.hash) for claim in claims],
+        )
+
     def _one(self, where: str, *values: object) -> Claim | None:
-        row = self.db.execute(f"SELECT * FROM claims WHERE {where}", values).fetchone()  # noqa: S608
+        row = self.db.execute(f"{_SELECT} WHERE {where}", values).fetchone()
         return None if row is None else _claim(row)
 
     def _many(self, where: str, *values: object) -> list[Claim]:
         rows: Iterable[sqlite3.Row] = self.db.execute(
-            f"SELECT * FROM claims WHERE {where}",  # noqa: S608
+            f"{_SELECT} WHERE {where}",
             values,
         )
         return [_claim(row) for row in rows]
 
 
-def check_claim(old: ClaimState, new: ClaimState) -> None:
-    """Allow exactly one step of the table.
-
-    Raises:
-        InvalidTransition: the table has no such step.
-    """
-    if new not in CLAIM_TRANSITIONS[old]:
-        raise InvalidTransition(f"A payment that is {old} can't become {new}.", state=str(old))
-
-
-def _key(chain: ChainInfo, authorization: Authorization) -> tuple[int, str, str, str]:
+def _key(
+    chain: ChainInfo, authorization: Authorization, by_transfer: bool
+) -> tuple[int, str, str, str]:
     return (
         chain.chain_id,
         chain.usdc.address,
-        authorization.from_.lower(),
+        _TRANSFER if by_transfer else authorization.from_.lower(),
         authorization.nonce.lower(),
     )
 
@@ -331,7 +404,7 @@ def _dump(authorization: Authorization) -> str:
 def _claim(row: sqlite3.Row) -> Claim:
     authorization = Authorization(**json.loads(row["authorization"]))
     signed = None
-    if row["state"] == ClaimState.BROADCAST:
+    if row["raw"] is not None:
         signed = SignedTx(row["raw"], row["tx"], row["tx_nonce"])
     return Claim(
         id=row["id"],
@@ -350,4 +423,7 @@ def _claim(row: sqlite3.Row) -> Claim:
         created_at=row["created_at"],
         settled_at=row["settled_at"],
         signed_tx=signed,
+        request=row["request"],
+        by_transfer=row["payer"] == _TRANSFER,
+        reorged_at=row["reorged_at"],
     )

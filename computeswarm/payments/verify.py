@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from computeswarm.chain.abi import address_word
@@ -14,7 +15,7 @@ from computeswarm.chain.usdc import (
     Usdc,
     authorization_calldata,
 )
-from computeswarm.chain.wire import parse_hash
+from computeswarm.chain.wire import Receipt, parse_hash
 from computeswarm.core.crypto import same_address
 from computeswarm.core.eip712 import transfer_authorization_digest
 from computeswarm.core.errors import PaymentRequired
@@ -23,8 +24,7 @@ from computeswarm.payments.present import refused
 
 _SEARCH_BLOCKS = 5_000
 """Almost three hours on Base, which is longer than any authorization that we take is valid."""
-
-
+_CLOCKS_SECONDS = 5  # by which the chain's clock and ours may differ
 SETTLEMENT_GAS = 200_000
 """The gas limit of every settlement. A transfer takes half; the rest is for a contract wallet's
 check of its signature, whose code is a stranger's and runs at our expense."""
@@ -104,11 +104,19 @@ class Verifier:
         """Whether the nonce is used or cancelled; proves no payment."""
         return await self.usdc.authorization_state(authorization.from_, authorization.nonce)
 
-    async def find_payment(self, authorization: Authorization, *, known: str = "") -> str | None:
-        """The transaction in which somebody else submitted the authorization to its payee's gain.
+    async def find_payment(
+        self,
+        authorization: Authorization,
+        *,
+        known: Collection[str] = (),
+        since: float | None = None,
+    ) -> Receipt | None:
+        """The receipt of the transaction that brought the authorization to its payee's gain.
 
-        One that our wallet sent, and that isn't the ``known`` one of this claim, was another
-        shop's of the same wallet, and bought something there.
+        One that our wallet sent, and that isn't one of the ``known`` ones of this claim, was
+        another shop's of the same wallet, and bought something there. Whom an external facilitator
+        served can't be told from the transaction: then only one mined ``since`` the claim was
+        made (unix seconds) is this claim's.
 
         Raises:
             RpcUnavailable: the chain doesn't say.
@@ -132,9 +140,16 @@ class Verifier:
             receipt = await self.rpc.receipt(tx)
             if receipt is None or not self.usdc.payment_proof(receipt, authorization):
                 continue
-            if tx == known or not await self._sent_by_us(tx):
-                return tx
+            if tx in known:
+                return receipt
+            if since is not None and await self._mined_at(receipt) < since - _CLOCKS_SECONDS:
+                continue
+            if not await self._sent_by_us(tx):
+                return receipt
         return None
+
+    async def _mined_at(self, receipt: Receipt) -> int:
+        return (await self.rpc.head(hex(receipt.block_number))).timestamp
 
     async def _sent_by_us(self, tx: str) -> bool:
         found = await self.rpc.call("eth_getTransactionByHash", [tx])

@@ -29,7 +29,7 @@ def test_the_table_is_whole_and_money_never_turns_back() -> None:
     for old, new in itertools.product(ClaimState, ClaimState):
         if new in CLAIM_TRANSITIONS[old]:
             check_claim(old, new)
-            assert new.paid or not old.paid, "what is paid can't become unpaid"
+            assert new.paid or not old.paid or new is S.REVERTED, "only a reorg takes money back"
         else:
             with pytest.raises(InvalidTransition):
                 check_claim(old, new)
@@ -47,15 +47,20 @@ def test_the_store_takes_no_step_that_the_table_lacks(tmp_path: Path) -> None:
         S.BROADCAST: lambda claim: store.broadcast(claim, tx),
         S.SETTLED: lambda claim: store.settle(claim, tx.hash, 1.0),
         S.CONSUMED: lambda claim: store.consume(claim),
+        S.REFUNDED: lambda claim: refunded(store, claim),
         S.FAILED: lambda claim: store.fail(claim, "why"),
+        S.REVERTED: lambda claim: store.revert(claim, 2.0),
     }
     path_to = {
         S.RESERVED: [],
         S.BROADCAST: [S.BROADCAST],
         S.SETTLED: [S.SETTLED],
         S.CONSUMED: [S.SETTLED, S.CONSUMED],
+        S.REFUNDED: [S.SETTLED, S.REFUNDED],
         S.FAILED: [S.FAILED],
+        S.REVERTED: [S.SETTLED, S.REVERTED],
     }
+    assert set(steps) == set(path_to) == set(ClaimState)
     for number, (old, new) in enumerate(itertools.product(path_to, steps)):
         authorization = Authorization(ADDRESS, ADDRESS, 1, 0, 9, f"0x{number:064x}")
         claim: Claim = store.insert(
@@ -71,6 +76,14 @@ def test_the_store_takes_no_step_that_the_table_lacks(tmp_path: Path) -> None:
                 steps[new](claim)
             assert store.get(claim.id) == claim
     store.close()
+
+
+def refunded(store: ClaimStore, claim: Claim) -> Claim:
+    with store.write() as db:
+        store.refund_job(db, claim.subject)
+    if store.get(claim.id) == claim:
+        raise InvalidTransition("it was left as it is")
+    return store.get(claim.id)
 
 
 def test_a_reply_is_kept_and_the_first_one_stays(tmp_path: Path) -> None:

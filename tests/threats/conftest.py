@@ -15,7 +15,7 @@ from threat_rig import Attack, open_attack
 
 from computeswarm.chain.devnet import Devnet, find_anvil
 from computeswarm.chain.rpc import RpcClient
-from computeswarm.payments import settlement
+from computeswarm.payments import fate
 
 RPC_SECONDS = 0.5
 
@@ -41,7 +41,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An RPC that stalls is given up soon."""
     quick = partialmethod(RpcClient.__init__, timeout=RPC_SECONDS)
     monkeypatch.setattr(RpcClient, "__init__", quick)
-    monkeypatch.setattr(settlement, "_RECEIPT_SECONDS", 0.4)
+    monkeypatch.setattr(fate, "_RECEIPT_SECONDS", 0.4)
 
 
 @pytest_asyncio.fixture

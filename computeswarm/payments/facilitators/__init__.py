@@ -1,0 +1,1 @@
+"""Who brings payments onto the chain: ourselves, or somebody at a URL."""

@@ -1,0 +1,114 @@
+"""Payment by a transfer that the buyer broadcast himself: what the chain has to show for it.
+
+Only the plainest transaction counts: the buyer's own call of ``transfer(payee, exact amount)`` on
+the pinned USDC, mined while the challenge stood. Nothing else names him, the payee and the price
+at once; a transfer inside some other call may have been another's, or for something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from computeswarm.chain.errors import RpcUnavailable
+from computeswarm.chain.rpc import RpcClient
+from computeswarm.chain.usdc import Authorization, Usdc, transfer_calldata
+from computeswarm.chain.wire import Receipt, parse_bytes
+from computeswarm.core.crypto import same_address
+from computeswarm.core.errors import PaymentPending, PaymentRequired
+from computeswarm.core.x402 import Reason
+from computeswarm.payments.claims import Claim
+from computeswarm.payments.present import refused
+from computeswarm.payments.steps import BeforeBroadcast, Steps
+from computeswarm.payments.terms import Terms
+from computeswarm.payments.transfer_proof import TransferProof
+
+EARLY_SECONDS = 5
+"""By which the chain's clock may be behind ours."""
+LATE_SECONDS = 60
+"""Within which a transfer that was sent in time may still be mined."""
+_WAIT_SECONDS = 20.0
+_POLL_SECONDS = 0.25
+
+
+def described(proof: TransferProof, terms: Terms) -> Authorization:
+    """The transfer in the claims' form: the hash for a nonce, the challenge's times as window."""
+    return Authorization(
+        from_=proof.payer,
+        to=terms.pay_to,
+        value=terms.amount,
+        valid_after=proof.issued_at - EARLY_SECONDS,
+        valid_before=proof.expires_at + LATE_SECONDS,
+        nonce=proof.transaction_hash,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TransferPayments:
+    """Judges reserved claims of such transfers."""
+
+    rpc: RpcClient
+    usdc: Usdc
+    steps: Steps
+
+    async def run(self, claim: Claim, before_broadcast: BeforeBroadcast) -> Claim:
+        """From a reserved claim to the end; as ``Steps.run``."""
+        with self.steps.none_left_reserved(claim):
+            try:
+                async with asyncio.timeout(_WAIT_SECONDS):
+                    receipt = await self._await(claim)
+            except TimeoutError:
+                # nobody took anything: it may be presented again
+                raise PaymentPending(
+                    "The transfer is in no block yet; present the same proof again.",
+                    reason=Reason.SETTLEMENT_PENDING,
+                ) from None
+            except PaymentRequired as error:
+                self.steps.store.fail(claim, str(error.extra["reason"]))
+                raise
+            return await self.steps.accept(claim, receipt, before_broadcast)
+
+    async def _await(self, claim: Claim) -> Receipt:
+        while True:
+            if (receipt := await self._proven(claim)) is not None:
+                return receipt
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _proven(self, claim: Claim) -> Receipt | None:
+        """The receipt; None while it is in no block.
+
+        Raises:
+            PaymentRequired: it is no payment for this.
+            RpcUnavailable: the chain doesn't say.
+        """
+        given = claim.authorization
+        sent = await self.rpc.call("eth_getTransactionByHash", [given.nonce])
+        if sent is None:
+            return None
+        _check_call(sent, given, self.usdc.address)
+        receipt = await self.rpc.receipt(given.nonce)
+        if receipt is None:
+            return None
+        if not self.usdc.transfer_proof(receipt, given.from_, given.to, given.value):
+            raise _no_payment("failed on the chain")
+        mined = (await self.rpc.head(hex(receipt.block_number))).timestamp
+        if not given.valid_after <= mined <= given.valid_before:
+            raise _no_payment("was not mined while its challenge stood")
+        return receipt
+
+
+def _check_call(sent: Any, given: Authorization, token: str) -> None:
+    if not isinstance(sent, dict):
+        raise RpcUnavailable("The RPC's answer makes no sense (a transaction); try another.")
+    payer, to = sent.get("from"), sent.get("to")
+    if not isinstance(payer, str) or not same_address(payer, given.from_):
+        raise _no_payment("was sent by another wallet")
+    if not isinstance(to, str) or not same_address(to, token):
+        raise _no_payment("is no call of USDC")
+    if parse_bytes(sent.get("input")) != transfer_calldata(given.to, given.value):
+        raise _no_payment(f"is no plain transfer of {given.value} atoms to {given.to}")
+
+
+def _no_payment(what: str) -> PaymentRequired:
+    return refused(Reason.SETTLEMENT_FAILED, f"The transaction {what}; send a new transfer.")
