@@ -546,3 +546,42 @@ async def test_a_deposit_that_a_reorg_took_is_sent_again(
     assert (await rpc.receipt(charge.transaction)) is not None
     await till.channels._gate.renew(buyer.channel_id)
     assert (await till.pay(buyer.voucher(2 * TICK), subject="job-1#1")).balance == DEPOSIT
+
+
+@pytest.mark.parametrize("method", ["eth_call", "eth_maxPriorityFeePerGas"])
+async def test_a_deposit_that_the_node_broke_off_holds_no_place(
+    open_till: Opener, devnet: Devnet, faulty: FaultyRpc, method: str
+) -> None:
+    till = await open_till(rpc=faulty)
+    buyer = await funded(devnet, till.seller.address)
+    deposit = buyer.deposit()
+    faulty.faults[method] = "down"
+    with pytest.raises(ChainUnavailable):
+        await till.pay(deposit)
+    assert not till.channels.under_way("job-1")
+    faulty.faults.clear()
+    assert (await till.pay(deposit)).cumulative == TICK
+    await till.channels.close()
+
+
+async def test_a_deposit_counts_once_it_is_as_sure_as_it_has_to_be(
+    open_till: Opener, devnet: Devnet
+) -> None:
+    asked: list[int] = []
+    sure = asyncio.Event()
+
+    async def confirm(receipt: Any, amount: int) -> Any:
+        asked.append(amount)
+        await sure.wait()
+        return receipt
+
+    till = await open_till(confirm=confirm, settle_seconds=0.5)
+    buyer = await funded(devnet, till.seller.address)
+    deposit = buyer.deposit()
+    with pytest.raises(PaymentPending):
+        await till.pay(deposit)
+    assert (asked, till.charged) == ([TICK], [])
+    sure.set()
+    await until(lambda: bool(till.charged))
+    assert (await till.pay(deposit)).transaction
+    await till.channels.close()

@@ -40,6 +40,11 @@ class DepositStore:
         assert found is not None
         return found
 
+    def is_reserved(self, row: DepositRow) -> bool:
+        """Whether it is still there, and nothing was sent for it."""
+        found = self._one("id = ? AND state = 'reserved'", row.id)
+        return found is not None
+
     def in_state(self, *states: DepositState) -> list[DepositRow]:
         """All rows in these states, oldest first."""
         marks = ",".join("?" * len(states))
@@ -74,7 +79,7 @@ class DepositStore:
     ) -> DepositRow:
         """Reserve an authorization for one request; it must not be known yet."""
         given = _given(payment)
-        with self._channels.write() as db:
+        with self._channels.write(durable=False) as db:  # nothing is sent for it yet
             cursor = db.execute(
                 "INSERT INTO deposits (chain_id, token, payer, nonce, channel_id, binding, subject,"
                 " amount, valid_before, max_claimable, signature, price, config, state, created_at)"
@@ -112,7 +117,7 @@ class DepositStore:
 
     def forget(self, row: DepositRow) -> None:
         """Drop a row whose signatures proved to be nobody's: it binds nobody."""
-        with self._channels.write() as db:
+        with self._channels.write(durable=False) as db:
             db.execute("DELETE FROM deposits WHERE id = ? AND state = 'reserved'", (row.id,))
 
     def settle(
@@ -180,7 +185,7 @@ class DepositStore:
     def consume(self, row: DepositRow) -> DepositRow:
         """What it paid for has been taken over by whoever serves it."""
         check_deposit(row.state, DepositState.CONSUMED)
-        return self._update(row, "state = 'consumed'")
+        return self._update(row, "state = 'consumed'", durable=False)
 
     def deep(self, row: DepositRow) -> None:
         """Its block can't be taken back any more."""
@@ -196,7 +201,7 @@ class DepositStore:
 
     def prune(self, now: float) -> None:
         """Drop failed rows that nothing of ours was ever sent for: anybody makes them for free."""
-        with self._channels.write() as db:
+        with self._channels.write(durable=False) as db:
             db.execute(
                 f"DELETE FROM deposits WHERE {_UNSENT} AND valid_before < ?",  # noqa: S608
                 (now - _KEEP_SECONDS,),
@@ -207,8 +212,10 @@ class DepositStore:
                 (MAX_UNSENT,),
             )
 
-    def _update(self, row: DepositRow, assignments: str, *values: object) -> DepositRow:
-        with self._channels.write() as db:
+    def _update(
+        self, row: DepositRow, assignments: str, *values: object, durable: bool = True
+    ) -> DepositRow:
+        with self._channels.write(durable=durable) as db:
             db.execute(f"UPDATE deposits SET {assignments} WHERE id = ?", (*values, row.id))  # noqa: S608
         return self.get(row.id)
 

@@ -55,6 +55,7 @@ _PRUNE_EVERY = 256
 _UNDER_WAY = (DepositState.RESERVED, DepositState.BROADCAST, DepositState.SETTLED)
 
 OnDeposited = Callable[[DepositRow], Awaitable[None]]
+Confirm = Callable[[Receipt, int], Awaitable[Receipt]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Deposits:
         clock: Clock,
         *,
         on_deposited: OnDeposited,
+        confirm: Confirm | None,
         on_turned_away: Callable[[], None],
         settle_seconds: float,
     ) -> None:
@@ -97,6 +99,7 @@ class Deposits:
         self._sender = sender
         self._clock = clock
         self._on_deposited = on_deposited
+        self._confirm = confirm
         self._on_turned_away = on_turned_away
         self._settle_seconds = settle_seconds
         self._search = DepositSearch(rpc, usdc)
@@ -249,6 +252,21 @@ class Deposits:
         given: DepositGiven,
         before_broadcast: Callable[[], None],
     ) -> DepositRow:
+        try:
+            return await self._run_locked(row, payment, given, before_broadcast)
+        except Exception:
+            # nothing was sent for it, so it keeps no place
+            if self._store.is_reserved(row):
+                self._store.fail(row, Reason.UNEXPECTED_VERIFY)
+            raise
+
+    async def _run_locked(
+        self,
+        row: DepositRow,
+        payment: PresentedChannel,
+        given: DepositGiven,
+        before_broadcast: Callable[[], None],
+    ) -> DepositRow:
         async with self._gate.lock(row.channel_id):
             data = deposit_calldata(
                 payment.config,
@@ -264,8 +282,6 @@ class Deposits:
             except Exception:
                 if earlier:
                     await self._resume(row, earlier=earlier, turn_away=True)
-                else:
-                    self._store.fail(row, Reason.UNEXPECTED_VERIFY)
                 raise
             if earlier:
                 return await self._resume(row, earlier=earlier)
@@ -433,6 +449,8 @@ class Deposits:
     async def _judge(self, row: DepositRow, receipt: Receipt) -> DepositRow:
         """Settled or failed, by our own transaction's receipt."""
         if self._search.proves(receipt, row):
+            if self._confirm is not None:
+                receipt = await self._confirm(receipt, row.price)
             return await self._settled(row, row.transaction, block=receipt.block_number)
         if await self._usdc.authorization_state(row.payer, row.nonce):
             earlier = await self._search.find(row)

@@ -74,10 +74,8 @@ class VoucherGate:
         """
         lock = self._locks.setdefault(channel_id, asyncio.Lock())
         try:
-            if patient or not lock.locked():
+            async with asyncio.timeout(None if patient else LOCK_SECONDS):
                 await lock.acquire()
-            else:
-                await asyncio.wait_for(lock.acquire(), LOCK_SECONDS)
         except TimeoutError:
             raise refused(
                 ChannelReason.CHANNEL_BUSY, "Another payment of this channel is on its way."

@@ -209,7 +209,7 @@ class ChannelJournal:
 
     def answered(self, channel: BuyerChannel, charged: int) -> None:
         """The seller has served what the newest voucher was for; ``charged`` is the new sum."""
-        with transaction(self._db):
+        with transaction(self._db, durable=False):  # lost, it is asked for again
             self._db.execute(
                 "UPDATE channels SET answered = 1, charged = ? WHERE channel_id = ? AND voucher = ?"
                 " AND NOT answered",

@@ -73,7 +73,7 @@ class PayoutStore:
             wanted: channels, and whether each may be given its rest back now.
         """
         items = []
-        with self._channels.write() as db:
+        with self._channels.write(durable=False) as db:
             for channel_id, may_refund in wanted:
                 row = db.execute("SELECT * FROM channels WHERE channel_id = ?", (channel_id,))
                 channel = channel_row(row.fetchone())

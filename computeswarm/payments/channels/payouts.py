@@ -121,7 +121,8 @@ class PayoutWorker:
         if claim_seconds <= 0:
             return
         try:
-            await asyncio.wait_for(self._round(exposure=0), claim_seconds)
+            async with asyncio.timeout(claim_seconds):
+                await self._round(exposure=0)
         except (TimeoutError, ComputeSwarmError) as error:
             _log.warning("not all could be claimed now, so it will be later: %s", error)
 
@@ -150,7 +151,8 @@ class PayoutWorker:
                 pause = _FIRST_RETRY_SECONDS
                 wait = min(self._policy.watch_seconds, self._next_retry())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
 
     async def _round(self, *, exposure: int) -> None:
         async with self._rounds:

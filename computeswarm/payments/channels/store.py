@@ -1,6 +1,6 @@
 """The seller's record of channels: every sum is on disk before anybody acts on it.
 
-One process at a time. Each method is one durable transaction, and none of them waits for anything.
+One process at a time. Each method is one transaction, and none of them waits for anything.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class ChannelStore:
         """Close the file."""
         self.db.close()
 
-    def write(self) -> AbstractContextManager[sqlite3.Connection]:
-        """One durable transaction."""
-        return transaction(self.db)
+    def write(self, *, durable: bool = True) -> AbstractContextManager[sqlite3.Connection]:
+        """One transaction; for ``durable`` see ``storage.transaction``."""
+        return transaction(self.db, durable=durable)
 
     def find(self, channel_id: str) -> Channel | None:
         """The channel, if we know it."""
@@ -73,7 +73,7 @@ class ChannelStore:
     def adopt(self, payment: PresentedChannel, state: OnChain, now: float) -> Channel:
         """Take up a channel that we know only from the chain: what was charged and never claimed is
         forfeited, as the scheme wants it; the voucher is no evidence of it."""
-        with self.write() as db:
+        with self.write(durable=False) as db:
             self.insert(db, payment, state, now)
         return self.get(payment.channel_id)
 
@@ -152,7 +152,7 @@ class ChannelStore:
 
     def sync(self, channel_id: str, state: OnChain, now: float) -> Channel:
         """Mirror what the chain says, and never charge less than it has claimed."""
-        with self.write() as db:
+        with self.write(durable=False) as db:
             db.execute(
                 "UPDATE channels SET balance = ?, total_claimed = ?, withdraw_amount = ?,"
                 " withdraw_requested_at = ?, refund_nonce = ?, synced_at = ?,"
@@ -246,7 +246,7 @@ class ChannelStore:
 
     def tell(self, job_id: str) -> None:
         """Its owner knows."""
-        with self.write() as db:
+        with self.write(durable=False) as db:
             db.execute("UPDATE channel_jobs SET told = 1 WHERE job_id = ?", (job_id,))
 
     def jobs_of(self, channel_id: str) -> list[str]:
