@@ -162,7 +162,8 @@ class Shop:
         self._payer.guard.check(purpose, challenge, now=self._clock.now())  # before anyone is asked
         resource = challenge.resource or {}
         about = resource.get("description") or option.wire.get("description") or ""
-        offer = offer_of(challenge.extensions, request.url, offered_way(challenge, option))
+        way = offered_way(challenge, option)
+        offer = offer_of(challenge.extensions, request.url, way, now=self._clock.now())
         tag = PriceTag(
             request.url,
             option.amount,

@@ -119,16 +119,17 @@ def statement_digest(chain_id: int, kind: str, content: bytes) -> bytes:
 
 
 _OFFER: tuple[Field, ...] = (
+    ("version", "uint256"),
     ("resourceUrl", "string"),
     ("scheme", "string"),
     ("network", "string"),
     ("asset", "string"),
-    ("payTo", "address"),
+    ("payTo", "string"),
     ("amount", "string"),
-    ("maxTimeoutSeconds", "uint256"),
-    ("issuedAt", "uint256"),
+    ("validUntil", "uint256"),
 )
 _RECEIPT: tuple[Field, ...] = (
+    ("version", "uint256"),
     ("network", "string"),
     ("resourceUrl", "string"),
     ("payer", "string"),
@@ -138,19 +139,18 @@ _RECEIPT: tuple[Field, ...] = (
 
 
 @cache
-def _artifact_domain(name: str, chain_id: int) -> bytes:
-    return struct_hash("EIP712Domain", _OWN_DOMAIN, (name, "1", chain_id))
+def _artifact_domain(name: str) -> bytes:
+    """Chain id 1 whatever the chain: the network is a member of what is signed."""
+    return struct_hash("EIP712Domain", _OWN_DOMAIN, (name, "1", 1))
 
 
-def x402_offer_digest(chain_id: int, offer: Mapping[str, Any]) -> bytes:
-    """An offer of x402's extension ``offer-receipt`` (its section 4.3); numbers may be missing."""
-    values = [offer.get(name, 0) if kind == "uint256" else offer[name] for name, kind in _OFFER]
-    return digest(_artifact_domain("x402 offer", chain_id), struct_hash("Offer", _OFFER, values))
+def x402_offer_digest(offer: Mapping[str, Any]) -> bytes:
+    """An offer of x402's extension ``offer-receipt``, as the package ``@x402/extensions`` signs."""
+    struct = struct_hash("Offer", _OFFER, [offer[name] for name, _ in _OFFER])
+    return digest(_artifact_domain("x402 offer"), struct)
 
 
-def x402_receipt_digest(chain_id: int, receipt: Mapping[str, Any]) -> bytes:
-    """A receipt of x402's extension ``offer-receipt`` (its section 5.3)."""
-    values = [receipt.get(name, "") if name == "transaction" else receipt[name]
-              for name, _ in _RECEIPT]  # fmt: skip
-    struct = struct_hash("Receipt", _RECEIPT, values)
-    return digest(_artifact_domain("x402 receipt", chain_id), struct)
+def x402_receipt_digest(receipt: Mapping[str, Any]) -> bytes:
+    """A receipt of x402's extension ``offer-receipt``, as ``@x402/extensions`` signs it."""
+    struct = struct_hash("Receipt", _RECEIPT, [receipt[name] for name, _ in _RECEIPT])
+    return digest(_artifact_domain("x402 receipt"), struct)

@@ -35,7 +35,8 @@ class Statements:
 
     def offered(self, payment: SignedPayment, challenge: Challenge, option: Option) -> None:
         """Keep the signed offer that a payment takes, if there is one; within ``exclusive``."""
-        offer = offer_of(challenge.extensions, payment.url, offered_way(challenge, option))
+        way = offered_way(challenge, option)
+        offer = offer_of(challenge.extensions, payment.url, way, now=payment.created_at)
         if (text := _text(offer)) is not None:
             self._db.execute(
                 "INSERT INTO statements (nonce, offer) VALUES (?, ?)"

@@ -48,7 +48,7 @@ def a_job(line: str) -> dict[str, Any]:
     return {"spec": {"command": ["python", "-c", f"print('{line}')"], "max_seconds": 60}}
 
 
-@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("version", ["1", "2", "x402-fetch"])
 def test_any_x402_client_can_buy(demo: Demo, version: str) -> None:
     request = a_job(f"hello {version}")
     bought = run_client(demo, "buy.mjs", version, demo.ready["seller"], request=request, key=KEY)
@@ -57,6 +57,13 @@ def test_any_x402_client_can_buy(demo: Demo, version: str) -> None:
     assert bought["settled"]["transaction"].startswith("0x")
     assert bought["body"]["job"]["buyer"] == KEY.address
     assert bought["body"]["job"]["paid"] > 0
+    seller = bought["receipt"]["signer"]
+    (node,) = demo.market("/api/v1/nodes")["nodes"]
+    assert seller == node["record"]["document"]["wallet"]
+    if version == "2":
+        assert [offer["signer"] for offer in bought["offers"]] == [seller] * len(bought["offers"])
+        assert bought["offers"][0]["scheme"] == "exact"
+        assert all(bought["receipt"]["matches"])
 
 
 def test_any_x402_client_can_buy_by_channel(demo: Demo) -> None:

@@ -7,9 +7,10 @@ import asyncio
 import base64
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from computeswarm.core.errors import ComputeSwarmError, ExitCode, PolicyRefused, UsageError
+from computeswarm.core.errors import ExitCode, PolicyRefused, UsageError
 
 if TYPE_CHECKING:
     from computeswarm.buyer.client import Buyer
@@ -78,7 +79,7 @@ def _data(text: str, limit: int) -> bytes:
         return text.encode()
     if text == "@-":
         return sys.stdin.buffer.read(limit)
-    with open(text[1:], "rb") as file:
+    with Path(text[1:]).open("rb") as file:
         return file.read(limit)
 
 
@@ -116,7 +117,7 @@ class _Agreement:
             signal.signal(signal.SIGINT, before)
 
     def _allowed(self, tag: PriceTag) -> bool:
-        """Whether the user named this payee or this host before: the guard has checked the match."""
+        """Whether the user named payees or hosts before: the guard has checked that it is one."""
         settings = self._context.settings
         return bool(settings.payees or settings.hosts)
 
@@ -139,7 +140,7 @@ async def _deliver(context: Context, buyer: Buyer, bought: Bought) -> None:
 
 
 async def _into_file(path: str, bought: Bought) -> None:
-    file = await asyncio.to_thread(open, path, "wb")
+    file = await asyncio.to_thread(Path(path).open, "wb")
     with file:
         await _into(file, bought)
 
@@ -163,8 +164,7 @@ async def _onto_terminal(bought: Bought) -> None:
 
 
 def _save(path: str, body: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(body)
+    Path(path).write_bytes(body)
 
 
 def _receipt_lines(context: Context, bought: Bought) -> list[str]:

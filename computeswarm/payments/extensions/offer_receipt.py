@@ -1,8 +1,8 @@
 """The extension ``offer-receipt``: offers and receipts that their seller's wallet has signed.
 
-Source: the x402 specification's extension-offer-and-receipt, format ``eip712``. We sign with the
-wallet that is paid, and as a buyer believe no other: whose key else speaks for a server is for
-registries to say that we don't know.
+Source: the x402 specification's extension-offer-and-receipt, format ``eip712``, in the form that
+the package ``@x402/extensions`` 2.27 sends. We sign with the wallet that is paid, and as a buyer
+believe no other: whose key else speaks for a server is for registries to say that we don't know.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from computeswarm.core.crypto import PrivateKey, recover_address, same_address
 from computeswarm.core.eip712 import x402_offer_digest, x402_receipt_digest
-from computeswarm.core.errors import BadRequest
-from computeswarm.core.nodes import Address
 from computeswarm.core.x402 import RequirementsV2, decode_header, encode_header
 from computeswarm.payments.terms import OFFER_RECEIPT
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_CAIP2 = re.compile(r"eip155:([1-9][0-9]{0,15})")
 _MAX_OFFERS = 32
 _SAME = ("scheme", "network", "amount")
 _ADDRESSES = ("asset", "payTo")
@@ -32,17 +29,18 @@ class _Artifact(BaseModel):
 
 
 class _OfferPayload(_Artifact):
+    version: int = Field(ge=1, lt=2**31)
     resourceUrl: str = Field(max_length=2_000)
     scheme: str = Field(max_length=60)
     network: str = Field(max_length=60)
     asset: str = Field(max_length=100)
-    payTo: Address
+    payTo: str = Field(max_length=100)
     amount: str = Field(max_length=78)
-    maxTimeoutSeconds: int = Field(default=0, ge=0, lt=2**53)
-    issuedAt: int = Field(default=0, ge=0, lt=2**53)
+    validUntil: int = Field(ge=0, lt=2**53)
 
 
 class _ReceiptPayload(_Artifact):
+    version: int = Field(ge=1, lt=2**31)
     network: str = Field(max_length=60)
     resourceUrl: str = Field(max_length=2_000)
     payer: str = Field(max_length=100)
@@ -55,19 +53,19 @@ def signed_offers(
 ) -> dict[str, Any]:
     """What stands under ``extensions["offer-receipt"]`` of a 402: an offer for each way to pay."""
     offers = []
-    for way in accepts:
+    for index, way in enumerate(accepts):
         payload = {
+            "version": 1,
             "resourceUrl": resource_url,
             "scheme": way.scheme,
             "network": way.network,
             "asset": way.asset,
             "payTo": way.pay_to,
             "amount": way.amount,
-            "maxTimeoutSeconds": way.max_timeout_seconds,
-            "issuedAt": issued_at,
+            "validUntil": issued_at + way.max_timeout_seconds,
         }
-        digest = x402_offer_digest(_chain_id(way.network), payload)
-        offers.append(_signed(key, payload, digest))
+        signed = _signed(key, payload, x402_offer_digest(payload))
+        offers.append(signed | {"acceptIndex": index})
     return _extension("offers", {"type": "array"}, offers)
 
 
@@ -82,14 +80,15 @@ def signed_receipt(
         issued_at: unix seconds of the settlement, so that a repeated reply is the same bytes.
     """
     payload = {
+        "version": 1,
         "network": network,
         "resourceUrl": resource_url,
         "payer": payer,
         "issuedAt": issued_at,
         "transaction": transaction,
     }
-    digest = x402_receipt_digest(_chain_id(network), payload)
-    return _extension("receipt", {"type": "object"}, _signed(key, payload, digest))
+    signed = _signed(key, payload, x402_receipt_digest(payload))
+    return _extension("receipt", {"type": "object"}, signed)
 
 
 def with_receipt(headers: Mapping[str, str], extension: Mapping[str, Any]) -> dict[str, str]:
@@ -101,16 +100,16 @@ def with_receipt(headers: Mapping[str, str], extension: Mapping[str, Any]) -> di
 
 
 def offer_of(
-    extensions: Mapping[str, Any] | None, resource_url: str, way: Mapping[str, Any]
+    extensions: Mapping[str, Any] | None, resource_url: str, way: Mapping[str, Any], *, now: float
 ) -> dict[str, Any] | None:
     """The offer for one way to pay (an entry of version 2's ``accepts``), if the wallet to be paid
-    has signed it for this address; else None.
+    has signed it for this address and it still holds (``now`` in unix seconds); else None.
     """
     info = _info(extensions)
     offers = info.get("offers")
     for offer in offers[:_MAX_OFFERS] if isinstance(offers, list) else ():
         payload = _payload(offer, _OfferPayload)
-        if payload is None or payload.resourceUrl != resource_url:
+        if payload is None or payload.resourceUrl != resource_url or payload.validUntil < now:
             continue
         same = all(getattr(payload, name) == way.get(name) for name in _SAME) and all(
             getattr(payload, name).lower() == str(way.get(name)).lower() for name in _ADDRESSES
@@ -137,12 +136,12 @@ def receipt_of(
 
 def _extension(name: str, kind: dict[str, str], value: object) -> dict[str, Any]:
     return {
-        "info": {"version": 1, name: value},
+        "info": {name: value},
         "schema": {
             "$schema": _DIALECT,
             "type": "object",
-            "properties": {"version": {"type": "integer"}, name: kind},
-            "required": ["version", name],
+            "properties": {name: kind},
+            "required": [name],
         },
     }
 
@@ -150,13 +149,6 @@ def _extension(name: str, kind: dict[str, str], value: object) -> dict[str, Any]
 def _signed(key: PrivateKey, payload: dict[str, Any], digest: bytes) -> dict[str, Any]:
     signature = "0x" + key.sign_digest(digest).hex()
     return {"format": "eip712", "payload": payload, "signature": signature}
-
-
-def _chain_id(network: str) -> int:
-    found = _CAIP2.fullmatch(network)
-    if found is None:
-        raise BadRequest("Only EVM chains' names (eip155:…) can be signed for.")
-    return int(found[1])
 
 
 def _info(extensions: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -179,8 +171,8 @@ def _made_by(artifact: Mapping[str, Any], payload: Any, digest: Any, wallet: str
     if not isinstance(signature, str) or not re.fullmatch(r"0x[0-9a-fA-F]{130}", signature):
         return False
     try:
-        wanted = digest(_chain_id(payload.network), payload.model_dump())
-    except (BadRequest, UnicodeEncodeError):
+        wanted = digest(payload.model_dump())
+    except UnicodeEncodeError:
         return False
     found = recover_address(wanted, bytes.fromhex(signature[2:]))
     return found is not None and same_address(found, wallet)
