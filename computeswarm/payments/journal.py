@@ -170,11 +170,15 @@ class PaymentJournal:
     def release(self, channel: str, claimed: int) -> None:
         """A channel is closed, and the chain has shown that ``claimed`` atoms of it are gone: the
         rest of its deposits came back and is free to be spent again.
+
+        A deposit that the chain has not shown to have landed frees nothing yet, and then no more
+        than if all of the claim had been on it.
         """
         with transaction(self._db):
             for deposit in self._select("channel = ? AND state != 'expired' ORDER BY id", channel):
                 kept = min(deposit.amount, claimed)
-                claimed -= kept
+                if deposit.state in (Fate.SETTLED, Fate.SPENT):
+                    claimed -= kept
                 self._db.execute(
                     "UPDATE payments SET locked = 0, returned = ? WHERE nonce = ?",
                     (deposit.amount - kept, deposit.nonce),
@@ -219,7 +223,8 @@ class PaymentJournal:
 
     def _sum(self, where: str, *values: object) -> int:
         query = (
-            "SELECT COALESCE(SUM(amount - returned), 0) FROM payments"  # noqa: S608
+            "SELECT COALESCE(SUM(amount - CASE WHEN state IN ('settled', 'spent') THEN returned"  # noqa: S608
+            " ELSE 0 END), 0) FROM payments"
             f" WHERE {where} AND state != 'expired'"
         )
         return int(self._db.execute(query, values).fetchone()[0])
