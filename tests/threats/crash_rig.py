@@ -30,7 +30,7 @@ STEPS: list[tuple[str, str, int, str, set[JobState], set[JobState]]] = [
     ("verified", f"{_PAY}.verify:Verifier.verify", 1, "", DONE, DONE),
     ("job written", f"{_SELL}.store:JobStore.add", 1, "", DONE, DONE),
     ("signed", f"{SENDER}.prepare", 1, "", DONE, DONE),
-    ("transaction kept", f"{CLAIMS}.broadcast", 1, "", DONE, DONE),
+    ("transaction kept", f"{CLAIMS}.broadcast_all", 1, "", DONE, DONE),
     ("broadcast", f"{SENDER}.broadcast", 1, "", DONE, DONE),
     ("receipt", f"{SENDER}.wait_receipt", 1, "", DONE, DONE),
     ("settled", f"{CLAIMS}.settle", 1, "", DONE, DONE),

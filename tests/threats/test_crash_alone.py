@@ -91,8 +91,8 @@ async def test_a_second_kill_while_recovering_changes_nothing(
 
 _SLICE_POINTS = [
     Point(f"{CLAIMS}.insert", "after", 2),
-    Point(f"{CLAIMS}.broadcast", "before", 2),
-    Point(f"{CLAIMS}.broadcast", "after", 2),
+    Point(f"{CLAIMS}.broadcast_all", "before", 2),
+    Point(f"{CLAIMS}.broadcast_all", "after", 2),
     Point(f"{SENDER}.broadcast", "after", 2),
     Point(f"{CLAIMS}.settle", "before", 2),
     Point(f"{CLAIMS}.settle", "after", 2),
