@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +39,8 @@ WIDTHS = (11, 6, 10, 12, 9, 11, 9)
 """Cells of the columns: with two between them, 80 in all."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
 _NOTE_LIMIT = 200
+_HARMLESS = re.compile(r"(?:[0-9A-Za-z][0-9A-Za-z#-]{0,79})?")
+"""Ids, addresses and hashes: of a long listing most cells, and nothing to clean."""
 
 
 def document(entry: Entry, running: int) -> dict[str, Any]:
@@ -51,9 +54,9 @@ def document(entry: Entry, running: int) -> dict[str, Any]:
         "at": entry.at,
         "role": str(entry.role),
         "kind": str(entry.kind),
-        "job_id": clean_line(entry.job_id),
+        "job_id": _clean(entry.job_id),
         "slice": entry.slice,
-        "peer": clean_line(entry.peer),
+        "peer": _clean(entry.peer),
         "wallet": entry.wallet,
         "chain_id": entry.chain_id,
         "amount": entry.amount,
@@ -66,7 +69,7 @@ def document(entry: Entry, running: int) -> dict[str, Any]:
         "gas_wei": None if entry.gas_wei is None else str(entry.gas_wei),
         "nonce": entry.nonce,
         "channel": entry.channel,
-        "note": clean_line(entry.note, limit=_NOTE_LIMIT),
+        "note": _clean(entry.note),
     }
 
 
@@ -143,8 +146,8 @@ def wide_line(entry: Entry) -> str:
     """The same with everything in full, however long that is."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.at))
     cells = (
-        *(when, str(entry.role), _kind(entry), clean_line(entry.subject, limit=60) or "-"),
-        *(clean_line(entry.peer, limit=66) or "-", _amount(entry), str(entry.state)),
+        *(when, str(entry.role), _kind(entry), _clean(entry.subject, 60) or "-"),
+        *(_clean(entry.peer, 66) or "-", _amount(entry), str(entry.state)),
         *(entry.transaction or "-", "" if entry.block is None else f"block {entry.block}"),
         *("" if entry.gas_wei is None else f"gas {entry.gas_wei} wei",),
     )
@@ -169,9 +172,13 @@ def totals_lines(sums: Totals) -> list[str]:
     return lines
 
 
+def _clean(text: str, limit: int = _NOTE_LIMIT) -> str:
+    return text if _HARMLESS.fullmatch(text) else clean_line(text, limit=limit)
+
+
 def _cell(text: str) -> str:
     """Strangers' text for a spreadsheet, which would run what looks like a formula."""
-    bare = clean_line(text, limit=_NOTE_LIMIT)
+    bare = _clean(text)
     return f"'{bare}" if bare.startswith(_FORMULA) else bare
 
 
@@ -180,13 +187,13 @@ def _kind(entry: Entry) -> str:
 
 
 def _job(entry: Entry) -> str:
-    bare = clean_line(entry.job_id.removeprefix("job-"), limit=60)
+    bare = _clean(entry.job_id.removeprefix("job-"), 60)
     mark = f"#{entry.slice}" if entry.slice else ""
     return (bare[: 12 - len(mark)] + mark)[:12] or "-"
 
 
 def _short(text: str) -> str:
-    bare = clean_line(text, limit=80)
+    bare = _clean(text, 80)
     if not bare:
         return "-"
     return bare if len(bare) <= 9 else f"{bare[:6]}…{bare[-2:]}"

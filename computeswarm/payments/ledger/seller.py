@@ -66,14 +66,15 @@ def seller_entries(
 
     ``chain_id`` is for refunds of which the books no longer say which chain they are on.
     """
-    costs = _Costs(db)
+    shared = _Shared(db)
     rows = db.execute(
-        f"SELECT * FROM ({_CLAIMS} UNION ALL {_REFUNDS})"  # noqa: S608 - our own words
+        "SELECT e.*, r.block AS block, r.gas_used * r.gas_price AS gas, r.own AS own"  # noqa: S608
+        f" FROM ({_CLAIMS} UNION ALL {_REFUNDS}) e LEFT JOIN receipts r ON r.tx = e.tx"
         " WHERE at >= ? AND at < ? ORDER BY at, source, id",
         (since, until),
     )
     for row in rows:
-        yield _entry(row, costs, chain_id)
+        yield _entry(row, shared, chain_id)
 
 
 def ledger(db: sqlite3.Connection, since: float, limit: int, *, chain_id: int = 0) -> list[Entry]:
@@ -126,33 +127,26 @@ def _daily(db: sqlite3.Connection, query: str, first: float) -> dict[int, tuple[
     return {row[0]: (row[1], row[2]) for row in db.execute(query, {"first": first})}
 
 
-class _Costs:
-    """Blocks and gas by transaction, as far as the settlement noted them down."""
+class _Shared:
+    """Transactions that carry several entries: their gas was paid once."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        shared = db.execute(
+        rows = db.execute(
             "SELECT tx FROM claims WHERE tx != '' GROUP BY tx HAVING COUNT(*) > 1"
             " UNION SELECT b.tx FROM refunds r JOIN batches b ON b.id = r.batch"
             " GROUP BY r.batch HAVING COUNT(*) > 1"
         )
-        self._shared = {row[0]: False for row in shared}
+        self._seen = {row[0]: False for row in rows}
 
-    def of(self, tx: str) -> tuple[int | None, int | None]:
-        """Block and gas in wei; the gas once for each transaction of ours."""
-        row = self._db.execute(
-            "SELECT block, gas_used * gas_price, own FROM receipts WHERE tx = ?", (tx,)
-        ).fetchone()
-        if row is None:
-            return None, None
-        taken = self._shared.get(tx, False)
-        if tx in self._shared:
-            self._shared[tx] = True
-        return row[0], row[1] if row[2] and not taken else None
+    def first(self, tx: str) -> bool:
+        """Whether this is the first entry of its transaction."""
+        if tx not in self._seen:
+            return True
+        first, self._seen[tx] = not self._seen[tx], True
+        return first
 
 
-def _entry(row: sqlite3.Row, costs: _Costs, chain_id: int) -> Entry:
-    block, gas = costs.of(row["tx"])
+def _entry(row: sqlite3.Row, shared: _Shared, chain_id: int) -> Entry:
     job_id, index = split_subject(row["subject"])
     paid = row["source"] == "claims"
     kind, state = _claim(row) if paid else _refund(row)
@@ -172,8 +166,8 @@ def _entry(row: sqlite3.Row, costs: _Costs, chain_id: int) -> Entry:
         state=state,
         row=f"{row['source']} {row['id']}",
         nonce=row["nonce"],
-        block=block,
-        gas_wei=gas,
+        block=row["block"],
+        gas_wei=row["gas"] if row["own"] and shared.first(row["tx"]) else None,
         note=row["reason"],
     )
 
