@@ -222,6 +222,8 @@ class Settlements:
             AuthorizationReused, PaymentPending, Unavailable: as ``settle``.
         """
         given = described(proof, terms)
+        if self._store.find(terms.chain, given, by_transfer=True) is None:
+            await self._transfers.check_sent(given)
 
         def begin(known: Claim | None) -> Coroutine[Any, Any, Claim]:
             claim = self._reserve(

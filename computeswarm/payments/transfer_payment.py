@@ -8,6 +8,8 @@ at once; a transfer inside some other call may have been another's, or for somet
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.usdc import Authorization, Usdc, transfer_calldata
 from computeswarm.chain.wire import Receipt, parse_bytes
 from computeswarm.core.crypto import same_address
-from computeswarm.core.errors import PaymentPending, PaymentRequired
+from computeswarm.core.errors import ComputeSwarmError, PaymentPending, PaymentRequired
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.claims import Claim
 from computeswarm.payments.present import refused
@@ -52,41 +54,52 @@ class TransferPayments:
     usdc: Usdc
     steps: Steps
 
+    async def check_sent(self, given: Authorization) -> None:
+        """Whether the payer himself has sent this, before anything is written down for it: a
+        stranger who has seen the hash must not get in the way of whoever paid.
+
+        Raises:
+            PaymentRequired: it is no payment of his for this.
+            PaymentPending: nobody has heard of it yet.
+            RpcUnavailable: the chain doesn't say.
+        """
+
+        async def heard() -> bool:
+            sent = await self.rpc.call("eth_getTransactionByHash", [given.nonce])
+            if sent is not None:
+                _check_call(sent, given, self.usdc.address)
+            return sent is not None
+
+        if not await _within(_WAIT_SECONDS, heard):
+            raise _pending()
+
     async def run(self, claim: Claim, before_broadcast: BeforeBroadcast) -> Claim:
         """From a reserved claim to the end; as ``Steps.run``."""
+        found: list[Receipt] = []
+
+        async def proven() -> bool:
+            receipt = await self._proven(claim.authorization)
+            found.extend([receipt] if receipt is not None else [])
+            return receipt is not None
+
+        try:
+            await _within(_WAIT_SECONDS, proven)
+        finally:
+            if not found:  # nobody took anything, and it may yet pay for what it was sent for
+                with contextlib.suppress(ComputeSwarmError):
+                    self.steps.store.forget(claim)
+        if not found:
+            raise _pending()
         with self.steps.none_left_reserved(claim):
-            try:
-                async with asyncio.timeout(_WAIT_SECONDS):
-                    receipt = await self._await(claim)
-            except TimeoutError:
-                # nobody took anything: it may be presented again
-                raise PaymentPending(
-                    "The transfer is in no block yet; present the same proof again.",
-                    reason=Reason.SETTLEMENT_PENDING,
-                ) from None
-            except PaymentRequired as error:
-                self.steps.store.fail(claim, str(error.extra["reason"]))
-                raise
-            return await self.steps.accept(claim, receipt, before_broadcast)
+            return await self.steps.accept(claim, found[0], before_broadcast)
 
-    async def _await(self, claim: Claim) -> Receipt:
-        while True:
-            if (receipt := await self._proven(claim)) is not None:
-                return receipt
-            await asyncio.sleep(_POLL_SECONDS)
-
-    async def _proven(self, claim: Claim) -> Receipt | None:
+    async def _proven(self, given: Authorization) -> Receipt | None:
         """The receipt; None while it is in no block.
 
         Raises:
             PaymentRequired: it is no payment for this.
             RpcUnavailable: the chain doesn't say.
         """
-        given = claim.authorization
-        sent = await self.rpc.call("eth_getTransactionByHash", [given.nonce])
-        if sent is None:
-            return None
-        _check_call(sent, given, self.usdc.address)
         receipt = await self.rpc.receipt(given.nonce)
         if receipt is None:
             return None
@@ -96,6 +109,22 @@ class TransferPayments:
         if not given.valid_after <= mined <= given.valid_before:
             raise _no_payment("was not mined while its challenge stood")
         return receipt
+
+
+async def _within(seconds: float, done: Callable[[], Awaitable[bool]]) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not await done():  # noqa: ASYNC110 - a chain has no event to offer
+                await asyncio.sleep(_POLL_SECONDS)
+            return True
+    return False
+
+
+def _pending() -> PaymentPending:
+    return PaymentPending(
+        "The transfer is in no block yet; present the same proof again.",
+        reason=Reason.SETTLEMENT_PENDING,
+    )
 
 
 def _check_call(sent: Any, given: Authorization, token: str) -> None:

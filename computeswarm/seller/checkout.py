@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from computeswarm.core.channels import SCHEME
 from computeswarm.core.clock import Clock
@@ -75,8 +76,10 @@ class Purchase:
         return request_binding("POST", terms.resource_url, self.body)
 
     def proof_binding(self, terms: Terms) -> str:
-        """What a challenge, and a transfer made for it, is bound to."""
-        return request_binding("POST", terms.resource_url, body_without_proof(self.body))
+        """What a challenge, and a transfer made for it, is bound to: not to our own address, which
+        may be another after a restart, when the money is here already."""
+        path = urlsplit(terms.resource_url).path
+        return request_binding("POST", path, body_without_proof(self.body))
 
 
 class Checkout:
