@@ -9,7 +9,16 @@ import importlib.util
 import subprocess
 import sys
 
-ALL = ("startup", "first_frame", "first_line", "market", "payments", "channel_tick", "ledger", "log_view")
+ALL = (
+    "startup",
+    "first_frame",
+    "first_line",
+    "market",
+    "payments",
+    "channel_tick",
+    "ledger",
+    "log_view",
+)
 
 
 def main() -> int:
