@@ -14,7 +14,7 @@ from computeswarm.chain.wire import Receipt
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import ChainUnavailable, PaymentRequired, Unavailable
 from computeswarm.core.x402 import Reason
-from computeswarm.payments.claims import Claim, ClaimStore
+from computeswarm.payments.claims import Claim, ClaimState, ClaimStore
 from computeswarm.payments.confirmation import Confirmations
 from computeswarm.payments.facilitators.base import Facilitator
 from computeswarm.payments.present import refused
@@ -94,10 +94,11 @@ class Fates:
         Raises:
             RpcUnavailable: the chain doesn't say.
         """
+        new = self._facilitator.external and claim.state is ClaimState.RESERVED
         return await self._verifier.find_payment(
             claim.authorization,
             known={claim.transaction, *self._store.sent_for(claim)},
-            since=claim.created_at if self._facilitator.external else None,
+            since=claim.created_at if new else None,
         )
 
     async def outrun(self, claim: Claim) -> bool:

@@ -24,7 +24,6 @@ from computeswarm.payments.present import refused
 
 _SEARCH_BLOCKS = 5_000
 """Almost three hours on Base, which is longer than any authorization that we take is valid."""
-_CLOCKS_SECONDS = 5  # by which the chain's clock and ours may differ
 SETTLEMENT_GAS = 200_000
 """The gas limit of every settlement. A transfer takes half; the rest is for a contract wallet's
 check of its signature, whose code is a stranger's and runs at our expense."""
@@ -142,7 +141,7 @@ class Verifier:
                 continue
             if tx in known:
                 return receipt
-            if since is not None and await self._mined_at(receipt) < since - _CLOCKS_SECONDS:
+            if since is not None and await self._mined_at(receipt) < since:
                 continue
             if not await self._sent_by_us(tx):
                 return receipt

@@ -88,6 +88,7 @@ class Shop:
         key: PrivateKey | None = None,
         on_settled: Callable[[Claim], Awaitable[None]] | None = None,
         settle_seconds: float = 30.0,
+        **options: Any,
     ) -> Self:
         seller = key or devnet.keys[1]
         usdc = Usdc(rpc, BASE_SEPOLIA)
@@ -99,11 +100,18 @@ class Shop:
             shop.started.append(claim)
 
         settlements = Settlements(
-            path, rpc, usdc, sender, SystemClock(), on_settled=start, settle_seconds=settle_seconds
+            *(path, rpc, usdc, sender, SystemClock()),
+            on_settled=start,
+            settle_seconds=settle_seconds,
+            **options,
         )
         terms = Terms(BASE_SEPOLIA, seller.address, PRICE, URL, "a slice of a job")
         shop = cls(settlements, terms, usdc, sender)
-        await settlements.start()
+        try:
+            await settlements.start()
+        except BaseException:
+            await settlements.close()
+            raise
         return shop
 
     async def settle(
