@@ -7,63 +7,38 @@ as far as our own signature on it goes.
 
 from __future__ import annotations
 
-import hmac
-import secrets
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
-
-from pydantic import ValidationError
 
 from computeswarm.chain.batch_settlement import ChannelState as OnChain
 from computeswarm.core.chains import ChainInfo
-from computeswarm.core.channels import (
-    SCHEME,
-    ChannelConfig,
-    channel_id,
-    deposit_digest,
-    deposit_nonce,
-    voucher_digest,
-)
+from computeswarm.core.channels import ChannelConfig, channel_id
 from computeswarm.core.clock import Clock
-from computeswarm.core.crypto import PrivateKey, recover_address, same_address
+from computeswarm.core.crypto import PrivateKey, same_address
 from computeswarm.core.errors import Conflict, NotFound, PaymentPending, PolicyRefused
-from computeswarm.core.text import clean_line
 from computeswarm.core.x402 import HEADER_PAYMENT_V2, SettleResponse, encode_header
 from computeswarm.payments.challenge import Challenge, Option
-from computeswarm.payments.channels.journal import BuyerChannel, BuyerChannelState, ChannelJournal
-from computeswarm.payments.channels.reasons import ChannelReason
-from computeswarm.payments.channels.terms import CORRECTIVE
-from computeswarm.payments.channels.wire import ChannelSnapshot, VoucherSnapshot
-from computeswarm.payments.guard import MAX_WINDOW_SECONDS, Purpose
-from computeswarm.payments.journal import (
-    CLOCK_JUMP_SECONDS,
-    Fate,
-    PaymentJournal,
-    SignedPayment,
+from computeswarm.payments.channels.correction import (
+    distrusted,
+    next_charged,
+    proven_base,
+    proven_loss,
+    uncorrected,
 )
+from computeswarm.payments.channels.journal import BuyerChannel, BuyerChannelState, ChannelJournal
+from computeswarm.payments.channels.signing import (
+    ChannelSigner,
+    SignedVoucher,
+    as_signed,
+    channel_option,
+    envelope,
+    voucher_payload,
+)
+from computeswarm.payments.guard import Purpose
+from computeswarm.payments.journal import Fate, PaymentJournal, SignedPayment
 from computeswarm.payments.payer import Payer
 
-_SALT = b"computeswarm payment channel\n"
-
-
-@dataclass(frozen=True, slots=True)
-class SignedVoucher:
-    """A stored voucher and how it travels: ``amount`` atoms for this slice, ``cumulative`` in all.
-
-    ``answered`` tells whether the seller has served what it is for.
-    """
-
-    job_id: str
-    slice: int
-    channel_id: str
-    amount: int
-    cumulative: int
-    answered: bool
-    payload: dict[str, Any]
-
-    def headers(self) -> dict[str, str]:
-        """The header that presents it."""
-        return {HEADER_PAYMENT_V2: encode_header(self.payload)}
+__all__ = ["ChannelPayer", "SignedVoucher"]
 
 
 class ChannelPayer:
@@ -78,7 +53,7 @@ class ChannelPayer:
         clock: Clock,
     ) -> None:
         self._payer = payer
-        self._key = key
+        self._signer = ChannelSigner(key, chain)
         self._chain = chain
         self._clock = clock
         self.journal = ChannelJournal(journal)
@@ -86,26 +61,21 @@ class ChannelPayer:
     @property
     def address(self) -> str:
         """The paying wallet."""
-        return self._key.address
+        return self._signer.address
 
     def open(self, purpose: Purpose, challenge: Challenge, *, deposit: int) -> SignedPayment:
         """The payment that opens the channel of a job: ``deposit`` atoms put in, and the voucher
         for the first slice. Durably stored before it is returned; what stands is returned again.
 
-        The channel's salt follows from key and job, so that the key alone finds it again.
-
         Raises: as ``Payer.commit``.
         """
-        config = self._config(purpose, challenge)
+        config = self._signer.config(purpose, challenge)
         channel = channel_id(config, self._chain)
 
         def make(option: Option, now: float) -> SignedPayment:
-            payload, nonce, valid_before = self._deposit_payload(config, option, deposit, now)
-            resource = challenge.resource
-            signature = bytes.fromhex(payload["voucher"]["signature"][2:])
-            self.journal.write_opened(
-                self._new(purpose, config, option, resource, deposit, signature, now)
-            )
+            signed = self._signer.deposit(config, option, deposit, now)
+            fresh = self._new(purpose, config, option, challenge.resource, deposit, now)
+            self.journal.write_opened(replace(fresh, signature=signed.voucher_signature))
             return SignedPayment(
                 job_id=purpose.job_id,
                 slice=purpose.slice,
@@ -115,10 +85,10 @@ class ChannelPayer:
                 payer=self.address,
                 pay_to=purpose.pay_to,
                 amount=deposit,
-                nonce=nonce,
-                valid_before=valid_before,
+                nonce=signed.nonce,
+                valid_before=signed.valid_before,
                 version=2,
-                payload=_envelope(option.wire, resource, payload),
+                payload=envelope(option.wire, challenge.resource, signed.payload),
                 state=Fate.OPEN,
                 created_at=now,
                 channel=channel,
@@ -182,13 +152,12 @@ class ChannelPayer:
                 "choose another seller.",
                 rule="payee",
             )
-        digest = voucher_digest(channel.channel_id, after, self._chain)
         self.journal.write_voucher(
             channel,
             slice_=purpose.slice,
             amount=purpose.expected_amount,
             voucher=after,
-            signature=self._key.sign_digest(digest),
+            signature=self._signer.voucher(channel.channel_id, after),
             agreed=agreed,
             charged=base,
         )
@@ -201,21 +170,7 @@ class ChannelPayer:
         channel = self.journal.of_job(purpose.job_id)
         if channel is None or channel.slice != purpose.slice or not channel.signature:
             return None
-        return self._as_signed(channel)
-
-    def _as_signed(self, channel: BuyerChannel) -> SignedVoucher:
-        payload = {"type": "voucher", **_voucher_part(channel, channel.voucher, channel.signature)}
-        return SignedVoucher(
-            job_id=channel.job_id,
-            slice=channel.slice,
-            channel_id=channel.channel_id,
-            amount=channel.amount,
-            cumulative=channel.voucher,
-            answered=channel.answered,
-            payload=_envelope(
-                {**channel.accepted, "amount": str(channel.amount)}, channel.resource, payload
-            ),
-        )
+        return as_signed(channel)
 
     def settled(self, purpose: Purpose, response: SettleResponse | None) -> None:
         """The seller served what was paid for, and says in ``response`` what he charged.
@@ -225,7 +180,7 @@ class ChannelPayer:
         """
         channel = self.journal.of_job(purpose.job_id)
         if channel is not None and channel.slice == purpose.slice and not channel.answered:
-            self.journal.answered(channel, _next_charged(channel, response))
+            self.journal.answered(channel, next_charged(channel, response))
         if self._payer.standing(purpose) is not None:
             self._payer.settled(purpose, response)
 
@@ -249,29 +204,11 @@ class ChannelPayer:
             channel = self._open_channel(purpose.job_id)
             if channel.slice != purpose.slice or channel.answered:
                 raise Conflict("Only the newest voucher of a channel can be corrected.")
-            base = self._proven_base(channel, challenge, state)
+            base = proven_base(channel, challenge, state, self._chain)
             self._sign_voucher(purpose, channel, base=base, agreed=channel.agreed)
         signed = self._standing_voucher(purpose)
         assert signed is not None
         return signed
-
-    def _proven_base(self, channel: BuyerChannel, challenge: Challenge, state: OnChain) -> int:
-        """The sum that the next voucher continues: what he can prove, by our signature or by the
-        chain."""
-        snapshot, proof = _correction(challenge)
-        if snapshot is None or snapshot.channel_id.lower() != channel.channel_id:
-            raise _distrusted("the seller does not say how the channel stands")
-        if proof is None:  # he lost his record: what he claimed on chain is all there is
-            return min(state.total_claimed, channel.vouched)
-        charged = int(snapshot.charged_cumulative_amount or 0)
-        signed = int(proof.signed_max_claimable)
-        if not state.total_claimed <= charged <= signed <= max(channel.vouched, 0):
-            raise _distrusted("the seller counts what was never signed for")
-        digest = voucher_digest(channel.channel_id, signed, self._chain)
-        found = recover_address(digest, bytes.fromhex(proof.signature[2:]))
-        if found is None or not same_address(found, self.address):
-            raise _distrusted("the voucher that the seller shows is not ours")
-        return charged
 
     def recover(self, purpose: Purpose, challenge: Challenge, state: OnChain) -> BuyerChannel:
         """Take up a job's channel again after this side lost its record.
@@ -290,7 +227,7 @@ class ChannelPayer:
         known = self.journal.of_job(purpose.job_id)
         if known is not None:
             return known
-        config = self._config(purpose, challenge)
+        config = self._signer.config(purpose, challenge)
         channel = channel_id(config, self._chain)
         if state.available <= 0:
             raise NotFound("Nothing of yours is in that job's channel.")
@@ -299,8 +236,8 @@ class ChannelPayer:
             option = self._payer.guard.check_deposit(
                 purpose, challenge, config, state.balance, now=now
             )
-            found = self._new(purpose, config, option, challenge.resource, state.balance, b"", now)
-            charged, vouched = self._proven_loss(channel, challenge, state)
+            found = self._new(purpose, config, option, challenge.resource, state.balance, now)
+            charged, vouched = proven_loss(channel, self.address, challenge, state, self._chain)
             self.journal.write_opened(
                 _recovered(found, purpose, charged=charged, vouched=vouched, state=state)
             )
@@ -311,21 +248,7 @@ class ChannelPayer:
 
     def recoverable_id(self, purpose: Purpose, challenge: Challenge) -> str:
         """The id of the channel that this job's payments would use."""
-        return channel_id(self._config(purpose, challenge), self._chain)
-
-    def _proven_loss(self, channel: str, challenge: Challenge, state: OnChain) -> tuple[int, int]:
-        """(charged, vouched) of a channel whose record we lost."""
-        snapshot, proof = _correction(challenge)
-        if snapshot is None or proof is None:
-            return state.total_claimed, state.total_claimed
-        charged = int(snapshot.charged_cumulative_amount or 0)
-        signed = int(proof.signed_max_claimable)
-        digest = voucher_digest(channel, min(signed, 2**128 - 1), self._chain)
-        found = recover_address(digest, bytes.fromhex(proof.signature[2:]))
-        ours = found is not None and same_address(found, self.address)
-        if not ours or not state.total_claimed <= charged <= signed <= state.balance:
-            raise _distrusted("the voucher that the seller shows is not ours")
-        return charged, signed
+        return channel_id(self._signer.config(purpose, challenge), self._chain)
 
     def channels(self) -> list[BuyerChannel]:
         """Every channel of this journal, newest first."""
@@ -345,41 +268,22 @@ class ChannelPayer:
         found = self.journal.find(channel)
         if found is None:
             raise NotFound("There is no such channel; `computeswarm channels` lists yours.")
-        option = _option(challenge, self._chain)
+        option = channel_option(challenge, self._chain)
         if not same_address(option.pay_to, found.config.receiver):
-            raise _distrusted("the server asked is not the one that the channel pays")
-        digest = voucher_digest(found.channel_id, found.charged, self._chain)
-        payload = {
-            "type": "refund",
-            **_voucher_part(found, found.charged, self._key.sign_digest(digest)),
-        }
+            raise distrusted("the server asked is not the one that the channel pays")
+        signature = self._signer.voucher(found.channel_id, found.charged)
+        payload = voucher_payload(found, "refund", found.charged, signature)
         if amount is not None:
             payload["amount"] = str(amount)
-        envelope = _envelope(option.wire, challenge.resource, payload)
-        return {HEADER_PAYMENT_V2: encode_header(envelope)}
+        return {
+            HEADER_PAYMENT_V2: encode_header(envelope(option.wire, challenge.resource, payload))
+        }
 
     def _open_channel(self, job_id: str) -> BuyerChannel:
         channel = self.journal.of_job(job_id)
         if channel is None or channel.state is not BuyerChannelState.OPEN:
             raise NotFound("This job has no open payment channel.")
         return channel
-
-    def _config(self, purpose: Purpose, challenge: Challenge) -> ChannelConfig:
-        option = _option(challenge, self._chain)
-        salt = hmac.digest(self._key.secret, _SALT + purpose.job_id.encode(), "sha256")
-        wire = {
-            "payer": self.address,
-            "payerAuthorizer": self.address,
-            "receiver": purpose.pay_to,
-            "receiverAuthorizer": option.extra.get("receiverAuthorizer"),
-            "token": self._chain.usdc.address,
-            "withdrawDelay": option.extra.get("withdrawDelay"),
-            "salt": "0x" + salt.hex(),
-        }
-        try:
-            return ChannelConfig.parse(wire)
-        except ValueError as error:
-            raise _distrusted(f"the seller's channel makes no sense ({error})") from None
 
     def _new(
         self,
@@ -388,7 +292,6 @@ class ChannelPayer:
         option: Option,
         resource: dict[str, Any] | None,
         deposit: int,
-        signature: bytes,
         now: float,
     ) -> BuyerChannel:
         return BuyerChannel(
@@ -397,7 +300,7 @@ class ChannelPayer:
             job_id=purpose.job_id,
             url=purpose.url,
             config=config,
-            accepted=_uncorrected(option.wire),
+            accepted=uncorrected(option.wire),
             resource=resource,
             deposited=deposit,
             charged=0,
@@ -406,7 +309,7 @@ class ChannelPayer:
             slice=purpose.slice,
             amount=option.amount,
             voucher=option.amount,
-            signature=signature,
+            signature=b"",
             answered=False,
             state=BuyerChannelState.OPEN,
             claimed=0,
@@ -414,40 +317,6 @@ class ChannelPayer:
             withdraw_at=0,
             created_at=now,
         )
-
-    def _deposit_payload(
-        self, config: ChannelConfig, option: Option, deposit: int, now: float
-    ) -> tuple[dict[str, Any], str, int]:
-        channel, salt = channel_id(config, self._chain), secrets.randbits(256)
-        after = int(now) - CLOCK_JUMP_SECONDS
-        before = int(now) + min(option.max_timeout_seconds, MAX_WINDOW_SECONDS)
-        signed = self._key.sign_digest(
-            deposit_digest(
-                config,
-                self._chain,
-                amount=deposit,
-                valid_after=after,
-                valid_before=before,
-                salt=salt,
-            )
-        )
-        voucher = self._key.sign_digest(voucher_digest(channel, option.amount, self._chain))
-        authorization = {
-            "validAfter": str(after),
-            "validBefore": str(before),
-            "salt": f"0x{salt:064x}",
-            "signature": "0x" + signed.hex(),
-        }
-        payload = {
-            "type": "deposit",
-            "channelConfig": config.wire(),
-            "voucher": _voucher(channel, option.amount, voucher),
-            "deposit": {
-                "amount": str(deposit),
-                "authorization": {"erc3009Authorization": authorization},
-            },
-        }
-        return payload, deposit_nonce(channel, salt), before
 
     def _found_deposit(
         self, purpose: Purpose, channel: str, amount: int, now: float
@@ -487,80 +356,3 @@ def _recovered(
         claimed=state.total_claimed,
         balance=state.balance,
     )
-
-
-def _next_charged(channel: BuyerChannel, response: SettleResponse | None) -> int:
-    """What the seller has charged in all, where his answer fits what we know."""
-    extra = response.extra if response is not None and response.extra else {}
-    told = extra.get("chargedAmount", "0")
-    if not isinstance(told, str) or not (told.isascii() and told.isdigit()):
-        return channel.charged
-    charged = int(told) if len(told) < 40 else channel.amount + 1
-    after = channel.charged + charged
-    snapshot = extra.get("channelState")
-    total = snapshot.get("chargedCumulativeAmount") if isinstance(snapshot, dict) else None
-    fits = charged <= channel.amount and (total is None or total == str(after))
-    return after if fits and after <= channel.voucher else channel.charged
-
-
-def _correction(challenge: Challenge) -> tuple[ChannelSnapshot | None, VoucherSnapshot | None]:
-    """``channelState`` and ``voucherState`` of a corrective 402, where they can be read."""
-    if challenge.error != ChannelReason.CUMULATIVE_MISMATCH:
-        return None, None
-    for option in challenge.options:
-        if option.scheme == SCHEME:
-            try:
-                snapshot = ChannelSnapshot.model_validate(option.extra.get("channelState"))
-                proof = option.extra.get("voucherState")
-                return snapshot, None if proof is None else VoucherSnapshot.model_validate(proof)
-            except ValidationError:
-                return None, None
-    return None, None
-
-
-def _option(challenge: Challenge, chain: ChainInfo) -> Option:
-    for option in challenge.options:
-        if option.scheme == SCHEME and option.network == chain.caip2:
-            return option
-    raise PolicyRefused(
-        f"Nothing was signed: the server takes no payment channel on {chain.title}; pay by slices.",
-        rule="scheme",
-    )
-
-
-def _uncorrected(accepted: dict[str, Any]) -> dict[str, Any]:
-    extra = accepted.get("extra")
-    if not isinstance(extra, dict):
-        return accepted
-    kept = {name: value for name, value in extra.items() if name not in CORRECTIVE}
-    return {**accepted, "extra": kept}
-
-
-def _distrusted(why: str) -> PolicyRefused:
-    return PolicyRefused(
-        f"Nothing was signed: {clean_line(why)}; choose another seller.", rule="channel"
-    )
-
-
-def _voucher(channel: str, total: int, signature: bytes) -> dict[str, str]:
-    return {
-        "channelId": channel,
-        "maxClaimableAmount": str(total),
-        "signature": "0x" + signature.hex(),
-    }
-
-
-def _voucher_part(channel: BuyerChannel, total: int, signature: bytes) -> dict[str, Any]:
-    return {
-        "channelConfig": channel.config.wire(),
-        "voucher": _voucher(channel.channel_id, total, signature),
-    }
-
-
-def _envelope(
-    accepted: dict[str, Any], resource: dict[str, Any] | None, payload: dict[str, Any]
-) -> dict[str, Any]:
-    envelope = {"x402Version": 2, "payload": payload, "accepted": accepted}
-    if resource is not None:
-        envelope["resource"] = resource
-    return envelope
