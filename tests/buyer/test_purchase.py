@@ -179,6 +179,7 @@ STRANGER = PrivateKey.generate()
         ({"asset": BASE.usdc.address}, BadRequest),
         ({"chain_id": BASE.chain_id}, BadRequest),
         ({"max_seconds": 60}, BadRequest),
+        ({"scheme": "batch-settlement"}, BadRequest),
         ({"expires_at": 1}, QuoteExpired),
         ({"expires_at": 2**39}, QuoteExpired),
     ],

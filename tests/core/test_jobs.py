@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from computeswarm.core.errors import BadRequest
+from computeswarm.core.errors import BadRequest, ConfigError
 from computeswarm.core.events import OutputEvent, encode_output
 from computeswarm.core.jobs import (
     MAX_INLINE_FILE_BYTES,
@@ -12,7 +12,7 @@ from computeswarm.core.jobs import (
     JobSpec,
     safe_relative_path,
 )
-from computeswarm.core.quotes import Quote
+from computeswarm.core.quotes import Quote, scheme_of
 from computeswarm.core.signing import parse
 
 
@@ -96,6 +96,24 @@ def test_slices_cover_the_time_limit_exactly(price: int, length: int, limit: int
     assert all(0 < n <= length for n in lengths)
     assert quote.total_amount == sum(quote.slice_amount(i) for i in range(quote.slice_count))
     assert quote.slice_length(quote.slice_count) == 0
+
+
+@given(st.integers(1, 3600))
+def test_what_either_side_may_lose_stays_near_a_slice(length: int) -> None:
+    quote = Quote.model_construct(price_per_hour=1, slice_seconds=length, max_seconds=10**6)
+    assert 0 < quote.lead_seconds <= length
+    assert quote.lead_seconds >= min(length, 1)
+    assert quote.grace_seconds <= max(2 * length, 1)
+    assert quote.grace_seconds >= min(2 * length, 4)
+    if length >= 16:
+        assert quote.lead_seconds == quote.grace_seconds == length / 4
+
+
+@pytest.mark.parametrize("word", ["slices", "channel", " Channel "])
+def test_ways_to_pay_have_words(word: str) -> None:
+    assert scheme_of(word) == ("exact" if word == "slices" else "batch-settlement")
+    with pytest.raises(ConfigError, match="slices or by channel"):
+        scheme_of(word + "s")
 
 
 @given(st.binary(max_size=200))

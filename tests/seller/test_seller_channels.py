@@ -185,6 +185,17 @@ async def test_a_quote_for_ticks_is_paid_by_a_channel_only_and_a_bare_job_by_eit
         assert second.status == 202, second.body
 
 
+async def test_where_the_chain_has_no_contract_jobs_are_paid_by_slices_only(rig: OpenRig) -> None:
+    async with rig() as r:
+        r.agent.offers.channels = False
+        reply = await r.call("POST", "/quotes", json={"spec": spec(), "scheme": SCHEME})
+        assert reply.status == 422
+        assert "slices" in reply.json["detail"]
+        bare = await r.call("POST", "/execute", json={"spec": spec()})
+        with pytest.raises(StopIteration):
+            accepts(bare)
+
+
 async def test_a_thousand_ticks_leave_a_thousand_rows_nowhere(rig: OpenRig) -> None:
     async with rig(tick_seconds=1) as r:
         job = await buy_by_channel(

@@ -76,10 +76,12 @@ async def test_without_a_sandbox_only_named_wallets_are_served(
         ("price", "0"),
         ("price", "x"),
         ("slice_seconds", 0),
+        ("tick_seconds", 0),
+        ("tick_seconds", 61),
         ("max_job_seconds", 10**9),
         ("endpoint", "nowhere"),
         ("rpc", ""),
-        ("chain_id", 1),
+        ("network", "1"),
     ],
 )
 async def test_settings_that_can_not_work_are_named(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from computeswarm.core.events import StateEvent
-from computeswarm.core.jobs import JobSpec
+from computeswarm.core.jobs import JobSpec, Payment, Phases
 from computeswarm.core.nodes import GPUInfo
 from computeswarm.core.quotes import Quote
 from computeswarm.core.states import JobState
@@ -19,6 +19,7 @@ from computeswarm.seller.coalesce import Chunk, coalesced
 from computeswarm.seller.eventlog import EventLog
 from computeswarm.seller.meter import Meter
 from computeswarm.seller.slots import Slots
+from computeswarm.seller.store import PAYMENTS_HELD, Job, JobStore
 
 ADDRESS = "0x" + "11" * 20
 
@@ -76,6 +77,28 @@ def test_no_meter_ever_charges_more_than_was_paid(
         assert meter.left_ms(seconds) == 0
         # each slice is rounded up to a whole atom, the whole time only once
         assert meter.paid - meter.cost(seconds) < meter.paid_slices
+
+
+def test_a_job_of_many_slices_is_held_as_sums_and_its_newest(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "jobs.db")
+    made = Job(
+        job_id="job-" + "0" * 20,
+        authorization="x:y",
+        state=JobState.AWAITING_PAYMENT,
+        spec=JobSpec(command=("true",)),
+        quote=quote(slice_seconds=1, max_seconds=10_000),
+        buyer=ADDRESS,
+        key_hash="",
+        phases=Phases(created=1),
+    )
+    store.add(made)
+    for index in range(100):
+        store.pay(made.job_id, Payment(slice=index, amount=7, transaction="0x1", payer=ADDRESS))
+    for held in (store.get(made.job_id), JobStore(tmp_path / "jobs.db").get(made.job_id)):
+        assert (held.slices_paid, held.paid, len(held.payments)) == (100, 700, PAYMENTS_HELD)
+        assert held.payments[-1].slice == 99
+    assert store.payment(made.job_id, 3) is not None
+    assert store.payment(made.job_id, 100) is None
 
 
 def test_a_log_survives_a_torn_line_and_pages_from_anywhere(tmp_path: Path) -> None:

@@ -409,6 +409,31 @@ def test_the_command_line_of_a_draft_is_quoted() -> None:
     )
 
 
+async def test_the_wizard_goes_through_the_ways_to_pay(tmp_path: Path) -> None:
+    buyer = FakeBuyer()
+    app = make_app(buyer, example=example(tmp_path))
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "escape", "tab")
+        wizard = app.screen
+        assert isinstance(wizard, WizardModal)
+        field = wizard.query_one("#field-pay", Input)
+        await until(pilot, lambda: app.focused is field)
+        await pilot.press("down")
+        assert field.value == "channel"
+        await pilot.press("down", "up", "s", "enter")
+        assert "slices or channel" in str(wizard.query_one("#problem-pay").visual)  # type: ignore[attr-defined]
+        await pilot.press("down", "up", "enter")
+        await until(pilot, lambda: wizard.step == 4)
+        assert "--pay channel" in wizard.draft.command_line()
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen is not wizard and app.screen.query("#pay-text"))
+        await until(
+            pilot,
+            lambda: "every 2 s by voucher" in str(app.screen.query_one("#pay-text").visual),  # type: ignore[attr-defined]
+        )
+
+
 def test_a_bare_terminal_gets_the_text_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     from computeswarm.tui.modals.copy import takes_osc52
 
