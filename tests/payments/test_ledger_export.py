@@ -170,3 +170,19 @@ def test_the_buyers_books_show_what_he_signed_and_what_became_of_it(tmp_path: Pa
     assert [one.signed for one in found] == [0, -10, 0, 0, -10]
     assert {one.transaction for one in found} == {""}  # what is no hash is no transaction
     assert [one.slice for one in late] == [3]
+
+
+def test_real_and_test_money_are_not_summed(tmp_path: Path) -> None:
+    paths = home(tmp_path)
+    fill(paths.seller / "payments.db", 3)
+    db = sqlite3.connect(paths.seller / "payments.db")
+    with db:
+        db.execute("UPDATE claims SET chain_id = 8453 WHERE id = 2")
+    db.close()
+    listed = run("ledger", "--json", home=paths.state)
+    sums = json.loads(listed.out.splitlines()[-1])
+    assert (sums["entries"], sums["received"], sums["real_money"]) == (2, 20, False)
+    assert "1 entries are not on Base Sepolia" in listed.err
+    real = run("ledger", "--json", "--network", "base", home=paths.state)
+    sums = json.loads(real.out.splitlines()[-1])
+    assert (sums["entries"], sums["received"], sums["real_money"]) == (1, 10, True)

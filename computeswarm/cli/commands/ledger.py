@@ -60,14 +60,18 @@ def _list(context: Context) -> int:
     from computeswarm.payments.ledger.books import Books
     from computeswarm.payments.ledger.entries import Totals
 
-    sums = Totals()
-    with Books(context.paths, context.settings.chain_id) as books:
-        entries = _newest(books.entries(_selection(context)), context.args.limit)
+    sums, elsewhere = Totals(), Totals()
+    chain = context.settings.chain
+    with Books(context.paths, chain.chain_id) as books:
+        everything = books.entries(_selection(context))
+        entries = _newest(_on_chain(everything, chain.chain_id, elsewhere), context.args.limit)
         _show(context, _counted(entries, sums))
+    if elsewhere.entries:
+        context.note(f"{elsewhere.entries} entries are not on {chain.title}; see --network.")
     if context.json:
         from computeswarm.payments.ledger.export import totals_document
 
-        context.document(totals_document(sums))
+        context.document({**totals_document(sums), **chain.document()})
     else:
         from computeswarm.payments.ledger.export import totals_lines
 
@@ -101,13 +105,22 @@ def _show(context: Context, entries: Iterator[tuple[Entry, int]]) -> None:
             write(export.table_line(export.table_row(entry)) + "\n")
 
 
+def _on_chain(entries: Iterable[Entry], chain_id: int, elsewhere: Totals) -> Iterator[Entry]:
+    """Those of one chain: sums of real money and test money would tell nothing."""
+    for entry in entries:
+        if entry.chain_id == chain_id:
+            yield entry
+        else:
+            elsewhere.add(entry)
+
+
 def _counted(entries: Iterable[Entry], sums: Totals) -> Iterator[tuple[Entry, int]]:
     for entry in entries:
         sums.add(entry)
         yield entry, sums.net
 
 
-def _newest(entries: Iterator[Entry], limit: int | None) -> Iterable[Entry]:
+def _newest(entries: Iterable[Entry], limit: int | None) -> Iterable[Entry]:
     return entries if limit is None else deque(entries, maxlen=limit)
 
 

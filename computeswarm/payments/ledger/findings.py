@@ -94,6 +94,7 @@ class Report:
             "type": "audit",
             "wallet": self.wallet,
             "chain_id": self.chain.chain_id,
+            **self.chain.document(),
             "first_block": self.first,
             "last_block": self.last,
             "opening": self.opening,
