@@ -24,15 +24,17 @@ from computeswarm.core.errors import (
     Conflict,
     NotFound,
     PaymentRequired,
+    SellerUnavailable,
     TooManyRequests,
     Unavailable,
 )
 from computeswarm.core.money import format_usdc
 from computeswarm.core.text import clean_line
-from computeswarm.core.x402 import SettleResponse
+from computeswarm.core.x402 import Reason, SettleResponse
 from computeswarm.payments.challenge import Challenge, parse_402
 from computeswarm.payments.channels.journal import BuyerChannel
 from computeswarm.payments.channels.payer import ChannelPayer, SignedVoucher
+from computeswarm.payments.channels.reasons import ChannelReason
 from computeswarm.payments.channels.withdraw import OpenChannel, Withdrawals
 from computeswarm.payments.guard import Purpose
 from computeswarm.payments.journal import SignedPayment
@@ -40,6 +42,7 @@ from computeswarm.payments.payer import Payer
 
 _PAUSES = (0.1, 0.25, 0.5)
 """Between the tries of one tick; after them the job is looked at again."""
+_NOT_NOW = (ChannelReason.CHANNEL_BUSY, Reason.SETTLEMENT_PENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +145,17 @@ class ChannelPurse:
         while True:
             try:
                 answer = await seller.pay_slice(access(record), index, voucher.headers())
+                if answer.status == 200:
+                    self._channels.settled(purpose, receipt_of(answer))
+                    return answer
+                challenge = parse_402(answer.headers, answer.body)
+                if challenge.error in _NOT_NOW:
+                    raise SellerUnavailable("The seller takes no voucher just now.")
             except (Unavailable, TooManyRequests):
                 if (pause := next(pauses, None)) is None:
                     raise
                 await asyncio.sleep(pause)
                 continue
-            if answer.status == 200:
-                self._channels.settled(purpose, receipt_of(answer))
-                return answer
-            challenge = parse_402(answer.headers, answer.body)
             if corrected or not _corrective(challenge):
                 why = clean_line(challenge.error, limit=120)
                 raise PaymentRequired(f"The seller did not take the voucher ({why}).", reason=why)
