@@ -33,7 +33,7 @@ from computeswarm.seller.store import Job, key_digest
 if TYPE_CHECKING:
     from computeswarm.payments.channels.seller import Charge
 
-_TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 EXECUTE_EXAMPLE = {"spec": {"command": ["python", "-c", "print('hello')"], "max_seconds": 60}}
@@ -223,7 +223,7 @@ class Intake:
             amount=quote.slice_amount(index),
             resource_url=self.offers.endpoint.rstrip("/") + path,
             description=f"{seconds} s of compute on {self.config.name}, slice {index + 1}",
-            max_timeout_seconds=_TIMEOUT_SECONDS,
+            max_timeout_seconds=TIMEOUT_SECONDS,
             challenge_job_id=job_id,
             expires_at=quote.expires_at,
         )

@@ -17,7 +17,8 @@ from computeswarm.core.nodes import ComputeNode, Heartbeat, HeartbeatReply, Regi
 from computeswarm.core.query import squeeze
 from computeswarm.core.signing import Document, Signed
 from computeswarm.core.stats import MarketStats
-from computeswarm.market.manifest import manifest
+from computeswarm.market.manifest import MAX_PAGE as DISCOVERY_PAGE
+from computeswarm.market.manifest import Wanted, manifest, resources
 from computeswarm.market.market import Call, Market
 from computeswarm.market.search import MAX_PAGE
 from computeswarm.market.stats import prometheus
@@ -40,6 +41,15 @@ _AUTH = {
     NODE_HEADER: "the node's id",
     COUNTER_HEADER: "higher than in every call before under this session",
     MAC_HEADER: "HMAC-SHA256 in hex under the session key: method, path, counter, body",
+}
+MAX_OFFSET = 10**8
+_DISCOVERY = {
+    "type": "http, or anything else for nothing",
+    "payTo": "the wallet that is paid",
+    "scheme": "exact",
+    "network": "as in eip155:84532",
+    "limit": f"at most so many (20; up to {DISCOVERY_PAGE})",
+    "offset": "how many to leave out",
 }
 _SEARCH = {
     "q": "a query, such as gpu:4090 vram>=24 price<2",
@@ -113,6 +123,14 @@ class _Handlers:
             Route("GET", "/", self.root, "What this is", replies=dict(document)),
             Route("GET", "/health", self.health, "Whether it works", replies=dict(document)),
             Route("GET", "/x402.json", self.x402, "x402 manifest", replies=dict(document)),
+            Route(
+                "GET",
+                "/discovery/resources",
+                self.resources,
+                "What x402 clients can buy, a page of it",
+                replies=dict(document),
+                query=_DISCOVERY,
+            ),
             Route("GET", "/metrics", self.metrics, "Prometheus metrics", replies={200: _TEXT}),
             Route(
                 "POST",
@@ -172,6 +190,21 @@ class _Handlers:
     async def x402(self, _: web.Request) -> web.StreamResponse:
         market = self._market
         document = manifest(market.live_nodes(), market.chain, market.clock.now())
+        return json_reply(document, headers={"Cache-Control": "public, max-age=30"})
+
+    async def resources(self, request: web.Request) -> web.StreamResponse:
+        market, given = self._market, request.query
+        wanted = Wanted(
+            *(given.get(name, "")[:100] for name in ("type", "payTo", "scheme", "network"))
+        )
+        document = resources(
+            market.live_nodes(),
+            market.chain,
+            market.clock.now(),
+            wanted,
+            limit=_count(given.get("limit", "20"), 1, DISCOVERY_PAGE, "limit"),
+            offset=_count(given.get("offset", "0"), 0, MAX_OFFSET, "offset"),
+        )
         return json_reply(document, headers={"Cache-Control": "public, max-age=30"})
 
     async def metrics(self, _: web.Request) -> web.StreamResponse:
@@ -266,4 +299,10 @@ def _limit(text: str) -> int:
         return DEFAULT_PAGE
     if not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
         raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}.")
+    return int(text)
+
+
+def _count(text: str, least: int, most: int, name: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise BadRequest(f"{name} is a whole number from {least} to {most}.")
     return int(text)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiohttp import hdrs, web
 
 import computeswarm
 from computeswarm.core.errors import Unavailable
 from computeswarm.core.jobs import ExecuteReply, ExecuteRequest, QuoteRequest
-from computeswarm.core.nodes import RECORD_KIND, NodeRecord
 from computeswarm.core.signing import Signed, parse_json
 from computeswarm.core.x402 import (
     HEADER_PAYMENT_V1,
@@ -18,6 +15,7 @@ from computeswarm.core.x402 import (
 )
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.checkout import Answer
+from computeswarm.seller.manifest import manifest
 from computeswarm.server.openapi import Route, build_app
 from computeswarm.server.seller_app_jobs import job_routes
 from computeswarm.server.seller_app_owner import owner_routes
@@ -106,7 +104,7 @@ class _Handlers:
         return json_reply(value, headers=_NO_STORE)
 
     async def manifest(self, _: web.Request) -> web.StreamResponse:
-        return json_reply(_manifest(self._agent))
+        return json_reply(manifest(self._agent))
 
     async def quote(self, request: web.Request) -> web.StreamResponse:
         asked = parse_json(QuoteRequest, await self._body(request))
@@ -140,30 +138,3 @@ class _Handlers:
             return await read_body(request, limit=EXECUTE_LIMIT)
         finally:
             self._large -= 1
-
-
-def _manifest(agent: SellerAgent) -> dict[str, Any]:
-    """What an x402 client has to know before it asks; the 402 itself has the exact terms."""
-    record = agent.offers.record().open(RECORD_KIND, NodeRecord)
-    chain = agent.config.chain
-    return {
-        "x402Version": 2,
-        "versions": [1, 2],
-        "name": record.name,
-        "node_id": agent.node_id,
-        "payTo": agent.wallet,
-        "accepts": [
-            {"scheme": "exact", "network": chain.caip2, "asset": chain.usdc.address},
-            {"scheme": "exact", "network": chain.slug, "asset": chain.usdc.address},
-        ],
-        "resources": [
-            {
-                "method": "POST",
-                "url": record.endpoint.rstrip("/") + "/execute",
-                "description": "Runs a command on this machine; pays for its first slice.",
-                "price_per_hour_atoms": record.price_per_hour,
-                "slice_seconds": record.slice_seconds,
-                "input": {"type": "http", "bodyType": "json"},
-            }
-        ],
-    }

@@ -64,6 +64,7 @@ def test_any_x402_client_can_buy(demo: Demo, version: str) -> None:
         assert [offer["signer"] for offer in bought["offers"]] == [seller] * len(bought["offers"])
         assert bought["offers"][0]["scheme"] == "exact"
         assert all(bought["receipt"]["matches"])
+        assert bought["bazaar"] == {"valid": True}
 
 
 def test_any_x402_client_can_buy_by_channel(demo: Demo) -> None:
@@ -85,3 +86,10 @@ def test_any_x402_client_can_buy_by_channel(demo: Demo) -> None:
     assert int(told["refund"]["amount"]) == deposit - int(state["totalClaimed"])
     assert state["balance"] == state["totalClaimed"]
     assert 0 < int(state["totalClaimed"]) < deposit
+
+
+def test_the_published_discovery_client_finds_the_seller(demo: Demo) -> None:
+    found = run_client(demo, "find.mjs", demo.ready["market"], request=None, key=KEY)
+    (item,) = found["items"]
+    assert item["resource"] == f"{demo.ready['seller']}/execute"
+    assert found["pagination"]["total"] == 1

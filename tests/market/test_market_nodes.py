@@ -171,6 +171,24 @@ async def test_the_manifest_is_what_x402_clients_read(client: MarketClient, sell
     assert accepted["network"] == "eip155:84532"
 
 
+async def test_discovery_lists_what_signed_records_say(
+    client: MarketClient, seller: Seller
+) -> None:
+    async def found(**wanted: str) -> list[str]:
+        answer = (await client.get("/discovery/resources", params=wanted)).json
+        assert answer["pagination"]["total"] >= len(answer["items"])
+        return [item["resource"] for item in answer["items"]]
+
+    here = ["http://127.0.0.1:9/execute"]
+    assert await found() == here
+    payee = seller.key.address.lower()
+    assert await found(type="http", payTo=payee, limit="1", network="eip155:84532") == here
+    for wanted in ({"type": "mcp"}, {"offset": "1"}, {"scheme": "upto"}, {"network": "eip155:1"}):
+        assert await found(**wanted) == []
+    for query in ("limit=0", "limit=101", "offset=-1", "limit=x"):
+        assert (await client.get(f"/discovery/resources?{query}")).status == 400
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -206,6 +224,7 @@ async def test_every_route_is_in_the_document_and_answers(
         "GET /",
         "GET /health",
         "GET /x402.json",
+        "GET /discovery/resources",
         "GET /openapi.json",
         "GET /metrics",
         "POST /api/v1/nodes/register",

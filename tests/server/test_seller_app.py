@@ -23,7 +23,14 @@ async def test_it_says_what_it_is(rig: Rig) -> None:
     assert (await rig.call("GET", "/health")).json["status"] == "ok"
     manifest = (await rig.call("GET", "/x402.json")).json
     assert manifest["payTo"] == rig.agent.wallet
-    assert manifest["resources"][0]["url"] == f"{rig.url}/execute"
+    (item,) = manifest["items"]
+    assert item["resource"] == f"{rig.url}/execute"
+    assert [way["scheme"] for way in item["accepts"]] == ["exact", "batch-settlement"]
+    assert {way["payTo"] for way in item["accepts"]} == {rig.agent.wallet}
+    bazaar = item["extensions"]["bazaar"]
+    body = bazaar["schema"]["properties"]["input"]["properties"]["body"]
+    assert set(body["required"]) == {"spec"} == set(bazaar["info"]["input"]["body"])
+    assert body["properties"]["spec"]["$ref"].removeprefix("#/$defs/") in bazaar["schema"]["$defs"]
     paths = (await rig.call("GET", "/openapi.json")).json["paths"]
     assert {"/quotes", "/execute", "/jobs/{id}/stream", "/owner/status"} <= set(paths)
 

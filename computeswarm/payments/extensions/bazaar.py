@@ -1,11 +1,12 @@
 """The extension ``bazaar``: how a paid address is called, for those who list such addresses.
 
-Source: the x402 specification's bazaar, and section 8 of its version 2. In the 402 it has to be
-short, for clients send it back in a header; the request's full schema is in ``/openapi.json``.
+Source: the x402 specification's bazaar, and section 8 of its version 2; times as the published
+packages write them. In the 402 it has to be short, for clients send it back in a header.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,20 +59,20 @@ def discovered(
     resource: str, *, accepts: list[dict[str, Any]], last_updated: int,
     metadata: Mapping[str, Any], extensions: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """One entry of ``GET /discovery/resources``; ``last_updated`` in unix seconds."""
+    """One entry of a list of resources; ``last_updated`` in unix seconds."""
     entry = {
         "resource": resource,
         "type": "http",
         "x402Version": 2,
         "accepts": accepts,
-        "lastUpdated": last_updated,
+        "lastUpdated": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last_updated)),
         "metadata": dict(metadata),
     }
     return entry | {"extensions": dict(extensions)} if extensions else entry
 
 
-def page(items: list[dict[str, Any]], *, limit: int, offset: int, total: int) -> dict[str, Any]:
-    """The answer of ``GET /discovery/resources``."""
+def page_of(items: list[dict[str, Any]], *, limit: int, offset: int, total: int) -> dict[str, Any]:
+    """A part of such a list, as ``GET /discovery/resources`` answers it."""
     return {
         "x402Version": 2,
         "items": items,

@@ -20,6 +20,7 @@ import {
   verifyReceiptMatchesOffer,
   verifyReceiptSignatureEIP712,
 } from "@x402/extensions/offer-receipt";
+import { validateDiscoveryExtension } from "@x402/extensions/bazaar";
 import { privateKeyToAccount } from "viem/accounts";
 
 globalThis.crypto ??= webcrypto; // not global in Node.js 18, which Debian 12 has
@@ -75,6 +76,7 @@ console.log(
         scheme: findAcceptsObjectFromSignedOffer(offer, required.accepts).scheme,
       })),
     ),
+    bazaar: required && validateDiscoveryExtension(required.extensions.bazaar),
     receipt: receipt && {
       signer: (await verifyReceiptSignatureEIP712(receipt)).signer,
       matches: decoded.map((offer) => verifyReceiptMatchesOffer(receipt, offer, [account.address])),
