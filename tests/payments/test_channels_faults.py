@@ -32,7 +32,7 @@ from computeswarm.core.errors import (
     PaymentRequired,
 )
 from computeswarm.core.x402 import Reason
-from computeswarm.payments.channels import deposits
+from computeswarm.payments.channels import deposit_fate
 from computeswarm.payments.channels.deposit_store import DepositStore
 from computeswarm.payments.channels.payout_store import PayoutStore
 from computeswarm.payments.channels.payouts import PayoutPolicy
@@ -69,7 +69,7 @@ class FaultyRpc(RpcClient):
 
 @pytest_asyncio.fixture
 async def faulty(devnet: Devnet, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FaultyRpc]:
-    monkeypatch.setattr(deposits, "_RECEIPT_SECONDS", 0.3)
+    monkeypatch.setattr(deposit_fate, "_RECEIPT_SECONDS", 0.3)
     async with FaultyRpc(devnet.url) as client:
         yield client
 
@@ -584,4 +584,25 @@ async def test_a_deposit_counts_once_it_is_as_sure_as_it_has_to_be(
     sure.set()
     await until(lambda: bool(till.charged))
     assert (await till.pay(deposit)).transaction
+    await till.channels.close()
+
+
+async def test_what_is_on_its_way_back_pays_no_tick(
+    open_till: Opener, devnet: Devnet, faulty: FaultyRpc
+) -> None:
+    till = await open_till(rpc=faulty, settle_seconds=0.5)
+    buyer = await funded(devnet, till.seller.address)
+    await till.pay(buyer.deposit())
+    faulty.faults["eth_sendRawTransaction"] = "down"
+    with pytest.raises(PaymentPending):
+        await till.channels.refund(buyer.refund(TICK))
+    tick = buyer.voucher(2 * TICK)
+    assert await reason_of(till.pay(tick)) == ChannelReason.CUMULATIVE_EXCEEDS_BALANCE
+    faulty.faults.clear()
+    till.channels._payouts.wake()
+    await arrived(till, buyer.key.address, DEPOSIT - TICK)
+    refund = await till.channels.refund(buyer.refund(TICK))
+    assert refund.amount == DEPOSIT - TICK
+    none = till.channels.refund(HandBuyer.of(buyer.key, till.seller.address).refund(0))
+    assert await reason_of(none) == ChannelReason.CHANNEL_NOT_FOUND
     await till.channels.close()

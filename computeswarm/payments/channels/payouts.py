@@ -187,6 +187,7 @@ class PayoutWorker:
         payout = self._payouts.plan(wanted, self._clock.now())
         if payout is None:
             await self._on_moved()
+            self._moved.set()
             return
         try:
             signed = await self._sender.prepare(self._contract.address, self._calldata(payout))

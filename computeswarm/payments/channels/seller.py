@@ -7,7 +7,6 @@ answer.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -19,22 +18,26 @@ from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Usdc
 from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import same_address
-from computeswarm.core.errors import ChainUnavailable, PaymentPending
+from computeswarm.core.errors import ChainUnavailable
 from computeswarm.core.x402 import Reason
+from computeswarm.payments.channels.accounts import Accounts
 from computeswarm.payments.channels.charges import (
     ChannelRefund,
     Charge,
     JobAccount,
     Movement,
 )
+from computeswarm.payments.channels.deposit_checks import DepositChecks
+from computeswarm.payments.channels.deposit_fate import Confirm, DepositFate
 from computeswarm.payments.channels.deposit_store import DepositStore
-from computeswarm.payments.channels.deposits import Confirm, Deposits, turned_away
+from computeswarm.payments.channels.deposits import Deposits, turned_away
 from computeswarm.payments.channels.gate import VoucherGate, mismatch
+from computeswarm.payments.channels.give_back import GiveBack
 from computeswarm.payments.channels.payout_store import PayoutStore
 from computeswarm.payments.channels.payouts import PayoutPolicy, PayoutWorker
 from computeswarm.payments.channels.present import PresentedChannel, signed_voucher
 from computeswarm.payments.channels.reasons import ChannelReason
-from computeswarm.payments.channels.records import ALL_THAT_IS_LEFT, Channel, DepositRow
+from computeswarm.payments.channels.records import Channel, DepositRow
 from computeswarm.payments.channels.store import ChannelStore
 from computeswarm.payments.channels.terms import ChannelOffer
 from computeswarm.payments.present import refused
@@ -96,21 +99,21 @@ class SellerChannels:
         self._clock = clock
         self._on_charged = on_charged
         self._on_closed = on_closed
-        self._settle_seconds = settle_seconds
         self._store = ChannelStore(path, chain)
         self._deposit_rows = DepositStore(self._store, chain)
         self._payout_rows = PayoutStore(self._store)
         self._gate = VoucherGate(self._store, contract, chain, clock, fresh_seconds=fresh_seconds)
+        fate = DepositFate(
+            self._deposit_rows, self._gate, rpc, contract, usdc, sender, clock, confirm=confirm
+        )
         self._deposits = Deposits(
             self._deposit_rows,
             self._gate,
-            rpc,
-            contract,
-            usdc,
+            DepositChecks(contract, usdc, sender.address, clock),
+            fate,
             sender,
             clock,
             on_deposited=self._deposited,
-            confirm=confirm,
             on_turned_away=lambda: self._payouts.wake(),
             settle_seconds=settle_seconds,
         )
@@ -124,7 +127,16 @@ class SellerChannels:
             policy,
             on_round=self._round,
             on_moved=self._tell_closed,
-            revisit=self._deposits.revisit,
+            revisit=fate.revisit,
+        )
+        self._accounts = Accounts(self._store, self._deposit_rows, self._payout_rows)
+        self._give_back = GiveBack(
+            chain,
+            self._store,
+            self._payout_rows,
+            self._gate,
+            self._payouts,
+            settle_seconds=settle_seconds,
         )
 
     async def start(self) -> None:
@@ -236,34 +248,11 @@ class SellerChannels:
 
     def account(self, job_id: str) -> JobAccount | None:
         """What a job cost on its channel, and where the money went."""
-        sums = self._store.job_sums(job_id)
-        if sums is None:
-            return None
-        channel_id, charged, ticks, _ = sums
-        channel = self._store.get(channel_id)
-        deposits = self._deposit_rows.of_channel(channel_id)
-        claim = self._payout_rows.last_claim(channel_id)
-        refund = self._payout_rows.last_refund(channel_id)
-        moved = self._payout_rows.sums(channel_id)
-        return JobAccount(
-            job_id=job_id,
-            channel_id=channel_id,
-            payer=channel.config.payer,
-            state=channel.state.value,
-            ticks=ticks,
-            charged=charged,
-            signed=channel.signed_max,
-            deposited=sum(row.amount for row in deposits),
-            deposit_transaction=deposits[0].transaction if deposits else "",
-            claimed=moved[0],
-            claim_transaction=claim.transaction if claim else "",
-            refunded=moved[1],
-            refund_transaction=refund.transaction if refund else "",
-        )
+        return self._accounts.of_job(job_id)
 
-    def unclaimed(self) -> int:
-        """Atoms that are vouched for, and not claimed yet."""
-        return sum(channel.unclaimed for channel in self._store.owing())
+    def movements(self, since: float = 0) -> list[Movement]:
+        """What was moved on chain since a moment (unix seconds), oldest first."""
+        return self._accounts.movements(since)
 
     async def refund(self, payment: PresentedChannel) -> ChannelRefund:
         """Give a buyer back what he asks for of his channel, and claim what he owes.
@@ -274,76 +263,11 @@ class SellerChannels:
             PaymentRequired: he can't have it; see ``pay``.
             PaymentPending: it is on its way; ask again.
         """
-        async with self._gate.lock(payment.channel_id, patient=False):
-            channel = await self._gate.channel(payment)
-            self._check_refund(channel, payment)
-            if not channel.refund_asked:
-                if channel.balance <= max(channel.charged, channel.total_claimed):
-                    return self._refunded_before(channel)
-                channel = self._store.keep_voucher(payment)
-                asked = payment.refund_amount or ALL_THAT_IS_LEFT
-                self._store.ask_refund(channel.channel_id, asked)
-            last = self._payout_rows.last_refund(payment.channel_id)
-        before = 0 if last is None else last.id
-        self._payouts.wake()
-        try:
-            async with asyncio.timeout(self._settle_seconds):
-                return await self._refund_proven(payment.channel_id, before)
-        except TimeoutError:
-            raise PaymentPending(
-                "The refund is not confirmed yet; ask for it again.",
-                reason=Reason.SETTLEMENT_PENDING,
-            ) from None
+        return await self._give_back.refund(payment)
 
-    def _check_refund(self, channel: Channel, payment: PresentedChannel) -> None:
-        if channel.refunding:  # it is on its way: join it
-            return
-        self._gate.check_voucher(channel, payment, 0)
-
-    def _refunded_before(self, channel: Channel) -> ChannelRefund:
-        payout = self._payout_rows.last_refund(channel.channel_id)
-        if payout is None:
-            raise refused(
-                ChannelReason.REFUND_NO_BALANCE, "Nothing is left in the channel to give back."
-            )
-        amount = sum(i.refunded for i in payout.items if i.channel_id == channel.channel_id)
-        return ChannelRefund(self._chain, channel, amount, payout.transaction)
-
-    async def _refund_proven(self, channel_id: str, before: int) -> ChannelRefund:
-        while True:
-            payout = self._payout_rows.last_refund(channel_id)
-            if payout is not None and payout.id > before:
-                return self._refunded_before(self._store.get(channel_id))
-            if not self._store.get(channel_id).refund_asked:
-                raise refused(
-                    ChannelReason.REFUND_NO_BALANCE, "Nothing is left in the channel to give back."
-                )
-            await self._payouts.moved()
-
-    def movements(self, since: float = 0) -> list[Movement]:
-        """What was moved on chain since a moment (unix seconds), oldest first."""
-        found = [
-            Movement(
-                "deposit",
-                row.channel_id,
-                row.subject.partition("#")[0],
-                row.amount,
-                row.transaction,
-                row.settled_at or 0.0,
-            )
-            for row in self._deposit_rows.settled_since(since)
-        ]
-        for payout in self._payout_rows.done_since(since):
-            at, tx = payout.done_at or 0.0, payout.transaction
-            for item in payout.items:
-                job_id = next(iter(self._store.jobs_of(item.channel_id)), "")
-                if item.claimed:
-                    found.append(Movement("claim", item.channel_id, job_id, item.claimed, tx, at))
-                if item.refunded:
-                    found.append(Movement("refund", item.channel_id, job_id, item.refunded, tx, at))
-            if payout.settled:
-                found.append(Movement("settle", "", "", payout.settled, tx, at))
-        return sorted(found, key=lambda movement: movement.at)
+    def unclaimed(self) -> int:
+        """Atoms that are vouched for, and not claimed yet."""
+        return sum(channel.unclaimed for channel in self._store.owing())
 
     async def _deposited(self, row: DepositRow) -> None:
         await self._on_charged(self._deposit_charge(row))

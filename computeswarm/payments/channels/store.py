@@ -226,13 +226,12 @@ class ChannelStore:
             )
         return self.get(channel_id)
 
-    def job_sums(self, job_id: str) -> tuple[str, int, int, bool] | None:
-        """(channel id, atoms charged, ticks, finished) of a job."""
+    def job_sums(self, job_id: str) -> tuple[str, int, int] | None:
+        """(channel id, atoms charged, ticks) of a job."""
         row = self.db.execute(
-            "SELECT channel_id, charged, ticks, finished FROM channel_jobs WHERE job_id = ?",
-            (job_id,),
+            "SELECT channel_id, charged, ticks FROM channel_jobs WHERE job_id = ?", (job_id,)
         ).fetchone()
-        return None if row is None else (row[0], row[1], row[2], bool(row[3]))
+        return None if row is None else (row[0], row[1], row[2])
 
     def untold(self) -> list[str]:
         """Finished jobs whose money has moved, and whose owner was not told yet."""
