@@ -118,7 +118,7 @@ def test_a_listing_streams_and_ends_with_the_totals(tmp_path: Path) -> None:
     assert len(lines) == 5_002
     assert max(map(len, lines)) <= 80
     assert lines[0].split() == ["TIME", "ROLE", "KIND", "JOB", "PEER", "USDC", "TX"]
-    assert lines[-1] == "5000 entries: in 0.05, out 0.00, net +0.05 USDC"
+    assert lines[-1] == "Seller 5000 entries: in 0.05, out 0.00, net +0.05 USDC"
     newest = run("ledger", "--json", "--limit", "2", "--role", "seller", home=paths.state)
     documents = [json.loads(line) for line in newest.out.splitlines()]
     assert [one.get("job_id") for one in documents[:2]] == [f"job-{n:020x}" for n in (4998, 4999)]

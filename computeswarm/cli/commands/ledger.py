@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from computeswarm.cli.context import Context
     from computeswarm.payments.ledger.books import Selection
-    from computeswarm.payments.ledger.entries import Entry, Kind, Totals
+    from computeswarm.payments.ledger.entries import Entry, Kind, Role, Totals
 
 _ABOUT = """\
 Amounts in brackets have not moved. Times are this machine's (CSV: UTC).
@@ -60,7 +60,8 @@ def _list(context: Context) -> int:
     from computeswarm.payments.ledger.books import Books
     from computeswarm.payments.ledger.entries import Totals
 
-    sums, elsewhere = Totals(), Totals()
+    sums: dict[Role, Totals] = {}
+    elsewhere = Totals()
     chain = context.settings.chain
     with Books(context.paths, chain.chain_id) as books:
         everything = books.entries(_selection(context))
@@ -68,17 +69,23 @@ def _list(context: Context) -> int:
         _show(context, _counted(entries, sums))
     if elsewhere.entries:
         context.note(f"{elsewhere.entries} entries are not on {chain.title}; see --network.")
-    if context.json:
-        from computeswarm.payments.ledger.export import totals_document
-
-        context.document({**totals_document(sums), **chain.document()})
-    else:
-        from computeswarm.payments.ledger.export import totals_lines
-
-        nothing = "The books have nothing of that kind; `computeswarm run SCRIPT` buys something."
-        for line in totals_lines(sums) if sums.entries else [nothing]:
-            (context.note if context.args.csv else context.text)(line)
+    _conclude(context, sums)
     return ExitCode.OK
+
+
+def _conclude(context: Context, sums: dict[Role, Totals]) -> None:
+    """The totals, of each side for itself: one's income is the other's expense."""
+    from computeswarm.payments.ledger.export import totals_document, totals_lines
+
+    if context.json:
+        for role, side in sums.items():
+            chain = context.settings.chain.document()
+            context.document({**totals_document(role, side), **chain})
+        return
+    nothing = "The books have nothing of that kind; `computeswarm run SCRIPT` buys something."
+    lines = [line for role, side in sums.items() for line in totals_lines(role, side)]
+    for line in lines or [nothing]:
+        (context.note if context.args.csv else context.text)(line)
 
 
 def _show(context: Context, entries: Iterator[tuple[Entry, int]]) -> None:
@@ -114,10 +121,14 @@ def _on_chain(entries: Iterable[Entry], chain_id: int, elsewhere: Totals) -> Ite
             elsewhere.add(entry)
 
 
-def _counted(entries: Iterable[Entry], sums: Totals) -> Iterator[tuple[Entry, int]]:
+def _counted(entries: Iterable[Entry], sums: dict[Role, Totals]) -> Iterator[tuple[Entry, int]]:
+    """Each entry, with what its side has gained so far."""
+    from computeswarm.payments.ledger.entries import Totals
+
     for entry in entries:
-        sums.add(entry)
-        yield entry, sums.net
+        side = sums.setdefault(entry.role, Totals())
+        side.add(entry)
+        yield entry, side.net
 
 
 def _newest(entries: Iterable[Entry], limit: int | None) -> Iterable[Entry]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from computeswarm.core.money import format_usdc
 from computeswarm.core.text import clean_line
-from computeswarm.payments.ledger.entries import Entry, Standing, Totals
+from computeswarm.payments.ledger.entries import Entry, Role, Standing, Totals
 
 CSV_COLUMNS = (
     "time",
@@ -47,7 +47,7 @@ def document(entry: Entry, running: int) -> dict[str, Any]:
     """For a program: atoms, wei and unix seconds as integers where they are sums.
 
     Args:
-        running: what our wallet has gained from the first listed entry to this one, in atoms.
+        running: what this side has gained from the first listed entry to this one, in atoms.
     """
     return {
         "type": "entry",
@@ -73,10 +73,11 @@ def document(entry: Entry, running: int) -> dict[str, Any]:
     }
 
 
-def totals_document(sums: Totals) -> dict[str, Any]:
-    """The last line of a listing, for a program."""
+def totals_document(role: Role, sums: Totals) -> dict[str, Any]:
+    """The sums of one side, for a program."""
     return {
         "type": "totals",
+        "role": str(role),
         "entries": sums.entries,
         "received": sums.received,
         "sent": sums.sent,
@@ -154,21 +155,22 @@ def wide_line(entry: Entry) -> str:
     return "  ".join(cell for cell in cells if cell)
 
 
-def totals_lines(sums: Totals) -> list[str]:
-    """The sums below a table."""
+def totals_lines(role: Role, sums: Totals) -> list[str]:
+    """The sums of one side below a table."""
     parts = [
         f"in {format_usdc(sums.received)}",
         f"out {format_usdc(sums.sent)}",
         f"net {format_usdc(sums.net, sign=True)} USDC",
     ]
     count = f"{sums.entries} {'entry' if sums.entries == 1 else 'entries'}"
-    lines = [f"{count}: {', '.join(parts)}"]
+    lines = [f"{str(role).title():<7}{count}: {', '.join(parts)}"]
     if sums.owed:
-        lines.append(f"Owed by the seller: {format_usdc(sums.owed)} USDC")
+        whom = "to buyers" if role is Role.SELLER else "by sellers"
+        lines.append(f"       owed {whom}: {format_usdc(sums.owed)} USDC")
     if sums.at_risk:
-        lines.append(f"Under way, or not certain: {format_usdc(sums.at_risk)} USDC")
+        lines.append(f"       under way, or not certain: {format_usdc(sums.at_risk)} USDC")
     if sums.gas_wei:
-        lines.append(f"Gas paid: {sums.gas_wei / 10**18:.9f} ETH")
+        lines.append(f"       gas paid: {sums.gas_wei / 10**18:.9f} ETH")
     return lines
 
 
