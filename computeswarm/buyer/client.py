@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -13,19 +13,18 @@ from computeswarm.buyer.accounts import ChannelAccounts
 from computeswarm.buyer.browse import candidates, find_node
 from computeswarm.buyer.cashier import PRESENT_SECONDS, Cashier
 from computeswarm.buyer.channels import ChannelPurse
+from computeswarm.buyer.following import Follower
 from computeswarm.buyer.funds import Funds
-from computeswarm.buyer.http.base import Answer
 from computeswarm.buyer.http.market import MarketClient, NodePage
 from computeswarm.buyer.http.seller import SellerClient
-from computeswarm.buyer.http.stream import LOST_SECONDS, follow_events
+from computeswarm.buyer.http.stream import LOST_SECONDS
 from computeswarm.buyer.http.web import WebRequest
 from computeswarm.buyer.journal import JobJournal, JobRecord, Stage
 from computeswarm.buyer.offer import Offer, check_quote
 from computeswarm.buyer.outputs import fetch_outputs
 from computeswarm.buyer.progress import Progress, Report, ignore
-from computeswarm.buyer.purchase import Purchases, access, check_view, slice_purpose
+from computeswarm.buyer.purchase import Purchases, access, check_view
 from computeswarm.buyer.shop import Agree, Bought, Shop
-from computeswarm.buyer.slices import SlicePayer
 from computeswarm.buyer.spec import JobPlan
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.clock import Clock, SystemClock
@@ -34,18 +33,16 @@ from computeswarm.core.errors import (
     ComputeSwarmError,
     InsufficientFunds,
     PolicyRefused,
-    SellerUnavailable,
     Unavailable,
     WalletError,
 )
-from computeswarm.core.events import EndEvent, JobEvent, StateEvent
+from computeswarm.core.events import JobEvent
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, JobView, OutputList
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.quotes import Scheme
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.signing import Signed
-from computeswarm.core.text import clean_line
 from computeswarm.payments.channels.payer import ChannelPayer
 from computeswarm.payments.guard import SpendingPolicy
 from computeswarm.payments.journal import PaymentJournal
@@ -125,6 +122,14 @@ class Buyer:
             self._purse,
             self._seller,
             self._clock,
+        )
+        self._follower = Follower(
+            self._journal,
+            self._payments,
+            self._cashier,
+            self._purse,
+            self._clock,
+            lost_seconds=self._lost_seconds,
         )
         await self._reconcile()
         return self
@@ -428,74 +433,15 @@ class Buyer:
             (record,) = await self.resume(record.job_id)
         if record.stage is Stage.ABANDONED:
             raise ComputeSwarmError(f"{record.job_id} was never paid. {record.reason}".strip())
-        seller = self._seller(record.endpoint)
-        paying = None
-        if self._cashier is not None and record.stage is Stage.PAID:
-            pay = self._slices_of(record, seller)
-            slices = SlicePayer(record, seller, pay, self._journal, self._clock, note)
-            paying = asyncio.create_task(slices.run())
-        stream = follow_events(seller, access(record), since, lost_seconds=self._lost_seconds)
-        try:
+        stream = self._follower.follow(record, self._seller(record.endpoint), since, note)
+        async with contextlib.aclosing(stream):
             async for event in stream:
-                self._keep(record, event)
                 yield event
-        except SellerUnavailable as error:
-            raise self._lost(record, error) from None
-        finally:
-            await stream.aclose()
-            if paying is not None:
-                paying.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await paying
-
-    def _slices_of(
-        self, record: JobRecord, seller: SellerClient
-    ) -> Callable[[int], Awaitable[Answer]]:
-        """What buys one further slice of a job."""
-        purse, cashier = self._purse, self._cashier
-        assert purse is not None
-        assert cashier is not None
-        if record.by_channel:
-            return lambda index: purse.tick(record, seller, index)
-        return lambda index: cashier.pay(
-            slice_purpose(record, index),
-            lambda payment: seller.pay_slice(access(record), index, payment),
-            before_signing=lambda: None,
-        )
 
     def _cashier_of(self, record: JobRecord) -> Cashier:
         assert self._purse is not None
         assert self._cashier is not None
         return self._purse.cashier(record) if record.by_channel else self._cashier
-
-    def _keep(self, record: JobRecord, event: JobEvent) -> None:
-        if isinstance(event, EndEvent):
-            self._journal.see(check_view(record, event.job))
-        elif isinstance(event, StateEvent):
-            known = self._journal.get(record.job_id).view
-            if known is not None and not event.state.terminal:
-                update = {"state": event.state, "reason": clean_line(event.reason)}
-                self._journal.see(known.model_copy(update=update))
-
-    def _lost(self, record: JobRecord, error: SellerUnavailable) -> SellerUnavailable:
-        record = self._journal.get(record.job_id)
-        channel = self._purse.of_job(record.job_id) if self._purse else None
-        given = channel.vouched if channel else self._payments.spent_job(record.job_id)
-        at_risk = max(0, given - record.cost)
-        back = ""
-        if channel is not None:
-            back = (
-                f" The rest of the deposit of {format_usdc(channel.deposited)} USDC comes back by "
-                f"itself when he is, or without him by `computeswarm channels withdraw "
-                f"{record.job_id}`."
-            )
-        return SellerUnavailable(
-            f"{error.detail} At most {format_usdc(at_risk)} USDC paid ahead may be lost; no "
-            f"more is paid. `computeswarm logs {record.job_id} -f` carries on when he is back."
-            f"{back}",
-            job_id=record.job_id,
-            at_risk=at_risk,
-        )
 
     async def cancel(self, job_id: str) -> JobRecord:
         """Stop a job; the seller sends back what was not used.
