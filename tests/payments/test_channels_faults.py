@@ -416,6 +416,7 @@ async def test_claims_come_in_before_a_withdrawal_and_before_too_much_stands_ope
             assert (await buyer.finalize(rpc)).succeeded
             assert await till.usdc.balance_of(buyer.key.address) == DEPOSIT - 6 * TICK
             assert till.channels.finish("job-1", 6 * TICK - 400) == 400  # claimed already: owed
+            assert till.channels.finish("job-1", 0) == 400
             await until(lambda: bool(till.closed))
             assert till.closed[0].claimed == 6 * TICK
             await till.channels.close()

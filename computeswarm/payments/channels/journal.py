@@ -230,8 +230,8 @@ class ChannelJournal:
         is closed, and what came back is free to be spent again."""
         delay = channel.config.withdraw_delay
         withdraw_at = state.withdraw_requested_at + delay if state.withdraw_amount else 0
-        landed = state.balance > 0 or channel.balance > 0 or self._deposit_used(channel)
-        closed = landed and state.balance <= state.total_claimed
+        # a deposit of unknown fate may yet land, or have landed without our knowing
+        closed = self._deposits_decided(channel) and state.balance <= state.total_claimed
         with transaction(self._db):
             self._db.execute(
                 "UPDATE channels SET claimed = ?, balance = ?, withdraw_at = ?, seen_at = ?,"
@@ -247,12 +247,13 @@ class ChannelJournal:
         assert found is not None
         return found
 
-    def _deposit_used(self, channel: BuyerChannel) -> bool:
-        row = self._db.execute(
-            "SELECT 1 FROM payments WHERE channel = ? AND state IN ('settled', 'spent') LIMIT 1",
-            (channel.channel_id,),
-        ).fetchone()
-        return row is not None
+    def _deposits_decided(self, channel: BuyerChannel) -> bool:
+        """Whether a deposit has landed, and none may yet."""
+        rows = self._db.execute(
+            "SELECT DISTINCT state FROM payments WHERE channel = ?", (channel.channel_id,)
+        )
+        states = {row[0] for row in rows}
+        return bool(states & {"settled", "spent"}) and states <= {"settled", "spent", "expired"}
 
     def drop_void(self) -> None:
         """Close channels whose every deposit has expired unused: they never came to be."""

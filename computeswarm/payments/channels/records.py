@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS channel_jobs (
     charged INTEGER NOT NULL,
     ticks INTEGER NOT NULL,
     finished INTEGER NOT NULL DEFAULT 0,
+    owed INTEGER NOT NULL DEFAULT 0,
     told INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (job_id, channel_id)
 );

@@ -237,7 +237,7 @@ class SellerChannels:
 
     def finish(self, job_id: str, used: int, *, refund: bool = True) -> int:
         """A job is over: durably, charge ``used`` atoms at most, claim them, and (``refund``) give
-        the channel's rest back. A second call changes nothing.
+        the channel's rest back. A second call changes nothing, and says the same.
 
         Returns:
             atoms that were claimed beyond that already: the seller owes them by a transfer.

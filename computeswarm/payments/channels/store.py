@@ -169,26 +169,24 @@ class ChannelStore:
         """The job is over and costs ``used`` at most: the rest of its charges is taken back.
 
         Where it was its channel's last job, the channel is closed (``refund``), or only claimed.
-        A second call changes nothing.
+        A second call changes nothing, and says the same.
 
         Returns:
             what was claimed already beyond that, or is being claimed: the seller owes it.
         """
         with self.write() as db:
-            row = db.execute(
-                "SELECT * FROM channel_jobs WHERE job_id = ? AND NOT finished", (job_id,)
-            ).fetchone()
-            if row is None:
-                return 0
+            row = db.execute("SELECT * FROM channel_jobs WHERE job_id = ?", (job_id,)).fetchone()
+            if row is None or row["finished"]:
+                return 0 if row is None else int(row["owed"])
             found = db.execute("SELECT * FROM channels WHERE channel_id = ?", (row["channel_id"],))
             channel = channel_row(found.fetchone())
             unused = max(0, row["charged"] - max(0, used))
             floor = max(channel.total_claimed, self._claiming(db, channel.channel_id))
             taken_back = min(unused, max(0, channel.charged - floor))
             db.execute(
-                "UPDATE channel_jobs SET finished = 1, charged = charged - ? WHERE job_id = ?"
-                " AND channel_id = ?",
-                (taken_back, job_id, channel.channel_id),
+                "UPDATE channel_jobs SET finished = 1, charged = charged - ?, owed = ?"
+                " WHERE job_id = ? AND channel_id = ?",
+                (taken_back, unused - taken_back, job_id, channel.channel_id),
             )
             db.execute(
                 "UPDATE channels SET charged = charged - ? WHERE channel_id = ?",
