@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from cli_program import Done, run
 from ledger_rig import audit, codes, home, lying_node, new_key, sell, send, tampered
 from payments_shop import PRICE, Shop, pay
 
@@ -307,3 +309,31 @@ async def test_it_reads_beside_a_seller_who_goes_on_selling(
         await shop.settlements.close()
     with Books(paths, 84532) as books:
         assert len(list(books.entries())) == 2
+
+
+async def test_the_command_tells_by_its_exit_code_and_in_sentences(
+    devnet: Devnet, rpc: RpcClient, paths: Paths, seller: PrivateKey
+) -> None:
+    async def ledger(*flags: str) -> Done:
+        return await asyncio.to_thread(run, "ledger", "--audit", *flags, home=paths.state)
+
+    clean = await ledger("--rpc", devnet.url)
+    assert clean.code == 0, clean.out + clean.err
+    assert "Clean: books and chain agree to the atom." in clean.out
+    assert "Owed     0.00001 USDC" in clean.out
+    twice = await ledger("--rpc", f"{devnet.url},{devnet.url}", "--json")
+    assert (twice.code, twice.json["witnesses"]) == (0, 2)
+    with tampered(paths.seller / "payments.db") as db:
+        db.execute("UPDATE claims SET amount = amount - 1 WHERE id = 3")
+    wrong = await ledger("--rpc", devnet.url, "--json")
+    assert wrong.code == 1
+    (difference,) = wrong.json["differences"]
+    assert (difference["code"], difference["amount"]) == ("amount", 1)
+    assert difference["rows"] == ["seller claims 3"]
+    text = await ledger("--rpc", devnet.url)
+    assert text.code == 1
+    assert f"Differs  {difference['text']}" in text.out
+    assert "Clean" not in text.out
+    silent = await ledger("--rpc", "http://127.0.0.1:9")
+    assert silent.code == 125
+    assert "can't be reached" in silent.one_sentence()
