@@ -87,7 +87,7 @@ class Buyer:
     async def __aenter__(self) -> Self:
         if self._key is not None:
             self.settings.spending_chain()
-        policy = SpendingPolicy.from_settings(self.settings)
+        policy = self._policy = SpendingPolicy.from_settings(self.settings)
         self._refunds = RefundBook(self.paths.buyer / "payments.db")
         self._journal = JobJournal(self.paths.buyer / "jobs.db", on_view=self._keep_refund)
         self._payments = PaymentJournal(self.paths.buyer / "payments.db")
@@ -192,10 +192,28 @@ class Buyer:
     async def candidates(
         self, query: str = "", *, image: str = "python", gpu_count: int = 0, max_seconds: int = 1
     ) -> list[ComputeNode]:
-        """Idle nodes that match and could take such a job, cheapest first."""
-        return await candidates(
+        """Idle nodes that match and could take such a job, cheapest first.
+
+        Raises:
+            PolicyRefused: there are some, and the policy allows to pay none of them.
+        """
+        found = await candidates(
             self._market, query, image=image, gpu_count=gpu_count, max_seconds=max_seconds
         )
+        return found if self._key is None else self._payable(found)
+
+    def _payable(self, nodes: list[ComputeNode]) -> list[ComputeNode]:
+        allowed, refusal = [], None
+        for node in nodes:
+            try:
+                self._policy.check_place(self.chain, node.info.endpoint, node.info.wallet)
+            except PolicyRefused as error:
+                refusal = refusal or error
+            else:
+                allowed.append(node)
+        if refusal is not None and not allowed:
+            raise refusal
+        return allowed
 
     async def stats(self) -> dict[str, Any]:
         """The market's own figures."""
@@ -213,6 +231,7 @@ class Buyer:
         Raises:
             SellerUnavailable, Unprocessable, Unauthorized, PolicyRefused, QuoteExpired.
         """
+        self._payable([node] if self._key is not None else [])  # nobody else is told of the job
         signed = await self._seller(node.info.endpoint).quote(plan.spec, scheme)
         now = self._clock.now()
         return check_quote(signed, node, plan, chain=self.chain, now=now, scheme=scheme)

@@ -74,6 +74,39 @@ class SpendingPolicy:
             settings.allow_real_money,
         )
 
+    def check_place(self, chain: ChainInfo, url: str, pay_to: str) -> None:
+        """Whether this wallet may be paid at this address at all.
+
+        Raises:
+            PolicyRefused: rule ``real_money``, ``host``, ``allow_hosts``, ``https`` or
+                ``allow_payees``.
+        """
+        if chain.real_money and not self.real_money:
+            raise real_money_refused(chain)
+        host = host_of(url)
+        if host is None:
+            raise _refuse("host", "the address to be paid is no plain http(s) address")
+        named = any(host_matches(host, pattern) for pattern in self.hosts)
+        if self.hosts and not named:
+            raise _refuse(
+                "allow_hosts", f"{clean_line(host)} is not in allow_hosts", "add it to be paid"
+            )
+        if chain.real_money and not (
+            named or is_local_host(host) or url.lower().startswith("https:")
+        ):
+            raise _refuse(
+                "https",
+                f"{clean_line(host)} is reached without encryption, where others could use what is"
+                " paid with real money",
+                "name it in allow_hosts to pay it all the same, or choose an https seller",
+            )
+        if self.payees and not any(same_address(pay_to, payee) for payee in self.payees):
+            raise _refuse(
+                "allow_payees",
+                f"{clean_line(pay_to, limit=60)} is not in allow_payees",
+                "add it to be paid",
+            )
+
 
 class Guard:
     """Checks a challenge against the purpose, the policy and our own table of chains.
@@ -140,7 +173,7 @@ class Guard:
         Raises:
             PolicyRefused: rule ``voucher``, ``amount`` or ``max_payment``, and those on the payee.
         """
-        self._check_place(purpose)
+        self.policy.check_place(self._chain, purpose.url, purpose.pay_to)
         if not before < after <= deposited:
             raise _refuse("voucher", "the voucher would go down, or beyond the deposit")
         self._check_amount(purpose, after - before)
@@ -149,7 +182,7 @@ class Guard:
         self, scheme: str, purpose: Purpose, challenge: Challenge, pay_to: str,
         deposit: int | None, now: float,
     ) -> Option:  # fmt: skip
-        self._check_place(purpose)
+        self.policy.check_place(self._chain, purpose.url, purpose.pay_to)
         if not same_address(pay_to, purpose.pay_to):
             raise _refuse("payee", "the channel pays another wallet than the seller's")
         refusal: PolicyRefused | None = None
@@ -165,36 +198,6 @@ class Guard:
             else:
                 return option
         raise refusal or _refuse("scheme", f"the server takes no {scheme!r} payment")
-
-    def _check_place(self, purpose: Purpose) -> None:
-        """Whether this host and this payee may be paid at all."""
-        policy, chain = self.policy, self._chain
-        if chain.real_money and not policy.real_money:
-            raise real_money_refused(chain)
-        host = host_of(purpose.url)
-        if host is None:
-            raise _refuse("host", "the address to be paid is no plain http(s) address")
-        named = any(host_matches(host, pattern) for pattern in policy.hosts)
-        if policy.hosts and not named:
-            raise _refuse(
-                "allow_hosts", f"{clean_line(host)} is not in allow_hosts", "add it to be paid"
-            )
-        if chain.real_money and not (
-            named or is_local_host(host) or purpose.url.lower().startswith("https:")
-        ):
-            raise _refuse(
-                "https",
-                f"{clean_line(host)} is reached without encryption, where others could use what is"
-                " paid with real money",
-                "name it in allow_hosts to pay it all the same, or choose an https seller",
-            )
-        payees = policy.payees
-        if payees and not any(same_address(purpose.pay_to, payee) for payee in payees):
-            raise _refuse(
-                "allow_payees",
-                f"{clean_line(purpose.pay_to, limit=60)} is not in allow_payees",
-                "add it to be paid",
-            )
 
     def _check_option(self, purpose: Purpose, challenge: Challenge, option: Option) -> None:
         chain, usdc = self._chain, self._chain.usdc

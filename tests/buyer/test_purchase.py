@@ -409,3 +409,25 @@ async def test_a_conflict_over_a_slice_is_answered_with_the_same_authorization(
     assert next(calls) > 4  # it was presented again until it was taken
     (nonce,) = {nonce for index, _, nonce in seller.paid if index == 1}
     assert seller.presented[nonce] >= 4
+
+
+async def test_who_may_not_be_paid_is_told_nothing_of_the_job(
+    tmp_path: Path, key: PrivateKey, seller: FakeSeller, plan: JobPlan
+) -> None:
+    for number, (allowed, rule) in enumerate(
+        (
+            ({"allow_hosts": "elsewhere.test"}, "allow_hosts"),
+            ({"allow_payees": STRANGER.address}, "allow_payees"),
+        )
+    ):
+        async with make_buyer(tmp_path / str(number), key, **allowed) as buyer:
+            with pytest.raises(PolicyRefused) as refused:
+                await buyer.quote(seller.node, plan)
+            assert refused.value.extra["rule"] == rule
+            assert buyer._payable([]) == []
+            with pytest.raises(PolicyRefused):
+                buyer._payable([seller.node])
+    allowed = {"allow_hosts": "127.0.0.1,elsewhere.test", "allow_payees": seller.key.address}
+    async with make_buyer(tmp_path / "b", key, **allowed) as buyer:
+        record = await buyer.start(await buyer.quote(seller.node, plan), budget=BUDGET)
+        assert record.stage is Stage.PAID

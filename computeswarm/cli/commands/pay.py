@@ -25,7 +25,8 @@ Examples:
   computeswarm pay https://api.example.com/report --data @question.json --output report.pdf --yes
 
 The answer goes to stdout, what was paid to stderr. Nothing is signed before you agree, unless the
-payee is in allow_payees or the host in allow_hosts. Redirects are not followed.
+payee is in allow_payees or the host in allow_hosts; real money is always asked for. Redirects are
+not followed.
 """
 
 
@@ -102,7 +103,7 @@ class _Agreement:
         context.note(f"For     {clean_line(tag.url)}")
         if tag.description:
             context.note(f"        {tag.description}")
-        if context.args.yes or self._allowed(tag):
+        if context.args.yes or (self._allowed(tag) and not real):
             return True
         if not context.interactive:
             raise PolicyRefused("Nobody is here to agree to the price; add --yes.", rule="confirm")
