@@ -285,6 +285,24 @@ async def test_the_rest_is_given_back_when_the_buyer_asks(
         await buyer.present(buyer.payer.voucher(late), late)
 
 
+async def test_a_deposit_whose_reply_was_lost_for_good_is_counted_until_it_comes_back(
+    till: Till, buyer: WalletBuyer, rpc: RpcClient
+) -> None:
+    opened = buyer.open()
+    mine = withdrawals(buyer, rpc)
+    (shown,) = await mine.refresh()
+    assert (shown.state, buyer.plain.spent_today()) == ("open", DEPOSIT)
+    charge = await buyer.present(opened, buyer.purpose(0), answered=False)
+    (shown,) = await mine.refresh()
+    assert (shown.state, shown.reclaimable) == ("open", DEPOSIT - TICK)
+    assert buyer.plain.pending() == []  # the chain has shown what became of it
+    till.channels.finish("job-1", 0)
+    await until(lambda: bool(till.closed))
+    (shown,) = await mine.refresh()
+    assert (shown.state, buyer.plain.spent_today()) == ("closed", 0)
+    assert charge.channel_id == shown.channel_id
+
+
 async def test_a_vanished_seller_cannot_keep_the_deposit(tmp_path: Path) -> None:
     devnet = await start_devnet(engine="py-evm")
     try:

@@ -17,7 +17,7 @@ from computeswarm.chain.batch_settlement import ChannelState as OnChain
 from computeswarm.chain.tx import SignedTx
 from computeswarm.core.channels import ChannelConfig
 from computeswarm.payments.channels.records import config_json, parse_config
-from computeswarm.payments.journal import PaymentJournal
+from computeswarm.payments.journal import Fate, PaymentJournal
 from computeswarm.payments.storage import transaction
 
 _SCHEMA = """
@@ -230,7 +230,9 @@ class ChannelJournal:
         is closed, and what came back is free to be spent again."""
         delay = channel.config.withdraw_delay
         withdraw_at = state.withdraw_requested_at + delay if state.withdraw_amount else 0
-        # a deposit of unknown fate may yet land, or have landed without our knowing
+        if state.balance or state.total_claimed:
+            self._note_landed(channel)
+        # a deposit of unknown fate may yet land
         closed = self._deposits_decided(channel) and state.balance <= state.total_claimed
         with transaction(self._db):
             self._db.execute(
@@ -246,6 +248,17 @@ class ChannelJournal:
         found = self.find(channel.channel_id)
         assert found is not None
         return found
+
+    def _note_landed(self, channel: BuyerChannel) -> None:
+        """The channel has been funded, which nobody but us can do: where it can only have been by
+        one deposit, that one is no longer of unknown fate."""
+        rows = self._db.execute(
+            "SELECT nonce, state FROM payments WHERE channel = ? AND state != 'expired'",
+            (channel.channel_id,),
+        ).fetchall()
+        if len(rows) == 1 and rows[0]["state"] in (Fate.OPEN, Fate.REFUSED):
+            served = rows[0]["state"] == Fate.OPEN
+            self.payments.set_fate(rows[0]["nonce"], Fate.SETTLED if served else Fate.SPENT)
 
     def _deposits_decided(self, channel: BuyerChannel) -> bool:
         """Whether a deposit has landed, and none may yet."""
