@@ -17,6 +17,7 @@ from computeswarm.chain.batch_settlement import (
     initiate_withdraw_calldata,
 )
 from computeswarm.chain.devnet import Devnet
+from computeswarm.chain.errors import RpcError, RpcUnavailable
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Usdc
@@ -68,6 +69,27 @@ URL = "http://seller.test/execute"
 def binding(subject: str) -> str:
     """What a request is bound to; one for each subject."""
     return request_binding("POST", URL, subject.encode())
+
+
+class FaultyRpc(RpcClient):
+    """A node that misbehaves on chosen methods."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.faults: dict[str, str] = {}
+
+    async def call(self, method: str, params: Any = ()) -> Any:
+        fault = self.faults.get(method)
+        if fault == "down":
+            raise RpcUnavailable("down")
+        if fault == "refuse":
+            raise RpcError("insufficient funds for gas * price + value")
+        result = await super().call(method, params)
+        if fault == "accept, then time out":
+            raise RpcUnavailable("timed out")
+        if fault == "forget":
+            return None
+        return result
 
 
 @dataclass

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from channels_rig import DELAY, DEPOSIT, TICK, HandBuyer, Opener, Till, WalletBuyer
+from channels_rig import DELAY, DEPOSIT, TICK, FaultyRpc, HandBuyer, Opener, Till, WalletBuyer
 from payments_shop import until
 
-from computeswarm.chain.batch_settlement import BatchSettlement
+from computeswarm.chain.batch_settlement import BatchSettlement, withdrawal_initiated
 from computeswarm.chain.devnet import Devnet, start_devnet
+from computeswarm.chain.errors import RpcUnavailable
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.core.chains import BASE_SEPOLIA
@@ -316,7 +317,15 @@ async def test_a_vanished_seller_cannot_keep_the_deposit(tmp_path: Path) -> None
             mine = withdrawals(buyer, rpc)
             with pytest.raises(Conflict):
                 await mine.finalize(charge.channel_id)
-            await mine.initiate(charge.channel_id)
+            async with FaultyRpc(devnet.url) as faulty:
+                faulty.faults["eth_sendRawTransaction"] = "accept, then time out"
+                with pytest.raises(RpcUnavailable):  # unknown is not failed
+                    await withdrawals(buyer, faulty).initiate(charge.channel_id)
+            announced = await mine.initiate(charge.channel_id)  # sees the same one through
+            receipt = await rpc.receipt(announced)
+            assert receipt is not None
+            assert withdrawal_initiated(receipt, charge.channel_id)
+            assert await rpc.nonce(key.address) == 1
             with pytest.raises(Conflict):
                 await mine.initiate(charge.channel_id)
             with pytest.raises(Conflict) as early:

@@ -11,14 +11,22 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from channels_rig import DELAY, DEPOSIT, TICK, HandBuyer, Opener, Till, over_the_wire
+from channels_rig import (
+    DELAY,
+    DEPOSIT,
+    TICK,
+    FaultyRpc,
+    HandBuyer,
+    Opener,
+    Till,
+    over_the_wire,
+)
 from payments_shop import until
 
 from computeswarm.chain.abi import address_word, selector
 from computeswarm.chain.batch_settlement import BatchSettlement, deposit_calldata
 from computeswarm.chain.devnet import Devnet, start_devnet
 from computeswarm.chain.devnet.keys import faucet_key
-from computeswarm.chain.errors import RpcError, RpcUnavailable
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.core.channels import ZERO_ADDRESS
@@ -44,27 +52,6 @@ _BLACKLIST = selector("blacklist(address)")
 
 class Killed(BaseException):
     """The process ends here."""
-
-
-class FaultyRpc(RpcClient):
-    """A node that misbehaves on chosen methods."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self.faults: dict[str, str] = {}
-
-    async def call(self, method: str, params: Any = ()) -> Any:
-        fault = self.faults.get(method)
-        if fault == "down":
-            raise RpcUnavailable("down")
-        if fault == "refuse":
-            raise RpcError("insufficient funds for gas * price + value")
-        result = await super().call(method, params)
-        if fault == "accept, then time out":
-            raise RpcUnavailable("timed out")
-        if fault == "forget":
-            return None
-        return result
 
 
 @pytest_asyncio.fixture
