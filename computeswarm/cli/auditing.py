@@ -28,11 +28,12 @@ async def audit(context: Context, since: float | None) -> int:
         raise ConfigError("An audit needs the chain; give --rpc or COMPUTESWARM_RPC its address.")
     await _hear_of_refunds(context)
     first, *others = settings.rpc_urls
+    other = settings.rpc_confirm or next(iter(others), "")
     chain = settings.chain
     async with contextlib.AsyncExitStack() as stack:
         # one node at a time: answers of two that are not equally far would look like differences
         rpc = await stack.enter_async_context(RpcClient(first))
-        witness = await stack.enter_async_context(RpcClient(others[0])) if others else None
+        witness = await stack.enter_async_context(RpcClient(other)) if other else None
         auditor = Auditor(context.paths, chain, rpc, wallet=_wallet(context), witness=witness)
         found = await auditor.run(since)
     _keep_arrivals(context, found)

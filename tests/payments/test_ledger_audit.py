@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from computeswarm.core.errors import ConfigError
 from computeswarm.core.settings import Paths
 from computeswarm.payments.ledger.books import Books, Selection
 from computeswarm.payments.ledger.entries import Kind, Role, total
+from computeswarm.payments.transfer_proof import TransferProof
 
 ZERO = "0x" + "00" * 32
 
@@ -91,6 +93,7 @@ TAMPERINGS: dict[str, tuple[str, list[str], str]] = {
         "claims 2",
     ),
     "deleted": ("DELETE FROM claims WHERE id = 2", ["unknown_in"], ""),
+    "first line deleted": ("DELETE FROM claims WHERE id = 1", ["unknown_in"], ""),
     "invented": (_COPY.format(payer="payer", nonce=ZERO, tx=f"'{ZERO}'"), ["no_receipt"], "claims"),
     "payment used twice": (
         _COPY.format(payer="payer", nonce=ZERO, tx="tx"),
@@ -337,3 +340,45 @@ async def test_the_command_tells_by_its_exit_code_and_in_sentences(
     silent = await ledger("--rpc", "http://127.0.0.1:9")
     assert silent.code == 125
     assert "can't be reached" in silent.one_sentence()
+
+
+async def test_a_buyers_own_transfer_and_a_batch_of_settlements_are_clean(
+    devnet: Devnet, rpc: RpcClient, paths: Paths
+) -> None:
+    seller, payer = await new_key(devnet), await new_key(devnet)
+    buyers = [await new_key(devnet) for _ in range(6)]
+    shop = await Shop.open(devnet, rpc, paths.seller / "payments.db", key=seller)
+    try:
+        now = int(time.time())
+        hash_ = await send(devnet, rpc, payer, seller.address, PRICE)
+        proof = TransferProof(
+            payer.address, hash_, "chg_1", PRICE, now - 60, now + 60, str(now), b""
+        )
+        claim = await shop.settlements.settle_transfer(
+            proof, shop.terms, binding="t", subject="job-t", before_broadcast=lambda: None
+        )
+        assert claim.by_transfer
+        await asyncio.gather(
+            *(
+                shop.settle(pay(key, seller.address), binding=str(n), subject=f"job-{n}")
+                for n, key in enumerate(buyers)
+            )
+        )
+    finally:
+        await shop.settlements.close()
+    with Books(paths, 84532) as books:
+        entries = list(books.entries())
+    assert [one.kind for one in entries].count(Kind.PAYMENT) == 6
+    (own,) = [one for one in entries if one.kind is Kind.TRANSFER]
+    assert (own.peer, own.signed, own.gas_wei) == (payer.address, PRICE, None)  # he paid the gas
+    hashes = {one.transaction for one in entries if one.kind is Kind.PAYMENT}
+    assert len(hashes) < 6  # those that waited for each other went together
+    receipts = [await rpc.receipt(tx) for tx in hashes]
+    gas = sum(one.gas_used * one.gas_price for one in receipts if one is not None)
+    assert total(entries).gas_wei == gas
+    found = await audit(paths, rpc)
+    assert found.clean, found.reports[0].differences
+    with tampered(paths.seller / "payments.db") as db:
+        db.execute("DELETE FROM claims WHERE payer = 'tx'")
+        db.execute("UPDATE claims SET amount = amount + 3 WHERE subject = 'job-4'")
+    assert codes(await audit(paths, rpc)) == ["amount", "unknown_in"]

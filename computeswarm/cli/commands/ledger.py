@@ -22,8 +22,9 @@ _ABOUT = """\
 Amounts in brackets have not moved. Times are this machine's (CSV: UTC).
 
 --audit compares the books with the chain: every receipt, every transfer from and to the wallet,
-the balances and the payment channels. With several addresses in --rpc, the second has to say the
-same as the first. Exit codes: 0 clean, 1 differences, 125 it could not be compared.
+the balances and the payment channels. With several addresses in --rpc, or one in rpc_confirm, a
+second node has to say the same as the first.
+Exit codes: 0 clean, 1 differences, 125 it could not be compared.
 """
 
 

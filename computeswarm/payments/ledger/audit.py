@@ -48,6 +48,18 @@ class Audit:
         return any(report.differences for report in self.reports)
 
 
+@dataclass(frozen=True, slots=True)
+class _Anchors:
+    """Where the books begin, by other records than their own lines: the first may be missing."""
+
+    job: float | None
+    block: int | None
+
+    def earliest(self, entries: Sequence[Entry]) -> float:
+        """The first moment (unix seconds) that any of them names."""
+        return min([one.at for one in entries] + ([] if self.job is None else [self.job]))
+
+
 class Auditor:
     """Compares one home's books with one chain.
 
@@ -85,8 +97,10 @@ class Auditor:
         head = await self._rpc.head()
         with Books(self._paths, self._chain.chain_id) as books:
             everything = list(books.entries())
-            begun = books.first_job()
+            anchors = _Anchors(books.first_job(), books.first_block())
         entries = [one for one in everything if one.chain_id == self._chain.chain_id]
+        if len(entries) < len(everything):
+            anchors = replace(anchors, block=None)  # whose chain's block it is, nobody says
         wallets = _by_wallet(entries, self._wallet)
         if not wallets and since is not None and self._wallet:
             wallets[self._wallet] = []
@@ -94,7 +108,7 @@ class Auditor:
         for wallet, own in wallets.items():
             if not is_address(wallet):
                 raise ConfigError(f"{wallet[:60]!r} in the books is no wallet; they are damaged.")
-            reports.append(await self._audit(to_checksum(wallet), own, since, begun, head))
+            reports.append(await self._audit(to_checksum(wallet), own, since, anchors, head))
         return Audit(tuple(reports), len(everything) - len(entries))
 
     async def _audit(
@@ -102,13 +116,14 @@ class Auditor:
         wallet: str,
         entries: Sequence[Entry],
         since: float | None,
-        begun: float | None,
+        anchors: _Anchors,
         head: Block,
     ) -> Report:
         whole = since is None
-        times = [one.at for one in entries] + ([begun] if begun is not None else [])
-        start = min(times) if since is None else since
+        start = anchors.earliest(entries) if since is None else since
         begin = await block_at(self._rpc, math.ceil(start), head)
+        if whole and anchors.block is not None:
+            begin = min(begin, anchors.block)
         recent = [one for one in entries if whole or one.at >= start - _DAY]
         hashes = [one.transaction for one in recent if one.transaction]
         found = await gather(

@@ -85,6 +85,12 @@ class Books:
                 found.append(db.execute(f"SELECT MIN({column}) FROM jobs").fetchone()[0])  # noqa: S608
         return min((one for one in found if one is not None), default=None)
 
+    def first_block(self) -> int | None:
+        """The earliest block in which the seller saw a transaction of his, as his notes on mined
+        transactions have it: they are kept apart from the lines of the books."""
+        db = self._read(self._seller)
+        return db.execute("SELECT MIN(block) FROM receipts").fetchone()[0] if db else None
+
     def _sources(self, chosen: Selection) -> Iterator[Iterator[Entry]]:
         since, until = chosen.since, chosen.until
         if chosen.role is not Role.SELLER and (db := self._read(self._buyer)):

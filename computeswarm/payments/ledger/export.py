@@ -150,7 +150,7 @@ def wide_line(entry: Entry) -> str:
         *(when, str(entry.role), _kind(entry), _clean(entry.subject, 60) or "-"),
         *(_clean(entry.peer, 66) or "-", _amount(entry), str(entry.state)),
         *(entry.transaction or "-", "" if entry.block is None else f"block {entry.block}"),
-        *("" if entry.gas_wei is None else f"gas {entry.gas_wei} wei",),
+        *("" if entry.gas_wei is None else f"gas {entry.gas_wei} wei", _clean(entry.note, 80)),
     )
     return "  ".join(cell for cell in cells if cell)
 
