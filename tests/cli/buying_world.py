@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -15,13 +16,14 @@ from pathlib import Path
 import aiohttp
 from buyer_fakes import FakeJob, FakeSeller, serving
 
+from computeswarm.core.chains import BASE_SEPOLIA, ChainInfo
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.imports import import_late
 from computeswarm.market import open_market
 from computeswarm.server.market_app import build_market_app
 from computeswarm.server.serving import Server
 
-__all__ = ["Ended", "FakeJob", "World", "world"]
+__all__ = ["Ended", "FakeJob", "World", "on_terminal", "world"]
 
 PASSWORD = "correct horse"
 
@@ -84,8 +86,35 @@ def _store_cheaply(path: Path, key: PrivateKey) -> None:
     path.write_text(json.dumps(document | {"address": key.address[2:].lower()}))
 
 
+async def on_terminal(there: World, answer: bytes, *args: str) -> Ended:
+    """The command with a terminal for all three streams, on which ``answer`` is typed."""
+    master, slave = pty.openpty()
+    process = await there.start(*args, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    seen, sent = b"", False
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                data = await loop.run_in_executor(None, os.read, master, 65536)
+            except OSError:  # Linux's way to say that the other side has gone
+                break
+            if not data:
+                break
+            seen += data
+            if not sent and b"[y/N]" in seen:
+                os.write(master, answer)
+                sent = True
+        await process.wait()
+    os.close(master)
+    assert process.returncode is not None
+    return Ended(process.returncode, seen, "")
+
+
 @asynccontextmanager
-async def world(tmp_path: Path, *, wallet: bool = True) -> AsyncIterator[World]:
+async def world(
+    tmp_path: Path, *, wallet: bool = True, chain: ChainInfo = BASE_SEPOLIA
+) -> AsyncIterator[World]:
     """A market that lists one fake seller, and a home with a wallet."""
     home, folder = tmp_path / "home", tmp_path / "work"
     folder.mkdir()
@@ -94,7 +123,7 @@ async def world(tmp_path: Path, *, wallet: bool = True) -> AsyncIterator[World]:
     if wallet:
         _store_cheaply(home / "wallet.json", key)
     async with (
-        Server(build_market_app(open_market(tmp_path / "market.db"))) as server,
+        Server(build_market_app(open_market(tmp_path / "market.db", chain=chain))) as server,
         serving(FakeSeller()) as seller,
         aiohttp.ClientSession() as session,
     ):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import pty
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest_asyncio
-from buying_world import Ended, FakeJob, World, world
+from buying_world import FakeJob, World, on_terminal, world
 
 from computeswarm.core.states import JobState
 
@@ -212,31 +210,6 @@ async def test_a_reader_who_leaves_stops_the_job(there: World) -> None:
         await process.wait()
     assert process.returncode == 141
     assert there.seller.jobs[only_job(there)].view.state is JobState.CANCELLED
-
-
-async def on_terminal(there: World, answer: bytes, *args: str) -> Ended:
-    """The command with a terminal for all three streams, on which ``answer`` is typed."""
-    master, slave = pty.openpty()
-    process = await there.start(*args, stdin=slave, stdout=slave, stderr=slave)
-    os.close(slave)
-    seen, sent = b"", False
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                data = await loop.run_in_executor(None, os.read, master, 65536)
-            except OSError:  # Linux's way to say that the other side has gone
-                break
-            if not data:
-                break
-            seen += data
-            if not sent and b"[y/N]" in seen:
-                os.write(master, answer)
-                sent = True
-        await process.wait()
-    os.close(master)
-    assert process.returncode is not None
-    return Ended(process.returncode, seen, "")
 
 
 async def test_on_a_terminal_it_asks_and_shows_nothing_harmful(there: World) -> None:
