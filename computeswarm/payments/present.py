@@ -58,10 +58,21 @@ def read_payment(headers: Mapping[str, str], terms: Terms) -> Presented | None:
     """
     lower = {name.lower(): value for name, value in headers.items()}
     if header := lower.get(HEADER_PAYMENT_V2.lower()):
-        return _read_v2(decode_header(header), terms)
+        return _read_v2(_document(header), terms)
     if header := lower.get(HEADER_PAYMENT_V1.lower()):
-        return _read_v1(decode_header(header), terms)
+        return _read_v1(_document(header), terms)
     return None
+
+
+def _document(header: str) -> dict[str, Any]:
+    try:
+        return decode_header(header)
+    except BadRequest as error:
+        raise _malformed(error.detail) from None
+
+
+def _malformed(sentence: str) -> BadRequest:
+    return BadRequest(sentence, reason=Reason.INVALID_PAYLOAD)
 
 
 def named_authorization(headers: Mapping[str, str]) -> tuple[str, str] | None:
@@ -114,14 +125,14 @@ def _parse(model: type[PaymentT], document: dict[str, Any]) -> PaymentT:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise BadRequest(describe_validation(error)) from None
+        raise _malformed(describe_validation(error)) from None
 
 
 def _presented(version: Literal[1, 2], payload: ExactPayload) -> Presented:
     given = payload.authorization
     numbers = tuple(int(n) for n in (given.value, given.valid_after, given.valid_before))
     if any(number >= _MAX_UINT256 for number in numbers):
-        raise BadRequest("A number in the payment is larger than 256 bits.")
+        raise _malformed("A number in the payment is larger than 256 bits.")
     value, after, before = numbers
     return Presented(
         version,

@@ -20,6 +20,7 @@ import {
   verifyReceiptMatchesOffer,
   verifyReceiptSignatureEIP712,
 } from "@x402/extensions/offer-receipt";
+import { appendPaymentIdentifierToExtensions } from "@x402/extensions/payment-identifier";
 import { validateDiscoveryExtension } from "@x402/extensions/bazaar";
 import { privateKeyToAccount } from "viem/accounts";
 
@@ -42,9 +43,12 @@ const asVersion1 = async (...request) => {
 let required;
 const asVersion2 = async (...request) => {
   const response = await fetch(...request);
-  const header = response.headers.get("PAYMENT-REQUIRED");
-  if (response.status === 402) required = JSON.parse(Buffer.from(header, "base64").toString());
-  return response;
+  if (response.status !== 402) return response;
+  required = JSON.parse(Buffer.from(response.headers.get("PAYMENT-REQUIRED"), "base64").toString());
+  appendPaymentIdentifierToExtensions(required.extensions); // the client sends it back
+  const headers = new Headers(response.headers);
+  headers.set("PAYMENT-REQUIRED", Buffer.from(JSON.stringify(required)).toString("base64"));
+  return new Response(response.body, { status: 402, headers });
 };
 
 async function client() {
