@@ -118,6 +118,8 @@ def _lines(report: Report) -> list[str]:
     if report.books.owed:
         lines.append(f"Owed     {format_usdc(report.books.owed)} USDC, not paid back yet")
     lines += [f"Differs  {one.text}" for one in report.differences]
+    if any(one.code.startswith("unknown") for one in report.differences):
+        lines.append("         What you moved yourself is unknown to the books, and no fault.")
     if report.clean:
         lines.append("Clean: books and chain agree to the atom.")
     elif not report.differences:

@@ -186,3 +186,40 @@ def test_real_and_test_money_are_not_summed(tmp_path: Path) -> None:
     real = run("ledger", "--json", "--network", "base", home=paths.state)
     sums = json.loads(real.out.splitlines()[-1])
     assert (sums["entries"], sums["received"], sums["real_money"]) == (1, 10, True)
+
+
+def test_a_line_without_numbers_hides_from_nobody(tmp_path: Path) -> None:
+    paths = home(tmp_path)
+    fill(paths.seller / "payments.db", 3)
+    db = sqlite3.connect(paths.seller / "payments.db")
+    with db:
+        db.execute("UPDATE claims SET settled_at = 'soon', amount = 'much' WHERE id = 2")
+    db.close()
+    assert run("ledger", home=paths.state).code == 0
+    with Books(paths, 84532) as books:
+        assert [one.row for one in books.entries()] == ["claims 2", "claims 1", "claims 3"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE claims SET authorization = '{' WHERE id = 2",
+        "DROP TABLE receipts",
+        "ALTER TABLE refunds RENAME COLUMN batch TO other",
+        "",
+    ],
+)
+def test_damaged_books_are_said_in_a_sentence(tmp_path: Path, damage: str) -> None:
+    paths = home(tmp_path)
+    path = paths.seller / "payments.db"
+    fill(path, 3)
+    if damage:
+        db = sqlite3.connect(path)
+        with db:
+            db.execute(damage)
+        db.close()
+    else:
+        path.write_bytes(b"nothing of ours" * 1_000)
+    done = run("ledger", home=paths.state)
+    assert done.code == 125
+    assert "can't be read" in done.last_sentence()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from computeswarm.core.errors import ConfigError
 from computeswarm.core.settings import Paths
 from computeswarm.payments.ledger.buyer import buyer_entries
 from computeswarm.payments.ledger.channels import channel_entries
@@ -65,11 +66,14 @@ class Books:
         """The chosen entries, oldest first, one by one.
 
         Raises:
-            ConfigError: a file can't be read.
+            ConfigError: a file can't be read, or holds what we never write.
         """
         chosen = chosen or Selection()
-        merged = heapq.merge(*self._sources(chosen), key=lambda entry: entry.at)
-        return (entry for entry in merged if chosen.takes(entry))
+        try:
+            merged = heapq.merge(*self._sources(chosen), key=lambda entry: entry.at)
+            yield from (entry for entry in merged if chosen.takes(entry))
+        except (sqlite3.Error, KeyError, TypeError) as error:
+            raise ConfigError(f"The books can't be read: they are damaged ({error}).") from None
 
     def first_job(self) -> float | None:
         """When the first job of either side was written down, as their own records have it: an

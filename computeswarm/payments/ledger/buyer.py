@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from computeswarm.payments.ledger.entries import Entry, Kind, Role, Standing, is_hash
 
 _PAYMENTS = """
-SELECT created_at AS at, 'payments' AS source, id, job_id, slice, pay_to AS peer, payer AS wallet,
-    chain_id, amount, tx, nonce, channel, state, NULL AS block,
+SELECT CAST(created_at AS REAL) AS at, 'payments' AS source, id, job_id, slice, pay_to AS peer,
+    payer AS wallet, chain_id, CAST(amount AS INTEGER) AS amount, tx, nonce, channel, state, NULL AS block,
     CASE WHEN reason = '' THEN url ELSE reason END AS note
 FROM payments
 """
 _REFUNDS = """
-SELECT COALESCE(done_at, created_at), 'refunds', id, job_id, NULL, peer, wallet,
-    chain_id, amount, tx, '', '', state, block, ''
+SELECT CAST(COALESCE(done_at, created_at) AS REAL), 'refunds', id, job_id, NULL, peer, wallet,
+    chain_id, CAST(amount AS INTEGER), tx, '', '', state, block, ''
 FROM refunds
 """
 _OF_REFUND = {"done": Standing.DONE, "told": Standing.TOLD, "owed": Standing.OWED}

@@ -12,21 +12,23 @@ from dataclasses import dataclass
 
 from computeswarm.payments.ledger.entries import Entry, Kind, Role, Standing, split_subject
 
+# cast, so that no line hides or stops a listing, whatever stands there instead of a number
 _PAID = "state IN ('settled', 'consumed', 'refunded')"
 _CLAIMS = f"""
-SELECT COALESCE(c.settled_at, c.created_at) AS at, 'claims' AS source, c.id AS id,
+SELECT CAST(COALESCE(c.settled_at, c.created_at) AS REAL) AS at, 'claims' AS source, c.id AS id,
     c.subject AS subject, json_extract(c.authorization, '$.from_') AS peer, c.pay_to AS wallet,
-    c.chain_id AS chain_id, c.amount AS amount, c.tx AS tx, c.state AS state, c.reason AS reason,
+    c.chain_id AS chain_id, CAST(c.amount AS INTEGER) AS amount, c.tx AS tx, c.state AS state,
+    c.reason AS reason,
     CASE WHEN c.payer = 'tx' THEN '' ELSE c.nonce END AS nonce,
     c.reorged_at IS NOT NULL AS reorged
 FROM claims c
 WHERE {_PAID} OR c.state IN ('broadcast', 'reverted') OR (c.state = 'failed' AND c.tx != '')
 """  # noqa: S608
 _REFUNDS = """
-SELECT COALESCE(b.done_at, r.created_at), 'refunds', r.id, r.subject, r.recipient,
+SELECT CAST(COALESCE(b.done_at, r.created_at) AS REAL), 'refunds', r.id, r.subject, r.recipient,
     COALESCE((SELECT pay_to FROM claims WHERE subject = r.subject LIMIT 1), ''),
     COALESCE((SELECT chain_id FROM claims WHERE subject = r.subject LIMIT 1), 0),
-    r.amount, COALESCE(b.tx, ''), COALESCE(b.state, 'owed'), '', '', 0
+    CAST(r.amount AS INTEGER), COALESCE(b.tx, ''), COALESCE(b.state, 'owed'), '', '', 0
 FROM refunds r LEFT JOIN batches b ON b.id = r.batch
 """
 _OF_CLAIM = {
