@@ -106,6 +106,16 @@ class Settings:
     tick_seconds: int = _setting(2, "seller: seconds a buyer with a payment channel pays ahead")
     max_job_seconds: int = _setting(86400, "seller: longest job taken, in seconds")
     keep_outputs: int = _setting(86400, "seller: seconds for which outputs stay fetchable")
+    facilitator: str = _setting(
+        "", "seller: URL of an x402 facilitator that settles; empty is your own key"
+    )
+    rpc_confirm: str = _setting("", "seller: a second RPC that must have seen a payment too")
+    confirm_safe_above: str = _setting("5.00", "seller: USDC above which a block must be safe")
+    confirm_finalized_above: str = _setting(
+        "100.00", "seller: USDC above which a block must be finalized"
+    )
+    max_gas_share: str = _setting("0.50", "seller: most of a payment that settling it may cost")
+    eth_price: str = _setting("4000", "seller: USDC per ether, for max_gas_share (real money only)")
     log_level: str = _setting("info", "debug, info, warning or error")
     theme: str = _setting("", "colour theme of the terminal app")
 

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,14 @@ from computeswarm.core.errors import (
 )
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.claims import Claim, ClaimState, ClaimStore
-from computeswarm.payments.confirmation import ConfirmationPolicy, Confirmations
+from computeswarm.payments.confirmation import Confirmations
 from computeswarm.payments.facilitators.base import Facilitator
-from computeswarm.payments.facilitators.own import GasPolicy, SelfFacilitator
+from computeswarm.payments.facilitators.own import SelfFacilitator
 from computeswarm.payments.facilitators.remote import HttpFacilitator
 from computeswarm.payments.fate import Fates
 from computeswarm.payments.ledger.entries import Entry
 from computeswarm.payments.ledger.seller import Day, Earnings, by_day, earned, ledger
+from computeswarm.payments.policy import SettlementPolicy
 from computeswarm.payments.present import Presented, check_authorization, refused
 from computeswarm.payments.refunds import RefundQueue, RefundRow
 from computeswarm.payments.reorgs import WATCH_SECONDS, OnLost, ReorgWatch
@@ -60,19 +61,6 @@ def request_binding(method: str, url: str, body: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class SettlementPolicy:
-    """How payments are settled.
-
-    ``facilitator`` is the URL of somebody else's; '' settles with our own key. ``gas`` bounds what
-    that may cost, None where gas costs nothing.
-    """
-
-    confirm: ConfirmationPolicy = field(default_factory=ConfirmationPolicy)
-    facilitator: str = ""
-    gas: GasPolicy | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _Running:
     """A settlement under way; all who present its authorization wait for one task."""
 
@@ -89,7 +77,7 @@ class Settlements:
         on_refunded: told when a refund is proven.
         on_lost: told of a payment that a reorganisation of the chain took back for good; as
             ``on_settled``, until it returns.
-        second: a further node that has to agree before a payment counts.
+        second: a further node that has to agree before a payment counts; closed with us.
         settle_seconds: how long ``settle`` waits before it answers "pending".
         watch_seconds: between two looks for blocks that were taken back.
     """
@@ -167,6 +155,8 @@ class Settlements:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._fates.close()
         await self._facilitator.close()
+        if self._second is not None:
+            await self._second.close()
         self._store.close()
 
     async def settle(

@@ -113,7 +113,7 @@ class SellerAgent:
         self.slots = Slots(config.slots, hardware.gpus, hardware.memory_bytes)
         self.queue: list[str] = []
         self.settlements: Settlements = settle(
-            on_settled=self._on_settled, on_refunded=self._on_refunded
+            on_settled=self._on_settled, on_refunded=self._on_refunded, on_lost=self._on_lost
         )
         self.channels: SellerChannels = open_channels(
             on_charged=self._on_charged, on_closed=self._on_closed
@@ -422,6 +422,32 @@ class SellerAgent:
         if job.state is JobState.AWAITING_PAYMENT:
             self._enqueue(self.desk.step(job_id, JobState.QUEUED))
             self._schedule()
+
+    async def _on_lost(self, claim: Claim) -> None:
+        """The chain took a payment back for good. Called again until it returns."""
+        job_id, _, number = claim.subject.partition("#")
+        index = int(number or 0)
+        amount = format_usdc(claim.amount)
+        self.notices.tell(
+            f"A reorganisation took back {amount} USDC for {job_id}, slice {index + 1}.", "error"
+        )
+        job, payment = self.desk.store.find(job_id), self.desk.store.payment(job_id, index)
+        paid_anew = any(
+            c.subject == claim.subject and c.state.paid for c in self.settlements.claims(job_id)
+        )
+        if job is None or payment is None or paid_anew or job.state.terminal:
+            return
+        newest = index == job.slices_paid - 1
+        job = self.desk.unpaid(job_id, payment)
+        run = self._runs.get(job_id)
+        if newest and job.slices_paid and run is not None:
+            run.paid()  # it looks at its funds anew: unpaid time is grace, and then the end
+            return
+        state = JobState.OUT_OF_FUNDS if job.state is JobState.RUNNING else JobState.FAILED
+        order = Order(state, "The chain took back what was paid for the job.")
+        await self.end_queued(job_id, order)
+        if run is not None:
+            run.end(order)
 
     async def _on_charged(self, charge: Charge) -> None:
         """A deposit or a voucher is taken. Called again after a crash and for a repetition."""

@@ -20,6 +20,7 @@ from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.text import clean_line
 from computeswarm.payments.channels.seller import SellerChannels
 from computeswarm.payments.channels.terms import ChannelOffer
+from computeswarm.payments.policy import SettlementPolicy
 from computeswarm.payments.settlement import Settlements
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.config import SellerConfig
@@ -79,8 +80,16 @@ async def build_seller(
     rpc = RpcClient(settings.rpc_urls, chain_id=chain.chain_id)
     usdc, sender = Usdc(rpc, chain), TxSender(rpc, key, chain.chain_id)
 
+    second = settings.rpc_confirm
+    policy = SettlementPolicy.of(settings)
+
     def settle(**callbacks: object) -> Settlements:
-        return Settlements(folder / "payments.db", rpc, usdc, sender, clock, **callbacks)  # type: ignore[arg-type]
+        return Settlements(
+            *(folder / "payments.db", rpc, usdc, sender, clock),
+            policy=policy,
+            second=RpcClient(second, chain_id=chain.chain_id) if second else None,
+            **callbacks,  # type: ignore[arg-type]
+        )
 
     def open_channels(**callbacks: object) -> SellerChannels:
         contract, offer = BatchSettlement(rpc, chain), ChannelOffer(key.address)

@@ -159,6 +159,14 @@ class JobDesk:
         )
         return job
 
+    def unpaid(self, job_id: str, payment: Payment) -> Job:
+        """The chain took a slice's payment back for good: its time is not paid for."""
+        job = self.store.unpay(job_id, payment)
+        if (meter := self.meters.get(job_id)) is not None:
+            meter.paid_slices = job.slices_paid
+        self.say(job_id, f"The chain took back the payment of slice {payment.slice + 1}.")
+        return job
+
     def deposited(self, job_id: str, charge: Charge) -> Job:
         """A channel was opened for a job, and its first slice is vouched for."""
         job = self.store.open_channel(job_id, charge.channel_id, charge.deposit, charge.transaction)

@@ -236,6 +236,22 @@ class JobStore:
             _write_sums(db, job)
         return self._keep(job)
 
+    def unpay(self, job_id: str, payment: Payment) -> Job:
+        """Take a settled slice out again: the chain took the payment back for good."""
+        job = self.get(job_id)
+        job = replace(
+            job,
+            slices_paid=job.slices_paid - 1,
+            paid=job.paid - payment.amount,
+            payments=tuple(one for one in job.payments if one.slice != payment.slice),
+        )
+        with transaction(self._db) as db:
+            db.execute(
+                "DELETE FROM payments WHERE job_id = ? AND slice = ?", (job_id, payment.slice)
+            )
+            _write_sums(db, job)
+        return self._keep(job)
+
     def open_channel(self, job_id: str, channel: str, deposit: int, transaction_: str) -> Job:
         """Write down that the deposit of a job's channel has arrived, and with it slice 0."""
         job = self.get(job_id)

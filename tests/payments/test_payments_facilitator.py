@@ -25,8 +25,8 @@ from computeswarm.core.x402 import Reason
 from computeswarm.payments import fate
 from computeswarm.payments.claims import ClaimState
 from computeswarm.payments.facilitators import remote
+from computeswarm.payments.policy import SettlementPolicy
 from computeswarm.payments.present import Presented
-from computeswarm.payments.settlement import SettlementPolicy
 
 Opener = Callable[..., Awaitable[Shop]]
 _SUPPORTED = {"kinds": [{"x402Version": 2, "scheme": "exact", "network": "eip155:84532"}]}

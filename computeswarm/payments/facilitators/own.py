@@ -21,6 +21,7 @@ from computeswarm.core.clock import Clock
 from computeswarm.core.errors import ChainUnavailable, Unavailable
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.claims import Claim, ClaimState, ClaimStore
+from computeswarm.payments.policy import GasPolicy
 from computeswarm.payments.present import Presented, refused, signed_by_payer
 from computeswarm.payments.terms import Terms
 from computeswarm.payments.verify import SETTLEMENT_GAS, Verifier
@@ -34,20 +35,6 @@ _BATCH_GAS_EACH = 100_000
 _USUAL_GAS = 90_000
 _MAX_REVERTS = 3
 _REVERTS_SECONDS = 3_600
-_WEI = 10**18
-
-
-@dataclass(frozen=True, slots=True)
-class GasPolicy:
-    """What settling may cost: ``max_share`` of the payment, at ``eth_price`` atoms of USDC for an
-    ether. For chains whose gas costs real money."""
-
-    eth_price: int
-    max_share: float
-
-    def too_dear(self, wei: int, amount: int) -> bool:
-        """Whether ``wei`` is too much for settling ``amount`` atoms."""
-        return wei * self.eth_price > self.max_share * amount * _WEI
 
 
 @dataclass(eq=False)
