@@ -37,6 +37,18 @@ _extra = st.one_of(
     ),
     _anything,
 )
+_extensions = st.one_of(
+    st.none(),
+    _anything,
+    st.dictionaries(
+        st.sampled_from(["payment-identifier", "offer-receipt", "x"]),
+        st.one_of(_anything, st.fixed_dictionaries({"info": _anything, "schema": _anything})),
+    ),
+    st.fixed_dictionaries(
+        {"payment-identifier": st.fixed_dictionaries({"info": st.fixed_dictionaries(
+            {}, optional={"required": _anything, "echo": _anything, "id": _anything})})}
+    ),
+)  # fmt: skip
 _schemes = st.sampled_from(["upto", "batch-settlement", "Exact"])
 _networks = ["base", "eip155:8453", "eip155:084532", "EIP155:84532", "solana:x", "base-sepolia"]
 
@@ -104,6 +116,7 @@ def answers(draw: st.DrawFn) -> tuple[dict[str, str], bytes]:
         return _written([
             ("x402Version", told), ("error", draw(st.text(max_size=10))), ("accepts", accepts),
             ("challenge", _SEED), ("resource", {"url": "http://elsewhere.test/"}),
+            ("extensions", draw(_extensions)),
         ])  # fmt: skip
 
     body = document(1, "base-sepolia").encode()

@@ -280,5 +280,5 @@ def _run(work: Any) -> None:
     raise AssertionError("it waited")
 
 
-World.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+World.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestCaps = World.TestCase
