@@ -9,8 +9,8 @@ from computeswarm.payments.ledger.entries import Entry, Kind, Role, Standing, is
 
 _PAYMENTS = """
 SELECT CAST(created_at AS REAL) AS at, 'payments' AS source, id, job_id, slice, pay_to AS peer,
-    payer AS wallet, chain_id, CAST(amount AS INTEGER) AS amount, tx, nonce, channel, state, NULL AS block,
-    CASE WHEN reason = '' THEN url ELSE reason END AS note
+    payer AS wallet, chain_id, CAST(amount AS INTEGER) AS amount, tx, nonce, channel, state,
+    NULL AS block, CASE WHEN reason = '' THEN url ELSE reason END AS note
 FROM payments
 """
 _REFUNDS = """
