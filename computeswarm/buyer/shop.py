@@ -24,6 +24,7 @@ from computeswarm.core.crypto import same_address
 from computeswarm.core.errors import (
     ComputeSwarmError,
     PaymentPending,
+    PaymentRequired,
     PolicyRefused,
     TooLarge,
     Unavailable,
@@ -40,6 +41,7 @@ from computeswarm.payments.statements import Statements, offered_way
 
 _MAX_402 = 256 * 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+_UNSERVED = (Fate.OPEN, Fate.REFUSED, Fate.SPENT)
 _AGAIN = (408, 425, 429)
 
 
@@ -245,6 +247,12 @@ class Shop:
         reason = str(refusal.extra["reason"])
         if reason == Reason.SETTLEMENT_PENDING:
             return "the chain has not confirmed it."
+        if payment.state is Fate.SPENT:
+            raise PaymentRequired(
+                f"The server used the payment of {format_usdc(payment.amount)} USDC on chain and "
+                "refuses what it was for; choose another server.",
+                **refusal.extra,
+            )
         self._payer.refused(purpose, reason)
         until = time.strftime("%H:%M:%S", time.localtime(payment.valid_before))
         detail = f"{refusal.detail.replace('; try another node', '')} "
@@ -254,9 +262,9 @@ class Shop:
         raise type(refusal)(detail, **refusal.extra, live_until=payment.valid_before)
 
     def _standing(self, request: WebRequest) -> SignedPayment | None:
-        """The last payment for this very request, if nobody knows yet what became of it."""
+        """The last payment for this very request, if nothing is known to have come of it."""
         found = self._journal.of_job(last) if (last := self._last_id(request)) else []
-        standing = [p for p in found if p.state in (Fate.OPEN, Fate.REFUSED)]
+        standing = [p for p in found if p.state in _UNSERVED]
         return standing[-1] if standing else None
 
     def _last_id(self, request: WebRequest) -> str | None:
