@@ -594,3 +594,34 @@ async def test_what_is_on_its_way_back_pays_no_tick(
     none = till.channels.refund(HandBuyer.of(buyer.key, till.seller.address).refund(0))
     assert await reason_of(none) == ChannelReason.CHANNEL_NOT_FOUND
     await till.channels.close()
+
+
+async def test_ticks_of_many_channels_share_a_commit_and_each_is_judged_by_itself(
+    till: Till, devnet: Devnet
+) -> None:
+    buyers = [await funded(devnet, till.seller.address) for _ in range(6)]
+    for number, buyer in enumerate(buyers):
+        await till.pay(buyer.deposit(), subject=f"job-{number}")
+    commits: list[str] = []
+    db = till.channels._store.db
+    db.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
+
+    async def tick(number: int) -> Any:
+        def before() -> None:
+            if number == 5:  # the job ends at the very moment
+                till.channels.finish("job-5", 0)
+
+        return await till.channels.pay(
+            buyers[number].voucher(2 * TICK),
+            till.terms(),
+            binding=f"{number}",
+            subject=f"job-{number}#1",
+            before_broadcast=before,
+        )
+
+    results = await asyncio.gather(*map(tick, range(6)), return_exceptions=True)
+    db.set_trace_callback(None)
+    assert [getattr(result, "cumulative", None) for result in results[:5]] == [2 * TICK] * 5
+    assert isinstance(results[5], PaymentRequired)
+    assert len(commits) < 6
+    await arrived(till, buyers[5].key.address, DEPOSIT)

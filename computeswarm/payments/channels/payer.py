@@ -115,7 +115,7 @@ class ChannelPayer:
         """
         if (standing := self._standing_voucher(purpose)) is not None:
             return standing
-        with self.journal.payments.exclusive():
+        with self.journal.tick():
             if (standing := self._standing_voucher(purpose)) is not None:
                 return standing
             channel = self._open_channel(purpose.job_id)
@@ -200,7 +200,7 @@ class ChannelPayer:
                 agreed; nothing was signed.
             NotFound: the job has no open channel.
         """
-        with self.journal.payments.exclusive():
+        with self.journal.tick():
             channel = self._open_channel(purpose.job_id)
             if channel.slice != purpose.slice or channel.answered:
                 raise Conflict("Only the newest voucher of a channel can be corrected.")

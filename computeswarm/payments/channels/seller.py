@@ -195,8 +195,12 @@ class SellerChannels:
             if not self._repeated(channel, payment, binding):
                 self._gate.check_voucher(channel, payment, terms.amount)
                 before_broadcast()
-                channel = self._store.charge(
-                    payment, amount=terms.amount, subject=subject, binding=binding
+                channel = await self._store.charge(
+                    payment,
+                    amount=terms.amount,
+                    subject=subject,
+                    binding=binding,
+                    check=lambda now: self._gate.check_sums(now, payment, terms.amount),
                 )
             charge = self._last_charge(channel)
             await self._on_charged(charge)

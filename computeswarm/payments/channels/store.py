@@ -1,17 +1,20 @@
 """The seller's record of channels: every sum is on disk before anybody acts on it.
 
-One process at a time. Each method is one transaction, and none of them waits for anything.
+One process at a time. Each method is one transaction; only ``charge`` shares its own with others.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from computeswarm.chain.batch_settlement import ChannelState as OnChain
 from computeswarm.core.chains import ChainInfo
+from computeswarm.core.errors import PaymentRequired
 from computeswarm.payments.channels.present import PresentedChannel
 from computeswarm.payments.channels.records import (
     SCHEMA,
@@ -23,11 +26,28 @@ from computeswarm.payments.channels.states import ChannelState, check_channel
 from computeswarm.payments.storage import connect, transaction
 
 
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A verified voucher that waits for the next commit."""
+
+    payment: PresentedChannel
+    amount: int
+    subject: str
+    binding: str
+    check: Callable[[Channel], None]
+    done: asyncio.Future[Channel]
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
 class ChannelStore:
     """Channels and the jobs they pay for, in one SQLite file that deposits and payouts share."""
 
     def __init__(self, path: Path, chain: ChainInfo) -> None:
         self.db = connect(path, SCHEMA)
+        self._batch: list[_Fresh] = []
         self._chain = chain
 
     def close(self) -> None:
@@ -94,13 +114,55 @@ class ChannelStore:
             ),
         )
 
-    def charge(
-        self, payment: PresentedChannel, *, amount: int, subject: str, binding: str
+    async def charge(
+        self,
+        payment: PresentedChannel,
+        *,
+        amount: int,
+        subject: str,
+        binding: str,
+        check: Callable[[Channel], None],
     ) -> Channel:
-        """Commit a voucher and what it pays for."""
-        with self.write() as db:
-            self.write_charge(db, payment, amount=amount, subject=subject, binding=binding)
-        return self.get(payment.channel_id)
+        """Commit a voucher and what it pays for, together with all that are ready at this moment:
+        many channels tick at once, and each wait for the disk holds all of them up.
+
+        Args:
+            check: raises why the channel, as it then is, doesn't allow it.
+        """
+        loop = asyncio.get_running_loop()
+        fresh = _Fresh(payment, amount, subject, binding, check, loop.create_future())
+        self._batch.append(fresh)
+        if len(self._batch) == 1:
+            loop.call_soon(self._commit)
+        return await fresh.done
+
+    def _commit(self) -> None:
+        batch, self._batch = self._batch, []
+        refusals: dict[int, PaymentRequired] = {}
+        try:
+            with self.write() as db:
+                for index, fresh in enumerate(batch):
+                    try:
+                        fresh.check(self.get(fresh.payment.channel_id))
+                    except PaymentRequired as error:
+                        refusals[index] = error
+                    else:
+                        self.write_charge(
+                            db,
+                            fresh.payment,
+                            amount=fresh.amount,
+                            subject=fresh.subject,
+                            binding=fresh.binding,
+                        )
+        except Exception as error:  # nothing was written: each caller has to know
+            for fresh in batch:
+                fresh.fail(error)
+            return
+        for index, fresh in enumerate(batch):
+            if index in refusals:
+                fresh.fail(refusals[index])
+            elif not fresh.done.done():
+                fresh.done.set_result(self.get(fresh.payment.channel_id))
 
     def write_charge(
         self,
@@ -111,7 +173,7 @@ class ChannelStore:
         subject: str,
         binding: str,
     ) -> None:
-        """``charge`` within a transaction."""
+        """``charge`` within a transaction, for what was checked in it."""
         changed = db.execute(
             "UPDATE channels SET state = CASE state WHEN 'closed' THEN 'open' ELSE state END,"
             " charged = charged + ?, signed_max = ?, signature = ?,"
