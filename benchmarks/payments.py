@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from computeswarm.chain.devnet import Devnet, start_devnet
+from computeswarm.chain.errors import RpcUnavailable
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Authorization, Usdc, authorization_calldata
@@ -45,6 +46,7 @@ URL = "http://seller.example/execute"
 VERIFY_GOAL, SETTLE_GOAL = 10.0, 1.5
 PAYMENTS_A_TURN = 40
 BASE_BLOCK_SECONDS = 2
+RESEND_SECONDS = 10.0
 
 
 def sign(key: PrivateKey, to: str) -> tuple[Authorization, bytes]:
@@ -168,8 +170,11 @@ class Shop:
         authorization, signature = sign(self.buyer, self.terms.pay_to)
         data = authorization_calldata(authorization, signature)
         signed = await self.bare.prepare(self.usdc.address, data, gas=SETTLEMENT_GAS)
-        await self.bare.broadcast(signed)
-        receipt = await self.bare.wait_receipt(signed.hash)
+        receipt = None
+        while receipt is None:  # a node may lose a transaction; the same bytes go out again
+            await self.bare.broadcast(signed)
+            with contextlib.suppress(RpcUnavailable):
+                receipt = await self.bare.wait_receipt(signed.hash, timeout=RESEND_SECONDS)
         assert self.usdc.payment_proof(receipt, authorization)
 
     async def settled(self) -> None:
