@@ -203,9 +203,13 @@ class ClaimStore:
         return self._update(claim, "state = 'broadcast', tx = '', request = ?", request)
 
     def settle(self, claim: Claim, tx: str, now: float, receipt: Receipt | None = None) -> Claim:
-        """A receipt proved it."""
+        """A receipt proved it.
+
+        That of the transaction we wrote down before could be asked for again after a power cut,
+        whenever that is; another's might not be found any more.
+        """
         check_claim(claim.state, ClaimState.SETTLED)
-        with self.write() as db:
+        with self.write(durable=tx != claim.transaction) as db:
             note_receipt(db, receipt)
             db.execute(
                 "UPDATE claims SET state = 'settled', tx = ?, settled_at = ? WHERE id = ?",
