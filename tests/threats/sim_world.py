@@ -222,6 +222,8 @@ class World:
         self.starts: Counter[str] = Counter()
         self.unpaid_starts: list[str] = []
         self.rpc_mode = "up"
+        self.rpc_faults: dict[str, list[str]] = {}
+        """What happens to the next calls of a method; then ``rpc_mode`` holds."""
         self.line_faults: list[str] = []
         self.seller: Process | None = None
         self.agent: SellerAgent | None = None
@@ -364,11 +366,11 @@ class World:
         if process is not None:
             process.io()
         await self.latency()
-        mode = self.rpc_mode
-        if mode == "flaky":
-            mode = self.random.choice(("up", "up", "down", "deaf"))
+        mode = self._fate(body)
         if mode == "down":
             raise RpcUnavailable("down")
+        if mode in _ANSWERS:
+            return _ANSWERS[mode](json.loads(body))
         reply = json.dumps(self.chain.server.answer(body)).encode()
         if process is not None:
             process.io()
@@ -376,6 +378,15 @@ class World:
         if mode == "deaf":  # accepted, and the answer lost
             raise RpcUnavailable("timed out")
         return reply
+
+    def _fate(self, body: bytes) -> str:
+        asked = json.loads(body)
+        method = asked.get("method") if isinstance(asked, dict) else "batch"
+        if waiting := self.rpc_faults.get(method):
+            return waiting.pop(0)
+        if self.rpc_mode == "flaky":
+            return self.random.choice(("up", "up", "down", "deaf"))
+        return self.rpc_mode
 
     async def http(self, method: str, path: str, headers: Any, body: bytes) -> Answer | None:
         """The seller's answer; None where the line, or he, broke."""
@@ -433,6 +444,21 @@ class World:
             return db.execute(query, values).fetchall()
         finally:
             db.close()
+
+
+def _refuse(asked: Any) -> bytes:
+    error = {"code": -32000, "message": "insufficient funds for gas * price + value"}
+    return json.dumps({"jsonrpc": "2.0", "id": asked["id"], "error": error}).encode()
+
+
+def _swallow(asked: Any) -> bytes:
+    """As if it had been taken; or, for a receipt, not mined."""
+    sent = asked["method"] == "eth_sendRawTransaction"
+    result = "0x" + "11" * 32 if sent else None
+    return json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}).encode()
+
+
+_ANSWERS = {"refuse": _refuse, "swallow": _swallow}
 
 
 class NoMarket:

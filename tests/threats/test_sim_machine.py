@@ -27,7 +27,7 @@ from computeswarm.buyer.http.base import Answer
 from computeswarm.buyer.journal import JobRecord, Stage
 from computeswarm.buyer.purchase import access, slice_purpose
 from computeswarm.buyer.spec import JobPlan
-from computeswarm.chain.usdc import authorization_calldata, transfer_calldata
+from computeswarm.chain.usdc import Authorization, authorization_calldata, transfer_calldata
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.core.jobs import JobSpec
@@ -45,6 +45,42 @@ CLAIMS, JOBS = "seller/seller/payments.db", "seller/seller/jobs.db"
 PAYMENTS = "buyer/buyer/payments.db"
 SECONDS = (0.1, 2.0, 11.0, 70.0, 700.0)
 index = st.integers(0, 7)
+SEND, RECEIPT = "eth_sendRawTransaction", "eth_getTransactionReceipt"
+WEAK = ("eth_call", "eth_getTransactionCount", "eth_estimateGas", "eth_getLogs")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What goes wrong during one purchase: calls of the seller's node, the line, deaths."""
+
+    calls: dict[str, list[str]]
+    line: list[str]
+    seller_dies: int | None
+    buyer_dies: int | None
+
+
+def _calls(method: str, kinds: tuple[str, ...]) -> st.SearchStrategy[dict[str, list[str]]]:
+    return st.lists(st.sampled_from(kinds), min_size=1, max_size=4).map(lambda x: {method: x})
+
+
+LINE = st.lists(
+    st.sampled_from(["lost request", "lost reply", "lost reply", "doubled", "ok"]), max_size=4
+)
+CALLS = st.one_of(
+    _calls(SEND, ("down", "deaf", "swallow", "refuse", "up")),
+    _calls(RECEIPT, ("down", "deaf", "swallow", "up")),
+    *(_calls(method, ("down", "deaf", "up")) for method in WEAK),
+)
+NO_TROUBLE = Trouble({}, [], None, None)
+trouble = st.one_of(
+    st.just(NO_TROUBLE),
+    CALLS.map(lambda calls: Trouble(calls, [], None, None)),
+    LINE.map(lambda line: Trouble({}, line, None, None)),
+    st.integers(0, 70).map(lambda fuse: Trouble({}, [], fuse, None)),
+    st.integers(0, 25).map(lambda fuse: Trouble({}, [], None, fuse)),
+    st.builds(Trouble, CALLS, LINE, st.integers(0, 70), st.integers(0, 25)),
+)
+pause = st.sampled_from([0.0, 0.3, 8.0])
 
 
 @dataclass
@@ -102,18 +138,47 @@ class Swarm(RuleBasedStateMachine):
         except ComputeSwarmError:
             return None
 
+    def _begin_trouble(self, trouble: Trouble) -> None:
+        world = self.world
+        world.rpc_faults = {method: list(kinds) for method, kinds in trouble.calls.items()}
+        world.line_faults = list(trouble.line)
+        if world.seller is not None and trouble.seller_dies is not None:
+            world.seller.fuse = trouble.seller_dies
+        if world.buyer_process is not None and trouble.buyer_dies is not None:
+            world.buyer_process.fuse = trouble.buyer_dies
+
+    def _end_trouble(self, pause: float) -> None:
+        """Whoever died is started again, as a supervisor would."""
+        self.world.pass_time(pause)
+        for process in (self.world.seller, self.world.buyer_process):
+            if process is not None and process.alive:
+                process.fuse = None
+        self.world.line_faults = []
+        if self.world.seller is not None and not self.world.seller.alive:
+            self._revive_seller()
+        if not self.buying:
+            self._revive_buyer(kill=False)
+
     @precondition(lambda self: self.served and self.buying)
-    @rule(seconds=st.sampled_from([0.0, 5.0, 25.0]), code=st.sampled_from([0, 3]), slices=index)
-    def buy(self, seconds: float, code: int, slices: int) -> None:
+    @rule(
+        seconds=st.sampled_from([0.0, 5.0, 25.0]),
+        code=st.sampled_from([0, 3]),
+        slices=st.integers(1, 5),
+        trouble=trouble,
+        pause=pause,
+    )
+    def buy(self, seconds: float, code: int, slices: int, trouble: Trouble, pause: float) -> None:
         buyer, node = self.world.buyer, self.world.node()
         assert buyer is not None
         plan = JobPlan(spec=spec_of(seconds, code), sources={})
 
         async def steps() -> None:
             offer = await buyer.quote(node, plan)
-            await buyer.start(offer, budget=SLICE * max(1, slices))
+            await buyer.start(offer, budget=SLICE * slices)
 
+        self._begin_trouble(trouble)
         self._by_buyer(steps())
+        self._end_trouble(pause)
 
     def _record(self, number: int) -> JobRecord | None:
         assert self.world.buyer is not None
@@ -121,8 +186,8 @@ class Swarm(RuleBasedStateMachine):
         return records[number % len(records)] if records else None
 
     @precondition(lambda self: self.buying)
-    @rule(number=index)
-    def pay_slice(self, number: int) -> None:
+    @rule(number=index, trouble=trouble, pause=pause)
+    def pay_slice(self, number: int, trouble: Trouble, pause: float) -> None:
         buyer, record = self.world.buyer, self._record(number)
         if record is None or record.stage is not Stage.PAID:
             return
@@ -142,7 +207,9 @@ class Swarm(RuleBasedStateMachine):
                 before_signing=lambda: None,
             )
 
+        self._begin_trouble(trouble)
         self._by_buyer(steps())
+        self._end_trouble(pause)
 
     @precondition(lambda self: self.buying)
     @rule(number=index)
@@ -162,15 +229,21 @@ class Swarm(RuleBasedStateMachine):
     @rule(
         seconds=st.sampled_from([0.0, 5.0]),
         copies=st.integers(1, 4),
-        value=st.sampled_from([SLICE, SLICE, SLICE - 1]),
+        value=st.sampled_from([SLICE, SLICE, SLICE, SLICE - 1]),
+        trouble=trouble,
+        pause=pause,
     )
-    def bare_buy(self, seconds: float, copies: int, value: int) -> None:
+    def bare_buy(
+        self, seconds: float, copies: int, value: int, trouble: Trouble, pause: float
+    ) -> None:
         spec = spec_of(seconds, 0).model_dump(mode="json")
         body = json.dumps({"spec": spec, "job_id": f"job-{secrets.token_hex(10)}"})
         seller = self.world.seller_key.address
         payment = Signed.make(BARE, seller, value, now=self.world.loop.wall())
         self.bare.append(Bare(body, payment))
+        self._begin_trouble(trouble)
         self._present(self.bare[-1], copies)
+        self._end_trouble(pause)
 
     @precondition(lambda self: self.bare)
     @rule(number=index, copies=st.integers(1, 3))
@@ -206,10 +279,28 @@ class Swarm(RuleBasedStateMachine):
                 first = self.replies.setdefault((bare.nonce, bare.body), answer.body)
                 assert answer.body == first  # I6
 
-    @precondition(lambda self: self.bare)
+    def _signed(self) -> list[Signed]:
+        """Every payment that is out, of whoever's; the newest last."""
+        known = [bare.payment for bare in self.bare]
+        for row in self.world.rows(PAYMENTS, "SELECT payload FROM payments ORDER BY id"):
+            exact = json.loads(row["payload"])["payload"]
+            given = exact["authorization"]
+            authorization = Authorization(
+                given["from"],
+                given["to"],
+                int(given["value"]),
+                int(given["validAfter"]),
+                int(given["validBefore"]),
+                given["nonce"],
+            )
+            known.append(Signed(authorization, bytes.fromhex(exact["signature"][2:])))
+        return known
+
     @rule(number=index)
     def third_party_submits(self, number: int) -> None:
-        payment = self.bare[number % len(self.bare)].payment
+        if not (signed := self._signed()):
+            return
+        payment = signed[-1 - number % len(signed)]
         data = authorization_calldata(payment.authorization, payment.signature)
         if payment.authorization.nonce not in self.world.chain.used():
             self.third.add(payment.authorization.nonce)
@@ -221,27 +312,23 @@ class Swarm(RuleBasedStateMachine):
         nonce = self.bare[number % len(self.bare)].nonce
         self.world.chain.send(BARE, USDC, cancellation(BARE, nonce))
 
-    @rule()
-    def drain(self) -> None:
-        held = self.world.chain.balance(BARE.address)
+    @rule(whose=st.sampled_from(["bare", "buyer"]))
+    def drain(self, whose: str) -> None:
+        key = BARE if whose == "bare" else self.world.buyer_key
+        held = self.world.chain.balance(key.address)
         data = transfer_calldata(self.world.third_key.address, held)
-        self.world.chain.send(BARE, USDC, data)
+        self.world.chain.send(key, USDC, data)
 
     @rule(atoms=st.sampled_from([SLICE - 1, SLICE, 5 * SLICE]))
     def top_up(self, atoms: int) -> None:
-        self.world.chain.fund(BARE.address, atoms=atoms)
+        for key in (BARE, self.world.buyer_key):
+            self.world.chain.fund(key.address, atoms=atoms)
 
     # What happens to them
 
     @rule(seconds=st.sampled_from(SECONDS))
     def wait(self, seconds: float) -> None:
         self.world.pass_time(seconds)
-
-    @rule(
-        kinds=st.lists(st.sampled_from(["lost request", "lost reply", "doubled", "ok"]), max_size=6)
-    )
-    def break_the_line(self, kinds: list[str]) -> None:
-        self.world.line_faults = list(kinds)
 
     @rule(mode=st.sampled_from(["up", "up", "down", "flaky", "deaf"]))
     def break_the_chains_node(self, mode: str) -> None:
@@ -253,35 +340,19 @@ class Swarm(RuleBasedStateMachine):
         if not wei:
             self.world.chain.ask("anvil_setBalance", self.world.seller_key.address, "0x0")
 
-    @precondition(lambda self: self.served)
-    @rule(fuse=st.integers(0, 60))
-    def seller_dies_soon(self, fuse: int) -> None:
-        assert self.world.seller is not None
-        self.world.seller.fuse = fuse
-
-    @precondition(lambda self: self.buying)
-    @rule(fuse=st.integers(0, 12))
-    def buyer_dies_soon(self, fuse: int) -> None:
-        assert self.world.buyer_process is not None
-        self.world.buyer_process.fuse = fuse
-
     @rule(skew=st.sampled_from([0.0, 600.0, -600.0]), whose=st.sampled_from(["seller", "buyer"]))
     def set_a_clock(self, skew: float, whose: str) -> None:
         process = self.world.seller if whose == "seller" else self.world.buyer_process
         assert process is not None
         process.skew = skew
 
-    @rule()
-    def kill_the_seller(self) -> None:
-        self.world.kill_seller()
-
-    @precondition(lambda self: self.served)
-    @rule()
-    def stop_the_seller(self) -> None:
-        self.world.stop_seller()
-
-    @rule()
-    def start_the_seller(self) -> None:
+    @rule(kill=st.booleans(), seconds=st.sampled_from([0.0, 5.0, 90.0]))
+    def restart_the_seller(self, kill: bool, seconds: float) -> None:
+        if kill or not self.world.up:
+            self.world.kill_seller()
+        else:
+            self.world.stop_seller()
+        self.world.pass_time(seconds)
         self._revive_seller()
 
     @rule()
@@ -377,9 +448,8 @@ class Swarm(RuleBasedStateMachine):
             world.chain.moved(payer, seller) for payer in (world.buyer_key.address, BARE.address)
         )
         assert world.chain.balance(seller) == came - back
-        windfall = sum(
-            b.payment.authorization.value for b in self.bare if b.nonce in used - paid.keys()
-        )
+        given = [payment.authorization for payment in self._signed()]
+        windfall = sum(g.value for g in given if g.nonce in used - paid.keys())
         assert came == sum(paid.values()) + windfall, "I4: payments on the chain"
 
     def teardown(self) -> None:
@@ -393,7 +463,7 @@ class Swarm(RuleBasedStateMachine):
 
     def _quiet(self) -> None:
         world = self.world
-        world.rpc_mode, world.line_faults = "up", []
+        world.rpc_mode, world.line_faults, world.rpc_faults = "up", [], {}
         world.chain.fund(world.seller_key.address, wei=GAS_WEI)
         for process in (world.seller, world.buyer_process):
             if process is not None:

@@ -61,6 +61,18 @@ async def test_a_node_that_breaks_before_the_broadcast_takes_nothing(
         await runs_once(attack, body, payment)
 
 
+async def test_a_purchase_that_the_node_broke_off_holds_no_place(
+    attacked: Opener, proxy: FaultyRpc
+) -> None:
+    """Its buyer went away. It waits for no payment, or a few of them would shut the shop."""
+    async with attacked(config={"queue_limit": 1}) as attack:
+        proxy.set("eth_getTransactionCount", to=faults.drop_before)
+        assert (await attack.post(attack.body(), attack.sign())).status == 503
+        proxy.heal()
+        body, payment = attack.body(), attack.sign()
+        await runs_once(attack, body, payment)
+
+
 @pytest.mark.parametrize(
     "fault",
     [
