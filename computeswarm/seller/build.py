@@ -20,6 +20,7 @@ from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.text import clean_line
 from computeswarm.payments.channels.seller import SellerChannels
 from computeswarm.payments.channels.terms import ChannelOffer
+from computeswarm.payments.confirmation import Confirmations
 from computeswarm.payments.policy import SettlementPolicy
 from computeswarm.payments.settlement import Settlements
 from computeswarm.seller.agent import SellerAgent
@@ -80,14 +81,15 @@ async def build_seller(
     rpc = RpcClient(settings.rpc_urls, chain_id=chain.chain_id)
     usdc, sender = Usdc(rpc, chain), TxSender(rpc, key, chain.chain_id)
 
-    second = settings.rpc_confirm
     policy = SettlementPolicy.of(settings)
+    witness = settings.rpc_confirm
+    second = RpcClient(witness, chain_id=chain.chain_id) if witness else None
 
     def settle(**callbacks: object) -> Settlements:
         return Settlements(
             *(folder / "payments.db", rpc, usdc, sender, clock),
             policy=policy,
-            second=RpcClient(second, chain_id=chain.chain_id) if second else None,
+            second=second,
             **callbacks,  # type: ignore[arg-type]
         )
 
@@ -101,6 +103,7 @@ async def build_seller(
             sender,
             clock,
             offer=offer,
+            confirm=Confirmations(rpc, policy.confirm, second).confirm,
             **callbacks,  # type: ignore[arg-type]
         )
 
