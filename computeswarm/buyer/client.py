@@ -404,6 +404,14 @@ class Buyer:
         """The jobs of which a seller still owes something, and has not named the transaction."""
         return self._refunds.owed_jobs()
 
+    def refused(self, record: JobRecord) -> bool:
+        """Whether the seller refused the first payment, and could still take it: whoever wants the
+        job nevertheless calls ``start`` or ``resume``, and nobody else should."""
+        if record.stage is not Stage.PAYING or self._purchases is None:
+            return False
+        payment = self._purchases.refused(record)
+        return payment is not None and payment.valid_before > self._clock.now()
+
     def job(self, prefix: str) -> JobRecord:
         """The job whose id starts so.
 

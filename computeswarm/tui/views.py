@@ -13,6 +13,9 @@ from typing import Literal
 
 from computeswarm.core.states import JobState
 
+REFUSED = "refused"
+"""A job's step while its seller has refused the first payment and could still take it."""
+
 LogKind = Literal["stdout", "stderr", "note", "good", "warn", "bad"]
 
 

@@ -106,11 +106,13 @@ async def test_a_refused_payment_says_why_and_the_same_one_is_tried_again(
         await buyer.start(offer, budget=BUDGET)
     assert refused.value.extra["live_until"] > 0
     assert buyer.job(offer.job_id).stage is Stage.PAYING
+    assert buyer.refused(buyer.job(offer.job_id))
     assert buyer.spent_today() == 60_000
     assert not seller.paid
 
     record = await buyer.start(offer, budget=BUDGET)  # the wallet is funded by now
     assert record.stage is Stage.PAID
+    assert not buyer.refused(record)
     assert list(seller.presented.values()) == [2]
     assert len(seller.paid) == 1
     assert buyer.spent_today() == 60_000

@@ -12,7 +12,7 @@ import pytest
 from textual import events
 from textual.widgets import Button, Input
 from tui_drive import buyer_screen, example, make_app, seller_screen, settled, until
-from tui_fake import FLEET, JOBS, NOW, FakeBuyer, FakeSeller, FixedClock
+from tui_fake import FLEET, JOBS, NOW, FakeBuyer, FakeSeller, FixedClock, job
 
 from computeswarm.core.errors import MarketUnavailable, NoNodeFits
 from computeswarm.core.states import JobState
@@ -22,8 +22,11 @@ from computeswarm.tui.keymap import KEYS
 from computeswarm.tui.modals.payment import PaymentModal
 from computeswarm.tui.modals.receipt import ReceiptModal
 from computeswarm.tui.modals.wizard import WizardModal
+from computeswarm.tui.screens.buyer import BuyerScreen
 from computeswarm.tui.screens.seller import SellerScreen
+from computeswarm.tui.views import REFUSED
 from computeswarm.tui.widgets.header import Header
+from computeswarm.tui.widgets.job_pane import state_of
 from computeswarm.tui.widgets.log_view import LogView
 
 SIZE = (120, 40)
@@ -443,3 +446,17 @@ def test_a_bare_terminal_gets_the_text_to_copy(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("TERM_PROGRAM", raising=False)
     driver: Any = object()
     assert takes_osc52(driver)
+
+
+@pytest.mark.parametrize(("step", "followed"), [("", True), (REFUSED, False)])
+async def test_a_purchase_that_was_refused_is_not_carried_on_by_itself(
+    step: str, followed: bool
+) -> None:
+    old = job(0, state=JobState.AWAITING_PAYMENT, created_at=NOW - 500, step=step)
+    app = make_app(FakeBuyer(jobs=[old]))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, BuyerScreen) and app.screen.jobs)
+        screen = buyer_screen(pilot)
+        await until(pilot, lambda: not followed or old.job_id in screen._followed)
+        assert (old.job_id in screen._followed) is followed
+        assert ("refused" in state_of(screen.jobs[0])[0]) is not followed

@@ -36,6 +36,7 @@ from computeswarm.tui.backends.mapping import (
 )
 from computeswarm.tui.draft import JobDraft
 from computeswarm.tui.views import (
+    REFUSED,
     Balance,
     Download,
     Identity,
@@ -244,6 +245,8 @@ class LiveBuyer:
         step = self._steps.get(record.job_id, "")
         if view is not None and view.missing_inputs and not step:
             step = "uploading"
+        elif not step and self._buyer.refused(record):
+            step = REFUSED
         return JobItem(
             job_id=record.job_id,
             name=clean_line(record.name, limit=80),

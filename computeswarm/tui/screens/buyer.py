@@ -20,7 +20,7 @@ from computeswarm.tui.format import money, short_address, short_job
 from computeswarm.tui.keymap import bindings
 from computeswarm.tui.logbuffer import LogBuffer
 from computeswarm.tui.screens.buyer_orders import BuyerOrders
-from computeswarm.tui.views import Identity, JobItem, LogLine, Meter
+from computeswarm.tui.views import REFUSED, Identity, JobItem, LogLine, Meter
 from computeswarm.tui.widgets.filter_bar import FilterBar
 from computeswarm.tui.widgets.header import Header, real_money
 from computeswarm.tui.widgets.job_pane import JobPane
@@ -141,7 +141,7 @@ class BuyerScreen(BuyerOrders):
 
     def _ours(self, job: JobItem) -> bool:
         """Whether to follow and pay a job: not while another program may still be buying it."""
-        if job.ended:
+        if job.ended or job.step == REFUSED:  # going on by itself would buy what was given up
             return False
         bought = job.state not in (JobState.CREATED, JobState.AWAITING_PAYMENT)
         return bought or self.now - job.created_at > ADOPT_AFTER
