@@ -53,7 +53,7 @@ def _wallet(context: Context) -> str:
 
 
 async def _hear_of_refunds(context: Context) -> None:
-    """Ask sellers that still owe something, and look for what they say they sent."""
+    """Ask sellers that may owe something, and look for what they say they sent."""
     from computeswarm.cli.buying import buyer_of
 
     if not (context.paths.buyer / "jobs.db").exists():
@@ -65,7 +65,8 @@ async def _hear_of_refunds(context: Context) -> None:
                 async with asyncio.timeout(_ASK_SECONDS):
                     await buyer.refresh(job_id)
 
-        await asyncio.gather(*map(ask, buyer.owed_jobs()))
+        running = [record.job_id for record in buyer.jobs() if not record.state.terminal]
+        await asyncio.gather(*map(ask, {*running, *buyer.owed_jobs()}))
         with contextlib.suppress(ComputeSwarmError, TimeoutError):
             await buyer.channels.sync()
 

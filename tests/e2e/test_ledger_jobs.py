@@ -104,6 +104,11 @@ TAMPERINGS = {
         "UPDATE deposits SET amount = amount + 1",
         ["channel", "not_paid"],
     ),
+    "not read yet": (
+        "seller/channels",
+        "UPDATE payouts SET state = 'broadcast', settled = 0",
+        [],  # a seller who was killed in between reads it at his next start
+    ),
     "hash": (
         "seller/channels",
         "UPDATE payouts SET tx = (SELECT tx FROM deposits)",

@@ -62,7 +62,8 @@ class Judge:
             if not entry.transaction:
                 self._nameless(entry)
         self._look_for_debts([one for one in entries if _owed_to_us(one)])
-        self._name_unknown()
+        self._leave_payouts(entries)
+        self._name_unknown({one.peer.lower() for one in entries if one.peer})
 
     def _read(self, usdc_: Usdc) -> None:
         """Index the wallet's movements; receipts add those of blocks outside the range."""
@@ -221,16 +222,30 @@ class Judge:
             self._explain(movement, paid)
             by_peer[transfer.from_] = [one for one in debts if one not in paid]
 
-    def _name_unknown(self) -> None:
+    def _leave_payouts(self, entries: Sequence[Entry]) -> None:
+        """What a payout of channels brings is booked when its receipt has been read; until then the
+        books know its transaction by the claims in it."""
+        sent = {
+            one.transaction: one for one in entries if one.kind.of_channel and one.state.at_risk
+        }
+        for movement in self._movements:
+            claim = sent.get(movement.transfer.transaction)
+            from_contract = same_address(movement.transfer.from_, BATCH_SETTLEMENT)
+            if claim is not None and from_contract and not movement.explained:
+                movement.explained[claim.role] = claim
+                self.pending += 1
+
+    def _name_unknown(self, peers: set[str]) -> None:
         for movement in self._movements:
             transfer = movement.transfer
             inside = self._found.first <= transfer.block <= self._found.last
             if movement.explained or not inside or transfer.within(self._wallet) == 0:
                 continue
             code: Code = "unknown_in" if transfer.within(self._wallet) > 0 else "unknown_out"
-            way = (
-                f"came from {transfer.from_}" if code == "unknown_in" else f"went to {transfer.to}"
-            )
+            other = transfer.from_ if code == "unknown_in" else transfer.to
+            way = f"came from {other}" if code == "unknown_in" else f"went to {other}"
+            if other in peers:
+                way += ", with whom the books have other business,"
             self.differences.append(
                 Difference(
                     code,
