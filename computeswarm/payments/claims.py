@@ -127,6 +127,10 @@ class ClaimStore:
         paid = "state IN ('settled', 'consumed', 'refunded')"
         return self._one(f"subject = ? ORDER BY {paid} DESC, id DESC", subject)
 
+    def of_subject(self, subject: str) -> list[Claim]:
+        """The claims for exactly this subject, oldest first."""
+        return self._many("subject = ? ORDER BY id", subject)
+
     def of_job(self, job_id: str) -> list[Claim]:
         """The claims for a job and its slices, oldest first."""
         return self._many("subject = ? OR subject GLOB ? ORDER BY id", job_id, f"{job_id}#*")

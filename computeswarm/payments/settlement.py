@@ -273,6 +273,10 @@ class Settlements:
         """The claim for exactly this subject: a paid one if there is one, else the newest."""
         return self._store.by_subject(subject)
 
+    def claims_for(self, subject: str) -> list[Claim]:
+        """All claims for exactly this subject, oldest first."""
+        return self._store.of_subject(subject)
+
     def claims(self, job_id: str) -> list[Claim]:
         """All claims for a job and its slices, oldest first."""
         return self._store.of_job(job_id)

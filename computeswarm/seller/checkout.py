@@ -264,7 +264,7 @@ class Checkout:
     def _failed(self, holder: Holder) -> bool:
         states = {
             claim.state
-            for claim in self._settlements.claims(holder.subject.partition("#")[0])
+            for claim in self._settlements.claims_for(holder.subject)
             if name_of(claim).lower() == holder.payment.lower()
         }
         return states == {ClaimState.FAILED}

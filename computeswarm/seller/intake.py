@@ -288,8 +288,8 @@ class Intake:
         """Payments for a slice that may yet settle, also those from before a restart."""
         names = {
             name_of(claim).lower()
-            for claim in self.settlements.claims(job_id)
-            if claim.subject == f"{job_id}#{index}" and claim.state is ClaimState.BROADCAST
+            for claim in self.settlements.claims_for(f"{job_id}#{index}")
+            if claim.state is ClaimState.BROADCAST
         }
         if (settling := self._settling.get((job_id, index))) is not None:
             names.add(settling.lower())
@@ -299,7 +299,7 @@ class Intake:
         authorization = self._settling.get((job_id, index))
         if authorization is None:
             return
-        states = self._states(job_id, f"{job_id}#{index}", authorization)
+        states = self._states(f"{job_id}#{index}", authorization)
         if states <= {ClaimState.FAILED, *_PAID}:
             del self._settling[job_id, index]
 
@@ -310,17 +310,17 @@ class Intake:
         if job.quote.scheme == SCHEME:
             dead = not self.till.under_way(job_id, job.authorization)
         else:
-            dead = self._states(job_id, job_id, job.authorization) <= {ClaimState.FAILED}
+            dead = self._states(job_id, job.authorization) <= {ClaimState.FAILED}
         if dead:
             self.desk.drop_unpaid(job_id)
 
-    def _states(self, job_id: str, subject: str, authorization: str) -> set[ClaimState]:
+    def _states(self, subject: str, authorization: str) -> set[ClaimState]:
         """How one payment stands. Ids of jobs are no secret, so others may have paid for this one
         too, and failed."""
         return {
             claim.state
-            for claim in self.settlements.claims(job_id)
-            if claim.subject == subject and name_of(claim).lower() == authorization.lower()
+            for claim in self.settlements.claims_for(subject)
+            if name_of(claim).lower() == authorization.lower()
         }
 
 

@@ -5,6 +5,7 @@ It reads and presents; what a payment buys, and whether it may be bought, is the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ class ChannelTill:
         self._channels = channels
         self._offer = channels.offer
         self._offers = offers
+        self._taking: Counter[str] = Counter()
+        """Subjects of payments that are looked at just now."""
 
     def named(self, headers: Mapping[str, str]) -> str | None:
         """The name of the channel payment that a request carries; None where none can be read.
@@ -121,13 +124,18 @@ class ChannelTill:
         before_charge: Callable[[], None],
     ) -> Charge:
         """Take the payment: as ``Settlements.settle`` does, and with what it raises."""
-        return await self._channels.pay(
-            presented,
-            terms,
-            binding=binding,
-            subject=subject,
-            before_broadcast=before_charge,
-        )
+        self._taking[subject] += 1
+        try:
+            return await self._channels.pay(
+                presented,
+                terms,
+                binding=binding,
+                subject=subject,
+                before_broadcast=before_charge,
+            )
+        finally:
+            self._taking[subject] -= 1
+            self._taking += Counter()  # forgets what came to nothing
 
     async def give_back(self, presented: PresentedChannel) -> ChannelRefund:
         """Answer a buyer who asks for what is left of his deposit."""
@@ -138,8 +146,8 @@ class ChannelTill:
         return self._channels.set_reply(charge, reply)
 
     def under_way(self, subject: str, name: str) -> bool:
-        """Whether a deposit may yet arrive, also one from before a restart."""
-        return self._channels.under_way(subject, name)
+        """Whether a payment may yet be taken: a deposit also from before a restart."""
+        return subject in self._taking or self._channels.under_way(subject, name)
 
 
 def _document(headers: Mapping[str, str]) -> dict[str, Any]:
