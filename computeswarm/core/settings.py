@@ -157,11 +157,13 @@ class Settings:
             ConfigError: one can't; an address is not repeated, as it may hold a key.
         """
         chain_by_name(self.network)
-        for number, url in enumerate(self.rpc_urls, 1):
-            if host_of(url) is None:
+        urls = [(f"rpc: address {n}", url) for n, url in enumerate(self.rpc_urls, 1)]
+        urls += [("rpc_confirm: it", self.rpc_confirm), ("facilitator: it", self.facilitator)]
+        for what, url in urls:
+            if url and host_of(url) is None:
                 raise ConfigError(
-                    f"The setting rpc: address {number} is none; write http://… or https://…"
-                    " (a key belongs in the path or the query, not before an @)."
+                    f"The setting {what} is no address; write http://… or https://… (a key belongs"
+                    " in the path or the query, not before an @)."
                 )
         for payee in self.payees:
             from computeswarm.core.crypto import is_address  # 35 ms, and few have such a list

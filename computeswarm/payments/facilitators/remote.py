@@ -18,6 +18,7 @@ from computeswarm.chain.errors import RpcUnavailable
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.errors import ConfigError, Unavailable
 from computeswarm.core.text import clean_line
+from computeswarm.core.urls import origin
 from computeswarm.core.x402 import (
     Authorization,
     ExactPayload,
@@ -88,7 +89,7 @@ class HttpFacilitator:
             kinds = _Supported.model_validate(answer).kinds
         except ValidationError:
             raise ConfigError(
-                f"What answers at {self._url} is no x402 facilitator; correct the setting"
+                f"What answers at {origin(self._url)} is no x402 facilitator; correct the setting"
                 " facilitator, or leave it empty to settle with your own key."
             ) from None
         found = {(kind.version, kind.network) for kind in kinds if kind.scheme == "exact"}
@@ -98,7 +99,7 @@ class HttpFacilitator:
             self._version = 1
         else:
             raise ConfigError(
-                f"The facilitator at {self._url} does not settle 'exact' payments on"
+                f"The facilitator at {origin(self._url)} does not settle 'exact' payments on"
                 f" {self._chain.title}; choose another, or leave the setting facilitator empty."
             )
 
