@@ -8,27 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
-from computeswarm.chain.abi import topic_address
-from computeswarm.chain.transfers import Transfer, all_transfers
-from computeswarm.chain.usdc import AUTHORIZATION_USED_TOPIC, Usdc
+from computeswarm.chain.usdc import Usdc
 from computeswarm.core.channels import BATCH_SETTLEMENT
 from computeswarm.core.crypto import same_address
 from computeswarm.payments.ledger.entries import Entry, Kind, Role, Standing
 from computeswarm.payments.ledger.evidence import Evidence
 from computeswarm.payments.ledger.findings import Arrival, Code, Difference, named, usdc
+from computeswarm.payments.ledger.movements import Movement, Movements
 
 _NEVER = (Standing.EXPIRED, Standing.REVERTED)
 """By these books it moved nothing."""
-
-
-@dataclass(slots=True)
-class _Movement:
-    """A transfer on chain, and the entries that explain it, at most one of each role."""
-
-    transfer: Transfer
-    explained: dict[Role, Entry] = field(default_factory=dict)
 
 
 class Judge:
@@ -37,10 +27,7 @@ class Judge:
     def __init__(self, usdc_: Usdc, wallet: str, found: Evidence) -> None:
         self._wallet = wallet
         self._found = found
-        self._movements: list[_Movement] = []
-        self._in_tx: dict[str, list[_Movement]] = defaultdict(list)
-        self._by_nonce: dict[tuple[str, str], _Movement] = {}
-        self._read(usdc_)
+        self._movements = Movements(usdc_, wallet, found)
         self.differences: list[Difference] = []
         self.arrivals: list[Arrival] = []
         self.pending = 0
@@ -55,7 +42,8 @@ class Judge:
         for entry in others:
             if entry.transaction:
                 apart = entry.row if entry.kind is Kind.TRANSFER or entry.kind.of_channel else ""
-                groups[entry.role, entry.transaction, self._source(entry), apart].append(entry)
+                other = self._source(entry) if entry.direction == "in" else entry.peer.lower()
+                groups[entry.role, entry.transaction, other, apart].append(entry)
         for group in groups.values():
             self._transfer(group)
         for entry in others:
@@ -65,45 +53,10 @@ class Judge:
         self._leave_payouts(entries)
         self._name_unknown({one.peer.lower() for one in entries if one.peer})
 
-    def _read(self, usdc_: Usdc) -> None:
-        """Index the wallet's movements; receipts add those of blocks outside the range."""
-        known: dict[str, list[Transfer | None]] = {}
-        for tx, receipt in self._found.receipts.items():
-            if receipt is not None:
-                known[tx] = all_transfers(receipt, usdc_)
-        for tx, transfers in known.items():
-            receipt = self._found.receipts[tx]
-            assert receipt is not None
-            for place, transfer in enumerate(transfers):
-                if transfer is None or not self._ours(transfer):
-                    continue
-                movement = self._keep(transfer)
-                before = receipt.logs[place - 1] if place else None
-                if (
-                    before is not None
-                    and same_address(before.address, usdc_.address)
-                    and len(before.topics) == 3
-                    and before.topics[0] == AUTHORIZATION_USED_TOPIC
-                    and same_address(topic_address(before.topics[1]), transfer.from_)
-                ):
-                    self._by_nonce[topic_address(before.topics[1]), before.topics[2]] = movement
-        for transfer in self._found.transfers:
-            if transfer.transaction not in known:
-                self._keep(transfer)
-
-    def _keep(self, transfer: Transfer) -> _Movement:
-        movement = _Movement(transfer)
-        self._movements.append(movement)
-        self._in_tx[transfer.transaction].append(movement)
-        return movement
-
-    def _ours(self, transfer: Transfer) -> bool:
-        return self._wallet.lower() in (transfer.from_, transfer.to)
-
     def _payment(self, entry: Entry) -> None:
         buyer = entry.role is Role.BUYER
         payer = (self._wallet if buyer else entry.peer).lower()
-        movement = self._by_nonce.get((payer, entry.nonce.lower()))
+        movement = self._movements.of_nonce(payer, entry.nonce)
         if movement is None:
             self._unpaid(entry)
             return
@@ -162,7 +115,7 @@ class Judge:
         target = self._wallet if entry.direction == "in" else entry.peer
         candidates = [
             movement
-            for movement in self._in_tx[tx]
+            for movement in self._movements.in_transaction(tx)
             if same_address(movement.transfer.from_, source)
             and same_address(movement.transfer.to, target)
         ]
@@ -279,7 +232,7 @@ class Judge:
             self._say("reverted", f"Transaction {tx} of {_all(group)} reverted.", *group, tx=tx)
         return receipt is None or not receipt.succeeded
 
-    def _amount(self, movement: _Movement, group: list[Entry]) -> None:
+    def _amount(self, movement: Movement, group: list[Entry]) -> None:
         booked, moved = sum(one.amount for one in group), movement.transfer.amount
         if booked != moved:
             tx = movement.transfer.transaction
@@ -292,7 +245,7 @@ class Judge:
                 amount=moved - booked,
             )
 
-    def _explain(self, movement: _Movement, group: list[Entry]) -> None:
+    def _explain(self, movement: Movement, group: list[Entry]) -> None:
         entry = group[0]
         first = movement.explained.setdefault(entry.role, entry)
         if first is not entry:
