@@ -23,7 +23,7 @@ from computeswarm.chain.devnet import Devnet, start_devnet
 from computeswarm.core.chains import BASE_SEPOLIA
 from computeswarm.core.channels import SCHEME
 from computeswarm.core.clock import SystemClock
-from computeswarm.core.errors import Conflict, PolicyRefused, SellerUnavailable
+from computeswarm.core.errors import Conflict, PaymentPending, PolicyRefused, SellerUnavailable
 from computeswarm.core.events import EndEvent, OutputEvent
 from computeswarm.core.imports import import_late
 from computeswarm.core.nodes import ComputeNode, NodeStatus
@@ -159,6 +159,37 @@ async def test_another_process_goes_on_paying_and_a_lost_answer_costs_nothing(
         assert record.state is JobState.SUCCEEDED
         assert record.cost >= 7_000
         assert before - await rig.balance() == record.cost
+
+
+async def test_a_deposit_whose_answer_got_lost_is_made_once(
+    devnet: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_rig(devnet, tmp_path, tick_seconds=2) as rig:
+        before = await rig.balance()
+        async with buying(devnet, tmp_path / "b", rig.market_url, present_seconds=0) as first:
+            offer = await first.quote(await node_of(rig), planned(tmp_path, "pass"), scheme=SCHEME)
+            client = first._seller(rig.url)
+            execute = client.execute
+
+            async def losing(body: bytes, payment: Any = None) -> Answer:
+                answer = await execute(body, payment)
+                if payment is not None:
+                    raise SellerUnavailable("The answer got lost.")
+                return answer
+
+            monkeypatch.setattr(client, "execute", losing)
+            with pytest.raises(PaymentPending):
+                await first.start(offer, budget=BUDGET)
+            assert before - await rig.balance() == BUDGET
+        async with buying(devnet, tmp_path / "b", rig.market_url) as second:
+            (record,) = await second.resume(offer.job_id)
+            assert record.by_channel
+            events = [event async for event in second.follow(record.job_id)]
+            assert isinstance(events[-1], EndEvent)
+            record = await second.money_back(record.job_id)
+            assert record.state is JobState.SUCCEEDED
+            assert before - await rig.balance() == record.cost
+            assert len(await second.channels.look()) == 1
 
 
 async def test_the_budget_ends_a_job_and_is_never_exceeded(devnet: Devnet, tmp_path: Path) -> None:

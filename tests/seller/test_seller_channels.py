@@ -113,15 +113,20 @@ async def test_a_seller_who_is_killed_gives_everything_back_at_his_next_start(
         job = await buy_by_channel(r, spec(ENDLESS))
         await job.first_output()
         assert (await job.tick(1)).status == 200
+        waiting = await buy_by_channel(r, spec("print('at last')"))
+        for index in (1, 2):  # paid ahead of its start
+            assert (await waiting.tick(index)).status == 200
         process.kill()
         await process.wait()
     async with seller_process(devnet, tmp_path) as (_, r):
+        ran = await closed(Ticking(r, waiting.job_id, waiting.key, waiting.quote, waiting.hands))
+        assert (ran.state, ran.slices_paid) == (JobState.SUCCEEDED, 3)
         view = await closed(Ticking(r, job.job_id, job.key, job.quote, job.hands))
         assert view.state is JobState.SELLER_LOST
         assert (view.cost, view.paid) == (0, 4_000)
         assert view.refund is not None
         assert view.refund.amount == DEPOSIT
-        assert await r.balance() == before
+        assert await r.balance() == before - ran.cost
 
 
 async def test_what_is_no_voucher_for_the_next_slice_pays_for_nothing(rig: OpenRig) -> None:
