@@ -68,6 +68,8 @@ class Upkeep:
                 await self._end_late_uploads()
                 self._agent.look_at_queue()  # a GPU may be well again
                 self._agent.intake.sweep()
+                # known late where the chain was silent at the start
+                self._agent.offers.channels = self._agent.channels.available
                 await self._drop_old()
                 await self.look_at_gas()
             except Exception:

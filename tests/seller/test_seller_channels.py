@@ -14,6 +14,7 @@ from channel_hands import DEPOSIT, Hands, Ticking, accepts, buy_by_channel, quot
 from lone_seller import seller_process
 from seller_rig import Rig, output_of, spec
 
+from computeswarm.chain.batch_settlement import BatchSettlement
 from computeswarm.chain.devnet import Devnet
 from computeswarm.core.channels import SCHEME
 from computeswarm.core.crypto import PrivateKey
@@ -190,9 +191,14 @@ async def test_a_quote_for_ticks_is_paid_by_a_channel_only_and_a_bare_job_by_eit
         assert second.status == 202, second.body
 
 
-async def test_where_the_chain_has_no_contract_jobs_are_paid_by_slices_only(rig: OpenRig) -> None:
+async def test_where_the_chain_has_no_contract_jobs_are_paid_by_slices_only(
+    rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nowhere(_: BatchSettlement) -> bool:
+        return False
+
+    monkeypatch.setattr(BatchSettlement, "deployed", nowhere)
     async with rig() as r:
-        r.agent.offers.channels = False
         reply = await r.call("POST", "/quotes", json={"spec": spec(), "scheme": SCHEME})
         assert reply.status == 422
         assert "slices" in reply.json["detail"]
