@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +43,18 @@ def test_any_python_client_can_buy(demo: Demo, version: str, network: str) -> No
     receipt = settled["extensions"]["offer-receipt"]["info"]["receipt"]["payload"]
     assert receipt["network"] == "eip155:84532"  # in both versions
     assert receipt["transaction"] == settled["transaction"]
+
+
+def test_our_own_purchases_keep_the_sellers_signed_offers_and_receipts(demo: Demo) -> None:
+    _, receipt = demo.buy("--", "python", "-c", "print('kept')")
+    (file,) = demo.home.rglob("buyer/payments.db")
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        rows = db.execute(
+            "SELECT payments.tx, statements.offer, statements.receipt FROM payments"
+            " JOIN statements USING (nonce) WHERE job_id = ?",
+            (receipt["job_id"],),
+        ).fetchall()
+    assert rows
+    for tx, offer, signed in rows:
+        assert json.loads(signed)["payload"]["transaction"] == tx
+        assert json.loads(offer)["payload"]["scheme"] == "exact"
