@@ -68,6 +68,7 @@ async def test_a_job_leaves_clean_books_on_both_sides(
                 assert time.monotonic() < deadline
                 record = await buyer.refresh(record.job_id)
             seller_home, buyer_home = rig.paths, buyer.paths
+            spent = buyer.spent_today()
         live = await audited(devnet, seller_home)  # beside the seller, who still runs
         earned = rig.agent.status().earnings
     assert live.clean, live.reports
@@ -79,6 +80,8 @@ async def test_a_job_leaves_clean_books_on_both_sides(
     assert total(sold).net == -total(bought).net == record.cost > 0
     # the owner's page shows the same sums
     assert earned.today - earned.refunded_month == record.cost
+    # and the buyer's cap counts what his books count, but what a seller sends back later
+    assert spent == (total(bought).sent if scheme == "exact" else record.cost)
     back = [one for one in bought if one.signed > 0]
     assert [one.state for one in back] == [Standing.DONE]
     assert back[0].transaction == record.view.refund.transaction

@@ -382,3 +382,32 @@ async def test_a_buyers_own_transfer_and_a_batch_of_settlements_are_clean(
         db.execute("DELETE FROM claims WHERE payer = 'tx'")
         db.execute("UPDATE claims SET amount = amount + 3 WHERE subject = 'job-4'")
     assert codes(await audit(paths, rpc)) == ["amount", "unknown_in"]
+
+
+async def test_audits_in_the_middle_of_selling_find_nothing(
+    devnet: Devnet, rpc: RpcClient, paths: Paths
+) -> None:
+    """Whatever is under way at the moment of an audit is known to the books already."""
+    seller = await new_key(devnet)
+    buyers = [await new_key(devnet) for _ in range(3)]
+    shop = await Shop.open(devnet, rpc, paths.seller / "payments.db", key=seller)
+
+    async def sell_on(key: PrivateKey, name: str) -> None:
+        for number in range(12):
+            subject = f"job-{name}{number}"
+            await shop.settle(pay(key, seller.address), binding=subject, subject=subject)
+            await shop.settlements.refund(subject, key.address, 1_000 + number)
+
+    try:
+        selling = asyncio.gather(*(sell_on(key, str(n)) for n, key in enumerate(buyers)))
+        audits = 0
+        while not selling.done():
+            found = await audit(paths, rpc, wallet=seller.address)
+            assert found.clean, [one.text for r in found.reports for one in r.differences]
+            audits += 1
+        await selling
+    finally:
+        await shop.settlements.close()
+    assert audits > 1
+    found = await audit(paths, rpc, wallet=seller.address)
+    assert found.clean, found.reports[0].differences

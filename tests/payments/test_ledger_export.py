@@ -223,3 +223,32 @@ def test_damaged_books_are_said_in_a_sentence(tmp_path: Path, damage: str) -> No
     done = run("ledger", home=paths.state)
     assert done.code == 125
     assert "can't be read" in done.last_sentence()
+
+
+def test_the_sellers_books_say_how_sure_they_are(tmp_path: Path) -> None:
+    paths = home(tmp_path)
+    fill(paths.seller / "payments.db", 6)
+    db = sqlite3.connect(paths.seller / "payments.db")
+    with db:
+        db.execute("UPDATE claims SET state = 'broadcast', settled_at = NULL WHERE id = 1")
+        db.execute("UPDATE claims SET state = 'failed' WHERE id = 2")
+        db.execute("UPDATE claims SET state = 'failed', tx = '' WHERE id = 3")
+        db.execute("UPDATE claims SET state = 'reverted' WHERE id = 4")
+        db.execute("UPDATE claims SET reorged_at = 1 WHERE id = 5")
+        db.execute(
+            "INSERT INTO refunds (subject, recipient, amount, created_at) VALUES ('j',?,3,2e9)",
+            (BUYER,),
+        )
+    db.close()
+    with Books(paths, 84532) as books:
+        found = list(books.entries())
+    assert [(one.kind, one.state, one.signed) for one in found] == [
+        (Kind.PAYMENT, Standing.OPEN, 0),
+        (Kind.REVERTED, Standing.REVERTED, 0),
+        (Kind.PAYMENT, Standing.REVERTED, 0),
+        (Kind.PAYMENT, Standing.REORGED, 0),
+        (Kind.PAYMENT, Standing.DONE, 10),
+        (Kind.OWED, Standing.OWED, 0),
+    ]
+    sums = total(found)
+    assert (sums.received, sums.at_risk, sums.owed) == (10, 20, 3)
