@@ -6,7 +6,8 @@ first reply; with another payment it is refused (409) before any money moves.
 A signature of EIP-3009 can be read off the chain, and a repeated payment is answered as the first
 was, secrets included. So the 402 also says an ``echo``, random for each answer, among what clients
 have to send back (section 5.1.2 of the specification). Neither it nor an id ever comes on the
-chain: who only reads the chain can't repeat a payment that came with one.
+chain: who only reads the chain can't repeat a payment that came with one. Version 1 has no place
+for either, so its clients should name an access key of their own.
 """
 
 from __future__ import annotations
