@@ -15,7 +15,7 @@ SELECT r.tx, r.block, r.block_hash, COALESCE(s.raw, b.raw) AS raw,
     (b.state IS 'done' OR EXISTS (SELECT 1 FROM claims c WHERE c.tx = r.tx
         AND c.state IN ('settled', 'consumed', 'refunded'))) AS wanted
 FROM receipts r LEFT JOIN sent s ON s.tx = r.tx LEFT JOIN batches b ON b.tx = r.tx
-WHERE r.final = 0 ORDER BY r.block, r.tx
+WHERE r.final = 0 AND (r.block > ? OR r.block <= ?) ORDER BY r.block, r.tx
 """
 
 
@@ -48,9 +48,18 @@ def note_receipt(db: sqlite3.Connection, receipt: Receipt | None) -> None:
     )
 
 
-def not_final(db: sqlite3.Connection) -> list[Placed]:
-    """What a reorganisation may still undo, oldest first."""
-    return [_placed(row) for row in db.execute(_NOT_FINAL)]
+def newest(db: sqlite3.Connection) -> tuple[int, str] | None:
+    """Number and hash of the last block whose payments a reorganisation may still undo."""
+    row = db.execute(
+        "SELECT block, block_hash FROM receipts WHERE final = 0 ORDER BY block DESC LIMIT 1"
+    ).fetchone()
+    return None if row is None else (row["block"], row["block_hash"])
+
+
+def not_final(db: sqlite3.Connection, *, above: int, upto: int) -> list[Placed]:
+    """What a reorganisation may still undo, oldest first, in the blocks above one number and up to
+    another."""
+    return [_placed(row) for row in db.execute(_NOT_FINAL, (above, upto))]
 
 
 def finalize(db: sqlite3.Connection, block: int) -> None:

@@ -100,12 +100,13 @@ class ReorgWatch:
             self._store.told(claim)
 
     async def _take_back(self) -> None:
-        rows = receipts.not_final(self._store.db)
-        if not rows:
+        newest = receipts.newest(self._store.db)
+        if newest is None:
             return
         final = await block_of(self._rpc, Level.FINALIZED)
         checked = await self._checked_before()
-        unsure = [row for row in rows if row.block > checked or row.block <= final]
+        # what becomes final is looked at once more, whatever an earlier look said
+        unsure = receipts.not_final(self._store.db, above=checked, upto=final)
         blocks = await self._hashes({row.block for row in unsure})
         # a node without the block is behind, or its chain has yet to grow: nothing is known
         if any(blocks[row.block] is None for row in unsure):
@@ -114,9 +115,9 @@ class ReorgWatch:
             self._anchor = None
             await self._mark(gone)
             return
-        self._anchor = (rows[-1].block, rows[-1].block_hash)
-        if rows[0].block <= final:
-            with self._store.write() as db:
+        self._anchor = newest
+        if any(row.block <= final for row in unsure):
+            with self._store.write(durable=False) as db:
                 receipts.finalize(db, final)
 
     async def _checked_before(self) -> int:
