@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
@@ -10,9 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 from computeswarm.chain.batch_settlement import (
     BatchSettlement,
     ChannelState,
+    deposit_calldata,
     finalize_withdraw_calldata,
     initiate_withdraw_calldata,
 )
@@ -342,3 +346,43 @@ def over_the_wire(payment: PresentedChannel, till: Till, **changes: Any) -> Pres
     read = read_channel_payment({HEADER_PAYMENT_V2: encode_header(envelope)}, terms, offer)
     assert read is not None
     return read
+
+
+async def funded(devnet: Devnet, seller: str, **changes: Any) -> HandBuyer:
+    key = PrivateKey.generate()
+    await devnet.fund(key.address, usdc_atoms=DEPOSIT, wei=10**18)
+    return HandBuyer.of(key, seller, **changes)
+
+
+async def reason_of(paying: Awaitable[Any]) -> str:
+    with pytest.raises(PaymentRequired) as caught:
+        await paying
+    return str(caught.value.extra["reason"])
+
+
+async def arrived(till: Till, address: str, atoms: int) -> None:
+    async with asyncio.timeout(30):
+        while await till.usdc.balance_of(address) != atoms:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def mine(devnet: Devnet, key: PrivateKey, to: str, data: bytes) -> None:
+    async with RpcClient(devnet.url) as rpc:
+        sender = TxSender(rpc, key, devnet.chain_id)
+        signed = await sender.prepare(to, data, gas=400_000)
+        await sender.broadcast(signed)
+        assert (await sender.wait_receipt(signed.hash)).succeeded
+
+
+async def submit(buyer: HandBuyer, deposit: Any, devnet: Devnet) -> None:
+    """A stranger brings a deposit that he has seen."""
+    given = deposit.deposit
+    data = deposit_calldata(
+        buyer.config,
+        given.amount,
+        valid_after=given.valid_after,
+        valid_before=given.valid_before,
+        salt=given.salt,
+        signature=given.signature,
+    )
+    await mine(devnet, devnet.keys[3], BatchSettlement.address, data)

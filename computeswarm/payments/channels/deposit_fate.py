@@ -105,9 +105,7 @@ class DepositFate:
     async def _judge(self, row: DepositRow, receipt: Receipt) -> DepositRow:
         """Settled or failed, by our own transaction's receipt."""
         if self.search.proves(receipt, row):
-            if self._confirm is not None:
-                receipt = await self._confirm(receipt, row.price)
-            return await self.settled(row, row.transaction, block=receipt.block_number)
+            return await self.settled(row, receipt)
         if await self._usdc.authorization_state(row.payer, row.nonce):
             earlier = await self.search.find(row)
             if earlier is not None:
@@ -142,16 +140,27 @@ class DepositFate:
         return None
 
     async def settled(
-        self, row: DepositRow, tx: str, *, block: int | None = None, turn_away: bool = False
+        self, row: DepositRow, receipt: Receipt, *, turn_away: bool = False
     ) -> DepositRow:
-        """Write down that a transaction brought it.
+        """Write down that a transaction brought it, once that is sure enough.
 
         Args:
             turn_away: what it was for was refused.
+
+        Raises:
+            ChainUnavailable: it is not known any more.
         """
+        if self._confirm is not None:
+            receipt = await self._confirm(receipt, row.price)
         state = await self._state_with(row)
-        now = self._clock.now()
-        return self._store.settle(row, tx, block, state, now, turn_away=turn_away)
+        return self._store.settle(
+            row,
+            receipt.tx_hash,
+            receipt.block_number,
+            state,
+            self._clock.now(),
+            turn_away=turn_away,
+        )
 
     async def _state_with(self, row: DepositRow) -> OnChain:
         """The channel's state once the node that answers has seen the deposit; a node that lags

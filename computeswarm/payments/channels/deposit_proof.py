@@ -33,8 +33,8 @@ class DepositSearch:
         """Whether this receipt put the deposit into its channel."""
         return self.usdc.payment_proof(receipt, _authorization(row))
 
-    async def find(self, row: DepositRow) -> str | None:
-        """The transaction that brought the deposit, if there is one.
+    async def find(self, row: DepositRow) -> Receipt | None:
+        """The receipt of the transaction that brought the deposit, if there is one.
 
         Raises:
             RpcUnavailable: the chain doesn't say.
@@ -57,7 +57,7 @@ class DepositSearch:
             tx = parse_hash(log.get("transactionHash"))
             receipt = await self.rpc.receipt(tx)
             if receipt is not None and self.proves(receipt, row):
-                return tx
+                return receipt
         return None
 
 

@@ -124,7 +124,7 @@ class DepositStore:
         self,
         row: DepositRow,
         tx: str,
-        block: int | None,
+        block: int,
         state: OnChain,
         now: float,
         *,

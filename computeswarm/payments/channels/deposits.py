@@ -16,12 +16,14 @@ from typing import Any
 from computeswarm.chain.batch_settlement import BatchSettlement
 from computeswarm.chain.errors import RpcError
 from computeswarm.chain.sender import TxSender
+from computeswarm.chain.wire import Receipt
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import (
     AuthorizationReused,
     ComputeSwarmError,
     PaymentPending,
     PaymentRequired,
+    Unavailable,
 )
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.channels.deposit_checks import DEPOSIT_GAS, DepositChecks, calldata
@@ -203,15 +205,17 @@ class Deposits:
             try:
                 before_broadcast()
             except Exception:
-                if earlier:
+                if earlier is not None:
                     await self._resume(row, earlier=earlier, turn_away=True)
                 raise
-            if earlier:
+            if earlier is not None:
                 return await self._resume(row, earlier=earlier)
             return await self._resume(await self._sign(row, calldata(payment, given)), send=True)
 
-    async def _verify(self, row: DepositRow, payment: PresentedChannel, given: DepositGiven) -> str:
-        """The transaction in which somebody submitted it already; '' where it is to be sent.
+    async def _verify(
+        self, row: DepositRow, payment: PresentedChannel, given: DepositGiven
+    ) -> Receipt | None:
+        """The receipt by which somebody submitted it already; None where it is to be sent.
 
         Raises:
             PaymentRequired: it doesn't pay, or its voucher doesn't.
@@ -223,7 +227,7 @@ class Deposits:
         except PaymentRequired as error:
             refusal = error
         if refusal is None:
-            return ""
+            return None
         reason = str(refusal.extra["reason"])
         if reason in (ChannelReason.VOUCHER_SIGNATURE, ChannelReason.RECEIVE_SIGNATURE):
             self._store.forget(row)
@@ -257,7 +261,7 @@ class Deposits:
         self,
         row: DepositRow,
         *,
-        earlier: str = "",
+        earlier: Receipt | None = None,
         turn_away: bool = False,
         send: bool = False,
         lost_sight: bool = False,
@@ -267,7 +271,9 @@ class Deposits:
         pauses = iter(RETRY_SECONDS)
         while True:
             try:
-                if earlier and not row.state.paid:
+                if earlier is not None and not row.state.paid:
+                    if lost_sight:
+                        earlier = await self._found_again(row)
                     row = await self._fate.settled(row, earlier, turn_away=turn_away)
                 if send:
                     send = False
@@ -284,6 +290,14 @@ class Deposits:
                 _log.error("a deposit has to wait: %s", told, exc_info=unexpected)
             lost_sight = True
             await asyncio.sleep(next(pauses, RETRY_SECONDS[-1]))
+
+    async def _found_again(self, row: DepositRow) -> Receipt:
+        """A stranger's submission, which a reorg may have taken back meanwhile."""
+        receipt = await self._fate.search.find(row)
+        if receipt is None:
+            self._store.fail(row, Reason.UNEXPECTED_VERIFY)
+            raise Unavailable("The chain took the deposit back; present the same payment again.")
+        return receipt
 
     async def _hand_over(self, row: DepositRow) -> DepositRow:
         if row.state is not DepositState.SETTLED:
