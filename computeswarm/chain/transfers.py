@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from computeswarm.chain.abi import WORD, address_word, read_uint, topic_address
+from computeswarm.chain.batch import all_or_none
 from computeswarm.chain.errors import RpcError, RpcUnavailable
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.usdc import TRANSFER_TOPIC, Usdc
@@ -59,8 +60,12 @@ async def transfers_of(
     """
     word = "0x" + address_word(account).hex()
     # one question for each direction: nodes can't ask for "this topic or that position"
-    sent = await _search(rpc, usdc, [TRANSFER_TOPIC, word], first, last)
-    received = await _search(rpc, usdc, [TRANSFER_TOPIC, None, word], first, last)
+    sent, received = await all_or_none(
+        [
+            _search(rpc, usdc, [TRANSFER_TOPIC, word], first, last),
+            _search(rpc, usdc, [TRANSFER_TOPIC, None, word], first, last),
+        ]
+    )
     to_himself = [one for one in sent if same_address(one.to, account)]
     if len(to_himself) != sum(same_address(one.from_, account) for one in received):
         raise _nonsense()
