@@ -204,3 +204,19 @@ async def test_a_further_slice_is_paid_by_a_transfer_of_its_own_buyer(
         if proved:
             assert (await job.call("POST", "/payments", json=body)).body == reply.body
         await job.call("POST", "/cancel")
+
+
+async def test_hashes_of_nothing_keep_nobody_waiting(devnet: Devnet, rig: OpenRig) -> None:
+    hand = await asyncio.to_thread(Hand, devnet, devnet.keys[0])
+    async with rig() as r:
+        challenge = await ask(r, BODY)
+        made_up = [hand.proof(challenge, f"0x{n:064x}") for n in range(60)]
+        waiting = [asyncio.create_task(present(r, BODY, proof)) for proof in made_up]
+        done, rest = await asyncio.wait(waiting, timeout=15)
+        assert (len(done), len(rest)) == (44, 16)
+        assert {task.result().status for task in done} == {503}
+        tx = await asyncio.to_thread(hand.pay, challenge)
+        assert (await present(r, BODY, hand.proof(challenge, tx))).status == 202
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
