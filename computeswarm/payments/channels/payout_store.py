@@ -189,7 +189,7 @@ class PayoutStore:
             moved: by channel, the new total claimed and the atoms given back, where there are any.
         """
         check_payout(payout.state, PayoutState.MINED)
-        with self._channels.write() as db:
+        with self._channels.write(durable=False) as db:  # else it is read from the chain again
             db.execute(
                 "UPDATE payouts SET state = 'mined', settled = ?, block = ?, done_at = ?"
                 " WHERE id = ?",

@@ -102,6 +102,7 @@ class PayoutWorker:
         self._on_moved = on_moved
         self._revisit = revisit
         self._delays: dict[str, _Delay] = {}
+        self._look_back_at = 0.0
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -167,8 +168,10 @@ class PayoutWorker:
             ]
             for start in range(0, len(due), MAX_BATCH):
                 await self._pay([(name, True) for name in due[start : start + MAX_BATCH]])
-            await self._revisit(SETTLED_DEPTH)
-            await self._look_back()
+            if time.monotonic() >= self._look_back_at:
+                self._look_back_at = time.monotonic() + self._policy.watch_seconds
+                await self._revisit(SETTLED_DEPTH)
+                await self._look_back()
 
     async def _watch(self) -> None:
         """Mirror the channels that owe something and were not looked up for a while."""
