@@ -77,6 +77,14 @@ class Offers:
             Unprocessable: it can't run here, or can't be paid so.
         """
         self.check(spec)
+        return self.priced(spec, scheme)
+
+    def priced(self, spec: JobSpec, scheme: Scheme = "exact") -> Quote:
+        """The same terms for a job that nobody has checked.
+
+        Raises:
+            Unprocessable: it can't be paid so.
+        """
         ticks = scheme == SCHEME
         if ticks and not self.channels:
             raise Unprocessable("This node takes no payment channels; pay it by slices.")
