@@ -184,6 +184,13 @@ class ChannelPurse:
         challenge = parse_402(asked.headers, asked.body)
         headers = self._channels.refund_headers(channel.channel_id, challenge)
         answer = await seller.pay_slice(access(record), 1, headers)
+        if answer.status == 402 and self._contract is not None:
+            refusal = parse_402(answer.headers, answer.body)
+            if _corrective(refusal):  # he charged otherwise than we know, and has to prove it
+                state = await self._contract.state(channel.channel_id)
+                self._channels.adopt(channel.channel_id, refusal, state)
+                headers = self._channels.refund_headers(channel.channel_id, challenge)
+                answer = await seller.pay_slice(access(record), 1, headers)
         receipt = receipt_of(answer)
         if answer.status != 200 or receipt is None or not receipt.success:
             why = clean_line(parse_402(answer.headers, answer.body).error, limit=120)

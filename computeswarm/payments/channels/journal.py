@@ -222,6 +222,14 @@ class ChannelJournal:
                 (charged, channel.channel_id, channel.voucher),
             )
 
+    def adopt(self, channel: BuyerChannel, charged: int) -> None:
+        """The seller has proved what he charged in all."""
+        with transaction(self._db):
+            self._db.execute(
+                "UPDATE channels SET charged = ? WHERE channel_id = ?",
+                (charged, channel.channel_id),
+            )
+
     def note_refund(self, channel_id: str, tx: str) -> None:
         """The transaction in which the seller gave the rest back, as he says; the sum is what the
         chain shows."""

@@ -210,6 +210,20 @@ class ChannelPayer:
         assert signed is not None
         return signed
 
+    def adopt(self, channel: str, challenge: Challenge, state: OnChain) -> None:
+        """Take over a seller's sum of what he charged, as far as he proves it; nothing is signed.
+
+        Args:
+            challenge: his corrective 402.
+            state: the channel as our own node has it.
+
+        Raises:
+            PolicyRefused: he shows no voucher of ours for it.
+            NotFound: not a channel of ours.
+        """
+        found = self._mine(channel)
+        self.journal.adopt(found, proven_base(found, challenge, state, self._chain))
+
     def recover(self, purpose: Purpose, challenge: Challenge, state: OnChain) -> BuyerChannel:
         """Take up a job's channel again after this side lost its record.
 
@@ -265,9 +279,7 @@ class ChannelPayer:
             NotFound: not a channel of ours.
             PolicyRefused: the server is not the one that the channel pays.
         """
-        found = self.journal.find(channel)
-        if found is None:
-            raise NotFound("There is no such channel; `computeswarm channels` lists yours.")
+        found = self._mine(channel)
         option = channel_option(challenge, self._chain)
         if not same_address(option.pay_to, found.config.receiver):
             raise distrusted("the server asked is not the one that the channel pays")
@@ -278,6 +290,12 @@ class ChannelPayer:
         return {
             HEADER_PAYMENT_V2: encode_header(envelope(option.wire, challenge.resource, payload))
         }
+
+    def _mine(self, channel: str) -> BuyerChannel:
+        found = self.journal.find(channel)
+        if found is None:
+            raise NotFound("There is no such channel; `computeswarm channels` lists yours.")
+        return found
 
     def _open_channel(self, job_id: str) -> BuyerChannel:
         channel = self.journal.of_job(job_id)
