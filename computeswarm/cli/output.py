@@ -35,8 +35,8 @@ NODE_HEAD = (
     ">DONE",
 )
 LOCKED = (
-    "The deposit is locked until the job ends, then its rest comes back by itself. If the seller "
-    "vanishes, `computeswarm channels withdraw` brings it back."
+    "The deposit is locked until the job ends; its rest comes back by itself,",
+    "or by `computeswarm channels withdraw` if the seller vanishes.",
 )
 JOB_HEAD = ("JOB", "NAME", "NODE", "STATE", ">PAID", ">COST", ">TIME", ">AGE")
 
@@ -128,7 +128,7 @@ def offer_lines(offer: Offer, *, budget: int, chain: str) -> list[str]:
         f"(budget {format_usdc(budget)}, time limit {format_duration(quote.max_seconds)})",
         f"Payee    {quote.pay_to} on {chain}",
         f"The most you can lose: {format_usdc(offer.at_risk(budget))} USDC",
-        *([LOCKED] if offer.by_channel else []),
+        *(LOCKED if offer.by_channel else ()),
     ]
 
 

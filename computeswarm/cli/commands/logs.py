@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from computeswarm.core.errors import ExitCode
@@ -28,6 +29,7 @@ async def run(context: Context) -> int:
     from computeswarm.cli.buying import buyer_of, unlock
     from computeswarm.cli.following import Printer
     from computeswarm.cli.output import receipt_lines
+    from computeswarm.core.errors import ComputeSwarmError
 
     printer = Printer(context)
     async with buyer_of(context) as looking:
@@ -45,6 +47,9 @@ async def run(context: Context) -> int:
         async for event in stream:
             await printer.show(event)
         await printer.finish()
+        if record.by_channel:
+            with suppress(ComputeSwarmError):
+                await buyer.money_back(record.job_id)
         for line in receipt_lines(buyer.job(record.job_id)):
             context.note(line)
     return ExitCode.OK
