@@ -226,7 +226,8 @@ async def test_a_thousand_ticks_leave_a_thousand_rows_nowhere(rig: OpenRig) -> N
         rows = r.agent.desk.store._db.execute("SELECT COUNT(*) FROM payments").fetchone()[0]
         assert rows == 0
         assert view.last_seq < 20
-        early, late = sorted(times[:300])[150], sorted(times[-300:])[150]
+        # the quickest of each, since a busy disk makes the others wait
+        early, late = sorted(times[:300])[15], sorted(times[-300:])[15]
         assert late < early * 3, (early, late)
         await job.call("POST", "/cancel")
         view = await closed(job)
