@@ -116,6 +116,14 @@ class ClaimStore:
             *_key(chain, authorization, by_transfer),
         )
 
+    def known(self, chain: ChainInfo, payer: str, nonce: str) -> bool:
+        """Whether an authorization was ever presented."""
+        row = self.db.execute(
+            "SELECT 1 FROM claims WHERE chain_id = ? AND token = ? AND payer = ? AND nonce = ?",
+            (chain.chain_id, chain.usdc.address, payer.lower(), nonce.lower()),
+        )
+        return row.fetchone() is not None
+
     def get(self, claim_id: int) -> Claim:
         """The claim as it stands now."""
         found = self._one("id = ?", claim_id)

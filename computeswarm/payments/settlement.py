@@ -265,6 +265,11 @@ class Settlements:
                 reason=Reason.SETTLEMENT_PENDING,
             ) from None
 
+    def was_presented(self, name: str | None) -> bool:
+        """Whether there is a claim for a payment, by its payer and nonce (``payer:nonce``)."""
+        payer, _, nonce = (name or "").partition(":")
+        return self._store.known(self._usdc.chain, payer, nonce)
+
     def set_reply(self, claim: Claim, reply: bytes) -> Claim:
         """Keep the reply to the paid request; the first one stays."""
         return self._store.set_reply(claim, reply)

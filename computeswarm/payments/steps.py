@@ -133,8 +133,8 @@ class Steps:
             await self.facilitator.verify(claim, payment, terms)
         except PaymentRequired as error:
             reason = str(error.extra["reason"])
-            if reason == Reason.BAD_SIGNATURE:
-                self.store.forget(claim)
+            if reason == Reason.BAD_SIGNATURE and not claim.transaction:
+                self.store.forget(claim)  # it binds nobody; what was sent for it is remembered
                 raise
             if reason == Reason.NONCE_USED:
                 earlier = await self.fates.find_payment(claim)

@@ -86,7 +86,8 @@ class Intake:
             if request.quote is None:
                 quote = self.till.as_paid(headers, quote)
             job_id = request.job_id or new_job_id()
-            if request.payment_proof is None:  # else money is here, and goes back if this refuses
+            # else money may be here already, which goes back where this refuses
+            if not (request.payment_proof or self.settlements.was_presented(named)):
                 self._check_open(request)
         else:
             quote, job_id = known.quote, known.job_id
@@ -94,10 +95,8 @@ class Intake:
 
         def before_charge(payer: str, name: str, _: str) -> None:
             self.check_payer(payer)
-            if known is None and request.payment_proof is not None:
+            if known is None:
                 self._check_open(request)
-            elif known is None:
-                self.gate()
             key = self._access_key(request, purchase, terms, name)
             self._add(job_id, name, payer, request, quote, key)
             # last: whoever does not own this job must not change what is kept free for it
@@ -201,16 +200,16 @@ class Intake:
             self._clear_settling(job_id, index)
 
     def _quote(self, request: ExecuteRequest) -> Quote:
-        """What the job costs; whether it may be had now is not asked here."""
+        """What the job costs; whether it may be had now ``_check_open`` says."""
         if request.quote is None:
-            return self.offers.quote(request.spec)
+            return self.offers.priced(request.spec)
         return self.offers.open(request.quote, request.spec)
 
     def _check_open(self, request: ExecuteRequest) -> None:
         self.gate()
         if request.quote is not None:
             self.offers.check_fresh(self.offers.open(request.quote, request.spec))
-            self.offers.check(request.spec)
+        self.offers.check(request.spec)
         known = self.desk.store.find(request.job_id) if request.job_id else None
         if known is not None and known.state is not JobState.AWAITING_PAYMENT:
             raise Conflict("There is a job with this id already; make a new id.")
@@ -247,7 +246,8 @@ class Intake:
         """The buyer's own, or for a bare client one that a repetition gets again."""
         if "access_key" in request.model_fields_set:
             return request.access_key
-        binding = purchase.binding(terms)
+        proven = request.payment_proof is not None
+        binding = purchase.proof_binding(terms) if proven else purchase.binding(terms)
         return hmac.digest(self.secret, f"{binding}|{authorization}".encode(), "sha256").hex()
 
     def _add(
@@ -300,7 +300,7 @@ class Intake:
         if authorization is None:
             return
         states = self._states(f"{job_id}#{index}", authorization)
-        if states <= {ClaimState.FAILED, *_PAID}:
+        if states <= _ENDED:
             del self._settling[job_id, index]
 
     def _clear_failed(self, job_id: str) -> None:
@@ -324,4 +324,4 @@ class Intake:
         }
 
 
-_PAID = (ClaimState.SETTLED, ClaimState.CONSUMED, ClaimState.REFUNDED)
+_ENDED = frozenset(ClaimState) - {ClaimState.RESERVED, ClaimState.BROADCAST}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,6 +185,10 @@ async def test_a_payer_whose_payments_fail_on_the_chain_is_sent_away(
         with pytest.raises(PaymentRequired) as caught:
             await shop.settle(payment)
     assert "failed on the chain" in caught.value.detail
+    with pytest.raises(PaymentRequired):  # nor does a bad signature wipe them out
+        await shop.settle(replace(payments[0], signature=bytes(64) + b"\x1b"))
+    with pytest.raises(PaymentRequired, match="failed on the chain"):
+        await shop.settle(pay(key, shop.terms.pay_to))
     assert await rpc.nonce(shop.sender.address) == spent + 3
     monkeypatch.setattr(shop.sender, "broadcast", broadcast)
     (other,) = await buyers(devnet, 1)

@@ -1,13 +1,22 @@
-"""A payment that the chain takes back for good is no longer paid for, whatever ran meanwhile."""
+"""Money that comes when nothing is sold for it, and money that the chain takes back for good."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from seller_rig import Rig, spec
 
+from computeswarm.chain.devnet import Devnet
+from computeswarm.chain.rpc import RpcClient
+from computeswarm.chain.sender import TxSender
+from computeswarm.chain.usdc import authorization_calldata
+from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.states import JobState
+from computeswarm.core.x402 import decode_header
+from computeswarm.payments.claims import ClaimState
 
 OpenRig = Callable[..., AbstractAsyncContextManager[Rig]]
 
@@ -47,3 +56,33 @@ async def test_a_job_that_waits_is_dropped_when_its_payment_is_lost(rig: OpenRig
         view = await second.view()
         assert (view.state, view.cost) == (JobState.FAILED, 0)
         assert r.agent.settlements.refunds(second.job_id) == []
+
+
+async def test_money_that_came_by_itself_goes_back_though_nothing_is_sold_any_more(
+    rig: OpenRig, devnet: Devnet
+) -> None:
+    """Refused for want of funds, then brought by a third party, while the seller has paused."""
+    poor = PrivateKey.generate()
+    async with rig(trusted=[poor.address]) as r, RpcClient(devnet.url) as rpc:
+        body = json.dumps({"spec": spec()})
+        payment = r.payment(10_000, key=poor)
+        assert (await r.call("POST", "/execute", data=body, headers=payment)).status == 402
+        await devnet.fund(poor.address, usdc_atoms=10_000)
+        nonce = decode_header(payment["X-PAYMENT"])["payload"]["authorization"]["nonce"]
+        (claim,) = [
+            claim
+            for claim in r.agent.settlements._store.in_state(ClaimState.FAILED)
+            if claim.authorization.nonce == nonce
+        ]
+        sender = TxSender(rpc, devnet.keys[4], devnet.chain_id)
+        data = authorization_calldata(claim.authorization, claim.signature)
+        signed = await sender.prepare(devnet.usdc, data, gas=200_000)
+        await sender.broadcast(signed)
+        assert (await sender.wait_receipt(signed.hash)).succeeded
+        r.agent.pause(True)
+        reply = await r.call("POST", "/execute", data=body, headers=payment)
+        assert (reply.status, reply.json["code"]) == (503, "unavailable")
+        assert r.agent.desk.store.recent(10) == []
+        async with asyncio.timeout(30):
+            while await r.usdc.balance_of(poor.address) < 10_000:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
