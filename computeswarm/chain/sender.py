@@ -86,6 +86,22 @@ class TxSender:
             if self._next_nonce is not None and signed.nonce + 1 < self._next_nonce:
                 await self._fill_gap()
 
+    async def unblock(self, signed: SignedTx) -> None:
+        """Fill the gap that a transaction waits behind, if there is one: an earlier nonce of which
+        no node knows, because its own transaction was never sent (a crash, or no gas to fill it).
+
+        For a transaction whose receipt does not come in good time; one nonce at a call.
+
+        Raises:
+            RpcError, RpcUnavailable: not now; the next call may do better.
+        """
+        async with self._lock:
+            missing = await self._rpc.nonce(self.address)
+            if missing < signed.nonce:
+                filler = await self._sign(missing, self.address, b"", 0, _GAS_TRANSFER)
+                await self._rpc.send_raw(filler.raw)
+                self._returned.discard(missing)
+
     async def wait_receipt(self, tx_hash: str, *, timeout: float = 60.0) -> Receipt:
         """Poll for the receipt, after 1 ms at first, later every 0.5 s.
 

@@ -76,6 +76,7 @@ class Fates:
                     await asyncio.sleep(next(pauses, RETRY_SECONDS[-1]))
             except (ChainUnavailable, RpcError) as error:  # unknown is not failed
                 _log.warning("a payment's fate is not known yet: %s", error.detail)
+                await self._unblock(claim)
                 await asyncio.sleep(next(pauses, RETRY_SECONDS[-1]))
             except _OnItsOwn:
                 _log.info("a payment that its batch did not bring goes alone")
@@ -126,6 +127,12 @@ class Fates:
         del self._awaited[tx]
         if not task.cancelled():
             task.exception()  # whoever waits gets it; nobody may be left who does
+
+    async def _unblock(self, claim: Claim) -> None:
+        """It may wait behind a nonce of ours that was never sent."""
+        if claim.signed_tx is not None:
+            with contextlib.suppress(RpcError, ChainUnavailable):
+                await self._sender.unblock(claim.signed_tx)
 
     async def _judge(self, claim: Claim, receipt: Receipt) -> Claim:
         """Settled or failed, by the receipt of the transaction that was to bring it."""

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from computeswarm.chain.errors import RpcError
+from computeswarm.chain.errors import RpcError, RpcUnavailable
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.tx import SignedTx
@@ -241,7 +241,7 @@ class RefundQueue:
                 if await self._lost(batch):
                     self._give_up(batch)
                 return False
-            receipt = await self._sender.wait_receipt(batch.signed.hash, timeout=_RECEIPT_SECONDS)
+            receipt = await self._receipt(batch)
         sender = self._sender.address
         if self._usdc.transfer_proof(receipt, sender, batch.recipient, batch.amount):
             await self._done(batch, receipt)
@@ -249,6 +249,14 @@ class RefundQueue:
         _log.warning("a refund to %s reverted", batch.recipient)
         self._give_up(batch, receipt)
         return False
+
+    async def _receipt(self, batch: _Batch) -> Receipt:
+        try:
+            return await self._sender.wait_receipt(batch.signed.hash, timeout=_RECEIPT_SECONDS)
+        except RpcUnavailable:
+            with contextlib.suppress(RpcError):
+                await self._sender.unblock(batch.signed)
+            raise
 
     async def _lost(self, batch: _Batch) -> bool:
         """Whether another transaction took the nonce so long ago that this one can't have it."""

@@ -106,6 +106,22 @@ async def test_a_refused_transaction_does_not_hold_up_those_sent_after_it(
     assert after.nonce == later.nonce + 1
 
 
+async def test_a_nonce_that_a_crash_forgot_holds_up_what_came_after_it_only_until_it_is_filled(
+    chain: Devnet, rpc: RpcClient, sender: TxSender
+) -> None:
+    data = transfer_calldata(chain.keys[1].address, 1)
+    await sender.prepare(chain.usdc, data, gas=_GAS)
+    await sender.prepare(chain.usdc, data, gas=_GAS)
+    later = await sender.prepare(chain.usdc, data, gas=_GAS)
+    await sender.broadcast(later)
+    restarted = TxSender(rpc, chain.keys[0], chain.chain_id)
+    assert await rpc.receipt(later.hash) is None
+    for _ in range(3):
+        await restarted.unblock(later)
+    assert (await restarted.wait_receipt(later.hash)).succeeded
+    assert await rpc.nonce(restarted.address) == later.nonce + 1
+
+
 async def test_a_stranger_who_used_the_key_only_costs_one_refusal(
     chain: Devnet, rpc: RpcClient, sender: TxSender
 ) -> None:

@@ -177,6 +177,21 @@ async def test_one_broadcast_that_fails_stops_none_of_the_others(
         assert pending == await attack.rpc.nonce(attack.seller, "latest")
 
 
+async def test_a_nonce_that_was_never_sent_holds_up_no_payment_and_no_refund(
+    devnet: Devnet, tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a crash leaves it, or gas that ran out: later transactions wait behind it."""
+    monkeypatch.setattr(refunds, "_RECEIPT_SECONDS", 0.4)
+    monkeypatch.setattr(refunds, "_FIRST_RETRY_SECONDS", 0.05)
+    async with open_attack(devnet, tmp_path) as attack:
+        sender = attack.rig.agent.settlements._sender
+        await sender.prepare(attack.seller)
+        attack.bought(await attack.presented(attack.body(), attack.sign()))
+        await sender.prepare(attack.seller)
+        (view,) = await attack.settled_books()
+        assert view.refund is not None and view.refund.transaction
+
+
 async def test_a_stranger_who_uses_the_sellers_nonce_elsewhere_stops_nothing(
     devnet: Devnet, tmp_path: Path
 ) -> None:
