@@ -3,7 +3,8 @@
     python -m benchmarks.channel_tick [--turns 150]
 
 The tick is posted to the seller of ``computeswarm demo`` for a job that runs meanwhile: he checks
-the voucher's signature and sums and has it on the disk before he answers. The bare handler, in a
+the voucher's signature and sums and has it written down before he answers (a crash takes nothing
+back; the disk has it within a second). The bare handler, in a
 process of its own too, parses the same body and answers with as many bytes. Turn by turn, over one
 kept connection each.
 """

@@ -37,6 +37,7 @@ from computeswarm.core.errors import (
     PaymentRequired,
 )
 from computeswarm.core.x402 import Reason
+from computeswarm.payments.channels import store
 from computeswarm.payments.channels.reasons import ChannelReason
 
 _BLACKLIST = selector("blacklist(address)")
@@ -260,7 +261,7 @@ async def test_a_deposit_counts_once_it_is_as_sure_as_it_has_to_be(
 
 
 async def test_ticks_of_many_channels_share_a_commit_and_each_is_judged_by_itself(
-    till: Till, devnet: Devnet
+    till: Till, devnet: Devnet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     buyers = [await funded(devnet, till.seller.address) for _ in range(6)]
     for number, buyer in enumerate(buyers):
@@ -282,9 +283,14 @@ async def test_ticks_of_many_channels_share_a_commit_and_each_is_judged_by_itsel
             before_broadcast=before,
         )
 
+    synced: list[int] = []
+    monkeypatch.setattr(store.os, "fsync", synced.append)
+    monkeypatch.setattr(store, "SYNC_SECONDS", 0.05)
     results = await asyncio.gather(*map(tick, range(6)), return_exceptions=True)
     db.set_trace_callback(None)
     assert [getattr(result, "cumulative", None) for result in results[:5]] == [2 * TICK] * 5
     assert isinstance(results[5], PaymentRequired)
     assert len(commits) < 6
+    await until(lambda: bool(synced))  # within SYNC_SECONDS the disk has it
+    assert len(synced) == 1
     await arrived(till, buyers[5].key.address, DEPOSIT)
