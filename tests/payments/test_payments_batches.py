@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from payments_shop import PRICE, Shop, pay
+from payments_shop import PRICE, Shop, pay, until
 
 from computeswarm.chain.devnet import Devnet
 from computeswarm.chain.multicall import MULTICALL3
@@ -206,9 +209,17 @@ async def test_no_settlement_costs_more_gas_than_its_share(
         await shop.settle(payment)
     assert (shop.asked, await rpc.nonce(shop.sender.address)) == ([], spent)
     await shop.settlements.close()
-    cheap = await open_shop(policy=SettlementPolicy(gas=GasPolicy(1, 0.5)))
-    assert (await cheap.settle(payment)).state is ClaimState.CONSUMED
-    await cheap.settlements.close()
+    # a rollup's fee for its data counts as well
+    some = SettlementPolicy(gas=GasPolicy(eth_price=10**6, max_share=0.5))
+    await rpc.call("anvil_setCode", [own._FEE_ORACLE, "0x67016345785d8a000060005260206000f3"])
+    shop = await open_shop(policy=some)
+    with pytest.raises(Unavailable, match="network fees"):
+        await shop.settle(payment)
+    await shop.settlements.close()
+    await rpc.call("anvil_setCode", [own._FEE_ORACLE, "0x"])
+    shop = await open_shop(policy=some)
+    assert (await shop.settle(payment)).state is ClaimState.CONSUMED
+    await shop.settlements.close()
 
 
 def test_the_gas_policy_counts_in_wei_and_atoms() -> None:
@@ -216,3 +227,24 @@ def test_the_gas_policy_counts_in_wei_and_atoms() -> None:
     # 90,000 gas at 0.01 gwei: 9e-7 ether, 0.0036 USDC
     assert policy.too_dear(90_000 * 10**7, 7_199)
     assert not policy.too_dear(90_000 * 10**7, 7_200)
+
+
+@pytest.mark.parametrize("stage", ["stored", "sent"])
+async def test_kill_nine_with_a_batch_on_its_way(
+    devnet: Devnet, open_shop: Opener, tmp_path: Path, stage: str
+) -> None:
+    """Nobody presents anything again: the next start ends alone what was written down."""
+    keys = await buyers(devnet, 8)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(Path(__file__).with_name("batch_child.py"))),
+        *(devnet.url, str(tmp_path / "claims.db"), stage),
+        *(key.secret.hex() for key in keys),
+    )
+    assert await asyncio.wait_for(child.wait(), 60) == -signal.SIGKILL
+    shop = await open_shop()
+    await until(lambda: len(shop.settlements._store.in_state(ClaimState.CONSUMED)) == 8)
+    for key in keys:
+        assert await shop.usdc.balance_of(key.address) == 0
+    assert len({claim.transaction for claim in shop.started}) == 1
+    assert sorted(claim.subject for claim in shop.started) == [f"job-{n}" for n in range(8)]
+    await shop.settlements.close()

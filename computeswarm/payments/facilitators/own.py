@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass, field
 
+from computeswarm.chain.abi import read_uint, selector, uint_word
 from computeswarm.chain.batch import BatchClient
 from computeswarm.chain.errors import RpcError
 from computeswarm.chain.multicall import MULTICALL3, Call, aggregate3_calldata
@@ -33,6 +35,10 @@ MAX_BATCH = 50
 _BATCH_GAS = 60_000
 _BATCH_GAS_EACH = 100_000
 _USUAL_GAS = 90_000
+_USUAL_BYTES = 500
+_FEE_ORACLE = "0x420000000000000000000000000000000000000F"  # the same on every OP-Stack rollup
+_L1_FEE = selector("getL1FeeUpperBound(uint256)")
+_DATA_FEE_SECONDS = 60.0
 _MAX_REVERTS = 3
 _REVERTS_SECONDS = 3_600
 
@@ -71,6 +77,8 @@ class SelfFacilitator:
         self._turn = asyncio.Lock()
         self._waiting: list[_Waiting] = []
         self._multicall: bool | None = None
+        self._data_fee_wei = 0
+        self._data_fee_until = 0.0
 
     async def start(self) -> None:
         """Nothing to see to."""
@@ -91,7 +99,7 @@ class SelfFacilitator:
                 " pay from another wallet, or later.",
             )
         if self._gas is not None:
-            wei = _USUAL_GAS * await self._sender.gas_price()
+            wei = _USUAL_GAS * await self._sender.gas_price() + await self._data_fee()
             if self._gas.too_dear(wei, claim.amount):
                 self._store.fail(claim, Reason.UNEXPECTED_VERIFY)
                 raise Unavailable(
@@ -125,6 +133,17 @@ class SelfFacilitator:
             await self._sender.release(signed)
             raise
         await self._sender.broadcast(signed)
+
+    async def _data_fee(self) -> int:
+        """Wei that a rollup such as Base adds for what the transaction takes on Ethereum."""
+        if time.monotonic() >= self._data_fee_until:
+            asked = _L1_FEE + uint_word(_USUAL_BYTES)
+            try:
+                self._data_fee_wei = read_uint(await self._rpc.eth_call(_FEE_ORACLE, asked))
+            except (RpcError, ValueError):
+                self._data_fee_wei = 0  # a chain without that contract adds nothing
+            self._data_fee_until = time.monotonic() + _DATA_FEE_SECONDS
+        return self._data_fee_wei
 
     async def _send_waiting(self) -> None:
         taken, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
