@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
 
 from computeswarm.core.errors import BadRequest
 from computeswarm.core.nodes import Address
@@ -206,8 +207,9 @@ def decode_header(text: str) -> dict[str, Any]:
     if len(text) > MAX_HEADER_BYTES:
         raise BadRequest("The payment header is longer than 16 KiB.")
     try:
-        value = json.loads(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError, RecursionError):
+        # not json's loads: its depth is bounded, whatever this process allows itself
+        value = from_json(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
         raise BadRequest("The payment header is not base64 of JSON.") from None
     if not isinstance(value, dict):
         raise BadRequest("The payment header is not a JSON object.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from computeswarm.core.errors import BadRequest
 from computeswarm.core.text import clean_line
@@ -84,8 +84,8 @@ def _object(document: dict[str, Any], name: str) -> dict[str, Any] | None:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return from_json(body)
+    except ValueError:
         return None
 
 

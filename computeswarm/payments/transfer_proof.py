@@ -14,6 +14,8 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pydantic_core import from_json
+
 from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import personal_digest, recover_address
 from computeswarm.core.errors import BadRequest
@@ -65,12 +67,12 @@ def body_without_proof(body: bytes) -> bytes:
         BadRequest: it is no JSON object.
     """
     try:
-        document = json.loads(body)
+        document = from_json(body)  # not json's: its depth is bounded whatever the process allows
         if not isinstance(document, dict):
             raise BadRequest("The request's body is not a JSON object.")
         document.pop(PROOF_MEMBER, None)
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    except (ValueError, RecursionError):
+    except ValueError:
         raise BadRequest("The request's body can't be read as JSON.") from None
 
 

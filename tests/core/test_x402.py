@@ -56,7 +56,9 @@ def test_no_member_is_null_on_the_wire() -> None:
     assert v1.wire()["maxAmountRequired"] == "1"
 
 
-@pytest.mark.parametrize("text", ["", "%%%", "bm90IGpzb24=", "W10=", "A" * 20_000, "eyJhIjo="])
+@pytest.mark.parametrize(
+    "text", ["", "%%%", "bm90IGpzb24=", "W10=", "A" * 20_000, "eyJhIjo=", "W1tb" * 4_000]
+)
 def test_a_header_that_is_no_object_is_refused(text: str) -> None:
     with pytest.raises(BadRequest):
         decode_header(text)

@@ -113,7 +113,10 @@ async def test_who_only_reads_the_chain_can_not_repeat_a_payment(rig: OpenRig) -
         without = {k: v for k, v in payment.items() if k != "extensions"}
         fresh = await ask(r, BARE)
         guessed = without | {"extensions": fresh.extensions}
-        for stolen in (v1 | {"payload": payment["payload"]}, without, guessed):
+        spelled = copy.deepcopy(without)
+        given = spelled["payload"]["authorization"]
+        given["from"], given["nonce"] = given["from"].lower(), "0x" + given["nonce"][2:].upper()
+        for stolen in (v1 | {"payload": payment["payload"]}, without, guessed, spelled):
             reply = await post(r, BARE, stolen)
             assert reply.status == 409, reply.body
             assert b"access_key" not in reply.body

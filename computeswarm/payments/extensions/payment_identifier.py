@@ -140,6 +140,7 @@ class Marks:
         Raises:
             Conflict: the id belongs to another payment, or the payment came with another mark.
         """
+        payment = payment.lower()
         row = self._one("payment = ?", payment)
         if row is not None and row["mark"] != mark.digest:
             raise Conflict("This payment came with another id or echo; repeat it as it was.")
@@ -161,7 +162,7 @@ class Marks:
         with transaction(self._db) as db:
             db.execute(  # replaces a failed payment that had the id, too
                 "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?)",
-                (payment, payer.lower(), mark.id, mark.digest, subject, now),
+                (payment.lower(), payer.lower(), mark.id, mark.digest, subject, now),
             )
             self._added += 1
             if self._added % _PRUNE_EVERY == 0:
