@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,30 @@ async def test_a_promise_can_grow_but_not_shrink(paths: Paths, book: RefundBook)
     book.told(promise(peer, wallet, 130, tx="no hash"), LATER)
     assert states(paths) == [(100, Standing.TOLD), (30, Standing.OWED)]
     assert refunds(paths)[0].transaction == tx.lower()
+
+
+def test_a_promise_that_two_processes_hear_at_once_is_one_debt(
+    paths: Paths, book: RefundBook
+) -> None:
+    """The terminal app and a command may watch the same job end."""
+    path = paths.buyer / "payments.db"
+    heard = promise("0x" + "5e" * 20, "0x" + "b0" * 20, 100)
+    writing = threading.Barrier(3)
+
+    def hear() -> None:
+        mine = RefundBook(path)
+        mine._db.set_trace_callback(lambda sql: writing.wait(30) if "BEGIN" in sql else None)
+        mine.told(heard, LATER)
+        mine.close()
+
+    with ThreadPoolExecutor(2) as pool, tampered(path) as db:
+        db.execute("BEGIN IMMEDIATE")  # both have looked before either can write
+        both = [pool.submit(hear) for _ in range(2)]
+        writing.wait(30)
+        db.execute("COMMIT")
+        for one in both:
+            one.result()
+    assert states(paths) == [(100, Standing.OWED)]
 
 
 async def test_one_transfer_pays_several_debts(

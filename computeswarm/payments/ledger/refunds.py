@@ -81,16 +81,17 @@ class RefundBook:
         back apart.
         """
         tx = promise.transaction.lower() if is_hash(promise.transaction) else ""
-        rows = self._of_job(promise.job_id)
-        known = sum(row.amount for row in rows)
-        named = bool(rows) and rows[0].tx != ""
-        if promise.amount <= known and (named or not tx):
+        if not self._is_news(promise, tx, self._of_job(promise.job_id)):
             return
         with transaction(self._db) as db:
-            if rows and tx and not named:
+            rows = self._of_job(promise.job_id)  # another process may have heard it meanwhile
+            if not self._is_news(promise, tx, rows):
+                return
+            if rows and tx and not rows[0].tx:
                 db.execute(
                     "UPDATE refunds SET tx = ?, state = 'told' WHERE id = ?", (tx, rows[0].id)
                 )
+            known = sum(row.amount for row in rows)
             if promise.amount > known:
                 tx = "" if rows else tx
                 db.execute(
@@ -102,6 +103,12 @@ class RefundBook:
                         *("told" if tx else "owed", now),
                     ),
                 )
+
+    @staticmethod
+    def _is_news(promise: Promise, tx: str, rows: Sequence[_Row]) -> bool:
+        """Whether he owes more than is written down, or names the first transaction only now."""
+        unnamed = not rows or not rows[0].tx
+        return promise.amount > sum(row.amount for row in rows) or (unnamed and tx != "")
 
     def owed_jobs(self) -> list[str]:
         """The jobs with a debt of which no transaction is known, oldest first."""
