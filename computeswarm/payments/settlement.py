@@ -20,6 +20,7 @@ from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Authorization, Usdc
 from computeswarm.core.clock import Clock
+from computeswarm.core.crypto import same_address
 from computeswarm.core.errors import (
     AuthorizationReused,
     ChainUnavailable,
@@ -212,8 +213,13 @@ class Settlements:
             AuthorizationReused, PaymentPending, Unavailable: as ``settle``.
         """
         given = described(proof, terms)
-        if self._store.find(terms.chain, given, by_transfer=True) is None:
+        known = self._store.find(terms.chain, given, by_transfer=True)
+        if known is None:
             await self._transfers.check_sent(given)
+        elif not same_address(known.payer, proof.payer):
+            raise refused(
+                Reason.SETTLEMENT_FAILED, "The transaction was sent by another wallet; send one."
+            )
 
         def begin(known: Claim | None) -> Coroutine[Any, Any, Claim]:
             claim = self._reserve(
