@@ -161,8 +161,13 @@ async def test_what_is_no_payment_for_the_challenge_is_refused(
         assert (await present(r, BODY, hand.proof(old, earlier))).status == 202
 
 
+class NoImages:
+    def names(self) -> tuple[str, ...]:
+        return ()
+
+
 async def test_a_transfer_that_came_too_late_for_its_price_goes_back(
-    devnet: Devnet, rig: OpenRig
+    devnet: Devnet, rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hand = await asyncio.to_thread(Hand, devnet, devnet.keys[0])
     async with rig() as r:
@@ -181,6 +186,11 @@ async def test_a_transfer_that_came_too_late_for_its_price_goes_back(
         tx = await asyncio.to_thread(hand.pay, paused)
         r.agent.pause(True)
         assert (await present(r, BODY, hand.proof(paused, tx))).status == 503
+        r.agent.pause(False)
+        asked = await ask(r, BODY)
+        tx = await asyncio.to_thread(hand.pay, asked)
+        monkeypatch.setattr(r.agent.offers, "images", NoImages())  # what it asked for is gone
+        assert (await present(r, BODY, hand.proof(asked, tx))).status == 422
         async with asyncio.timeout(30):
             while await r.balance() != before:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
