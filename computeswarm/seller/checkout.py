@@ -255,8 +255,15 @@ class Checkout:
 
         def before() -> None:
             if mark.id or (purchase.marked and mark.echo):
-                now = self._clock.now()
-                self._marks.keep(payer, name, mark, subject, now=now, failed=self._failed)
+                self._marks.keep(
+                    payer,
+                    name,
+                    mark,
+                    subject,
+                    now=self._clock.now(),
+                    failed=self._failed,
+                    synced=purchase.marked,
+                )
             before_charge(payer, name, channel)
 
         return before

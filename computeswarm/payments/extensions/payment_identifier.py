@@ -151,14 +151,27 @@ class Marks:
             raise Conflict("This id belongs to another payment; take a new id for a new payment.")
 
     def keep(
-        self, payer: str, payment: str, mark: Mark, subject: str, *, now: float, failed: Failed
+        self,
+        payer: str,
+        payment: str,
+        mark: Mark,
+        subject: str,
+        *,
+        now: float,
+        failed: Failed,
+        synced: bool = True,
     ) -> None:
         """Write down the mark of a payment whose signature is good, before money moves.
+
+        Args:
+            synced: it survives a power cut as well, not only the end of this process. Only where
+                the mark guards a secret is that worth a wait for the disk.
 
         Raises:
             Conflict: as ``check``; another request was faster.
         """
         self.check(payer, payment, mark, failed=failed)
+        self._db.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
         with transaction(self._db) as db:
             db.execute(  # replaces a failed payment that had the id, too
                 "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?)",
