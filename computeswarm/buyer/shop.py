@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from computeswarm.buyer.cashier import receipt_of, refusal_of
@@ -161,7 +161,9 @@ class Shop:
     ) -> SignedPayment:
         option = self._option(challenge, most)
         purpose = self._purpose(request, option, most, self._next_id(request))
-        self._payer.guard.check(purpose, challenge, now=self._clock.now())  # before anyone is asked
+        # before anyone is asked; what the guard lets pass need not be the first that was offered
+        option = self._payer.guard.check(purpose, challenge, now=self._clock.now())
+        purpose = replace(purpose, expected_amount=option.amount)  # no more than is agreed to
         resource = challenge.resource or {}
         about = resource.get("description") or option.wire.get("description") or ""
         way = offered_way(challenge, option)

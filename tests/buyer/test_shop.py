@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from computeswarm.core.errors import (
     TooLarge,
     UsageError,
 )
-from computeswarm.core.x402 import HEADER_PAYMENT_V1, HEADER_PAYMENT_V2, Reason
+from computeswarm.core.x402 import HEADER_PAYMENT_V1, HEADER_PAYMENT_V2, Reason, encode_header
 from computeswarm.payments.extensions.offer_receipt import (
     signed_offers,
     signed_receipt,
@@ -264,3 +264,23 @@ async def test_two_at_once_pay_twice_only_if_they_ask_twice(
     both = await asyncio.gather(*(buy(buyer, server, body=b"a%d" % n) for n in range(2)))
     assert len({bought.payment.nonce for bought, _ in both}) == 2
     assert len(set(server.seen)) == 2
+
+
+async def test_nothing_is_signed_but_the_price_that_was_agreed_to(
+    buyer: Buyer, server: AnyServer
+) -> None:
+    """The cheap way to pay is one that the guard passes over: the dear one must not go unseen."""
+    dear = server.terms.requirements_v2()
+    bait = replace(server.terms, amount=1).requirements_v2()
+    bait = bait.model_copy(update={"extra": {**bait.extra, "assetTransferMethod": "permit2"}})
+    document = {
+        "x402Version": 2,
+        "error": "Pay.",
+        "resource": {"url": server.terms.resource_url},
+        "accepts": [bait.wire(), dear.wire()],
+    }
+    headers = {"PAYMENT-REQUIRED": encode_header(document)}
+    server.ask = lambda *_: web.json_response({}, status=402, headers=headers)  # type: ignore[method-assign]
+    person = Person()
+    bought, _ = await buy(buyer, server, person)
+    assert [tag.amount for tag in person.tags] == [bought.payment.amount] == [PRICE]
