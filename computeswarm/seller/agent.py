@@ -17,16 +17,14 @@ from computeswarm.core.errors import (
     Unavailable,
 )
 from computeswarm.core.events import MeterEvent
-from computeswarm.core.jobs import Payment
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import Heartbeat, NodeStatus
 from computeswarm.core.states import JobState
-from computeswarm.payments.channels.seller import Charge, JobAccount, SellerChannels
-from computeswarm.payments.claims import Claim
+from computeswarm.payments.channels.seller import SellerChannels
 from computeswarm.payments.extensions.payment_identifier import Marks
-from computeswarm.payments.refunds import RefundRow
 from computeswarm.payments.settlement import Settlements
 from computeswarm.payments.transfer_proof import Challenges
+from computeswarm.seller.accounts import JobAccounts
 from computeswarm.seller.checkout import Checkout
 from computeswarm.seller.config import SellerConfig
 from computeswarm.seller.connector import MarketConnector
@@ -37,6 +35,7 @@ from computeswarm.seller.images import ImageStore
 from computeswarm.seller.inputs import InputStore, uploaded_bytes
 from computeswarm.seller.intake import Intake
 from computeswarm.seller.intake_channels import ChannelTill
+from computeswarm.seller.job import Job
 from computeswarm.seller.machine import MachineWatch
 from computeswarm.seller.notices import Notices
 from computeswarm.seller.offers import Offers
@@ -44,7 +43,8 @@ from computeswarm.seller.owner import EventLevel, OwnerStatus
 from computeswarm.seller.runner import JobRun, Order, Tools
 from computeswarm.seller.slots import Slots
 from computeswarm.seller.status import StatusPage
-from computeswarm.seller.store import Job, JobStore
+from computeswarm.seller.store import JobStore
+from computeswarm.seller.takings import Takings
 from computeswarm.seller.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
@@ -112,11 +112,14 @@ class SellerAgent:
         hardware = config.hardware
         self.slots = Slots(config.slots, hardware.gpus, hardware.memory_bytes)
         self.queue: list[str] = []
+        self.takings = Takings(self)
         self.settlements: Settlements = settle(
-            on_settled=self._on_settled, on_refunded=self._on_refunded, on_lost=self._on_lost
+            on_settled=self.takings.settled,
+            on_refunded=self.takings.refunded,
+            on_lost=self.takings.lost,
         )
         self.channels: SellerChannels = open_channels(
-            on_charged=self._on_charged, on_closed=self._on_closed
+            on_charged=self.takings.charged, on_closed=self.takings.closed
         )
         self.inputs = InputStore(config.folder / "inputs", limit=config.upload_bytes)
         self.market = MarketConnector(
@@ -132,8 +135,7 @@ class SellerAgent:
             self.node_id,
             JobStore(config.folder / "jobs.db"),
             self.inputs,
-            self.settlements,
-            self.channels,
+            JobAccounts(self.settlements, self.channels),
             clock,
             self.notices,
             report=self.market.report,
@@ -174,7 +176,6 @@ class SellerAgent:
         self._ready = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._refunded = asyncio.Event()
         self._upkeep = Upkeep(self, rpc)
 
     @property
@@ -341,6 +342,15 @@ class SellerAgent:
             raise Conflict(f"The job is {state}; it takes no inputs any more.")
         self.upload_seen[job_id] = self.clock.monotonic()
 
+    def queue_up(self, job_id: str) -> None:
+        """A job is paid for: give it a place in the queue."""
+        self._enqueue(self.desk.step(job_id, JobState.QUEUED))
+        self._schedule()
+
+    def run_of(self, job_id: str) -> JobRun | None:
+        """The run of a job that has a place."""
+        return self._runs.get(job_id)
+
     def look_at_queue(self) -> None:
         """See whether a job can start now."""
         self._schedule()
@@ -373,7 +383,7 @@ class SellerAgent:
         live = self.desk.store.live()
         self.inputs.keep_only({job.job_id for job in live})
         for job in live:
-            self._recount(job)
+            self.takings.recount(job)
             if job.state is JobState.RUNNING:
                 await self.desk.end(job.job_id, JobState.SELLER_LOST, reason=_CRASHED)
                 self.notices.tell(f"{job.job_id} was running at the crash; refunded.", "warning")
@@ -383,107 +393,6 @@ class SellerAgent:
                 self._enqueue(job)
             with contextlib.suppress(StorageFull):  # it is paid for: there has to be room
                 self.inputs.promise(job.job_id, job.spec)
-
-    def _recount(self, job: Job) -> None:
-        """A channel's vouchers are on the disk, the count of them may not be."""
-        account = self.channels.account(job.job_id) if job.channel else None
-        if account is not None and account.ticks > job.slices_paid:
-            self.desk.store.tick(job.job_id, account.ticks - 1)
-
-    async def _on_settled(self, claim: Claim) -> None:
-        """A slice is paid. Called again after a crash, so a repetition changes nothing."""
-        while True:
-            try:
-                return await self._take_over(claim)
-            except StorageFull as error:  # the money is here, so what it bought has to be kept
-                self.notices.tell(error.detail, "error")
-                await asyncio.sleep(_DISK_SECONDS)
-
-    async def _take_over(self, claim: Claim) -> None:
-        job_id, _, number = claim.subject.partition("#")
-        index = int(number or 0)
-        job = self.desk.store.find(job_id)
-        if job is None:
-            _log.error("a payment for %s without a job goes back", claim.subject)
-            await self.settlements.refund(claim.subject, claim.payer, claim.amount)
-            return
-        payment = Payment(
-            slice=index, amount=claim.amount, transaction=claim.transaction, payer=claim.payer
-        )
-        recorded = self.desk.store.payment(job_id, index)
-        if recorded is None and not job.state.terminal:
-            job = self.desk.paid(job_id, payment)
-            amount = format_usdc(claim.amount)
-            self.notices.tell(f"{amount} USDC for {job_id}, slice {index + 1}.", "good")
-            if (run := self._runs.get(job_id)) is not None:
-                run.paid()
-        elif recorded is None or recorded.transaction != payment.transaction:
-            await self.desk.pay_back_late(job, payment)
-        if job.state is JobState.AWAITING_PAYMENT:
-            self._enqueue(self.desk.step(job_id, JobState.QUEUED))
-            self._schedule()
-
-    async def _on_lost(self, claim: Claim) -> None:
-        """The chain took a payment back for good. Called again until it returns."""
-        job_id, _, number = claim.subject.partition("#")
-        index = int(number or 0)
-        amount = format_usdc(claim.amount)
-        self.notices.tell(
-            f"A reorganisation took back {amount} USDC for {job_id}, slice {index + 1}.", "error"
-        )
-        job, payment = self.desk.store.find(job_id), self.desk.store.payment(job_id, index)
-        paid_anew = any(
-            c.subject == claim.subject and c.state.paid for c in self.settlements.claims(job_id)
-        )
-        if job is None or payment is None or paid_anew or job.state.terminal:
-            return
-        newest = index == job.slices_paid - 1
-        job = self.desk.unpaid(job_id, payment)
-        run = self._runs.get(job_id)
-        if newest and job.slices_paid and run is not None:
-            run.paid()  # it looks at its funds anew: unpaid time is grace, and then the end
-            return
-        state = JobState.OUT_OF_FUNDS if job.state is JobState.RUNNING else JobState.FAILED
-        order = Order(state, "The chain took back what was paid for the job.")
-        await self.end_queued(job_id, order)
-        if run is not None:
-            run.end(order)
-
-    async def _on_charged(self, charge: Charge) -> None:
-        """A deposit or a voucher is taken. Called again after a crash and for a repetition."""
-        while True:
-            try:
-                return self._take_charge(charge)
-            except StorageFull as error:  # the money is here, so what it bought has to be kept
-                self.notices.tell(error.detail, "error")
-                await asyncio.sleep(_DISK_SECONDS)
-
-    def _take_charge(self, charge: Charge) -> None:
-        job_id, _, number = charge.subject.partition("#")
-        index = int(number or 0)
-        job = self.desk.store.find(job_id)
-        if job is None:
-            _log.error("a deposit for %s without a job goes back", charge.subject)
-            self.channels.finish(job_id, 0)
-        elif job.state is JobState.AWAITING_PAYMENT:
-            self.desk.deposited(job_id, charge)
-            amount = format_usdc(charge.balance)
-            self.notices.tell(f"{amount} USDC in a channel for {job_id}.", "good")
-            self._enqueue(self.desk.step(job_id, JobState.QUEUED))
-            self._schedule()
-        elif index >= job.slices_paid and not job.state.terminal:
-            self.desk.ticked(job_id, index)
-            if (run := self._runs.get(job_id)) is not None:
-                run.paid()
-
-    async def _on_closed(self, account: JobAccount) -> None:
-        claimed, back = format_usdc(account.claimed), format_usdc(account.refunded)
-        self.notices.tell(f"Claimed {claimed} USDC for {account.job_id}, {back} went back.")
-        self._refunded.set()
-
-    async def _on_refunded(self, row: RefundRow) -> None:
-        self.notices.tell(f"Refunded {format_usdc(row.amount)} USDC for {row.subject}.")
-        self._refunded.set()
 
     def _enqueue(self, job: Job) -> None:
         if job.job_id not in self.queue:
@@ -556,8 +465,7 @@ class SellerAgent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REFUND_WAIT_SECONDS):
                 while any(self._refund_open(job_id) for job_id in job_ids):
-                    self._refunded.clear()
-                    await self._refunded.wait()
+                    await self.takings.gone_back()
 
     def _refund_open(self, job_id: str) -> bool:
         try:

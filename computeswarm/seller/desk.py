@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import StorageFull
@@ -19,45 +19,28 @@ from computeswarm.core.events import (
     encode_output,
 )
 from computeswarm.core.jobs import (
-    ChannelView,
     JobUpdate,
     JobView,
     OutputList,
     Payment,
-    Refund,
     StreamName,
 )
 from computeswarm.core.states import JobState
-from computeswarm.payments.refunds import RefundRow
+from computeswarm.seller.accounts import JobAccounts
 from computeswarm.seller.config import SellerConfig
 from computeswarm.seller.eventlog import EventLog
 from computeswarm.seller.inputs import InputStore
+from computeswarm.seller.job import Job
 from computeswarm.seller.meter import Meter
 from computeswarm.seller.notices import Notices
-from computeswarm.seller.store import Job, JobStore
+from computeswarm.seller.store import JobStore
 
 if TYPE_CHECKING:
-    from computeswarm.payments.channels.seller import Charge, JobAccount
+    from computeswarm.payments.channels.seller import Charge
 
 _RETRY_SECONDS = 2.0
 _OPEN_LOGS = 160
 """More than the owner's screen looks at each second: all that wait or run, and 50 that ended."""
-
-
-class Refunder(Protocol):
-    """The part of the settlements that pays back."""
-
-    async def refund(self, subject: str, to: str, amount: int) -> RefundRow: ...
-
-    def refunds(self, subject: str) -> list[RefundRow]: ...
-
-
-class Channels(Protocol):
-    """The part of the payment channels that closes them."""
-
-    def finish(self, job_id: str, used: int, *, refund: bool = True) -> int: ...
-
-    def account(self, job_id: str) -> JobAccount | None: ...
 
 
 class JobDesk:
@@ -74,8 +57,7 @@ class JobDesk:
         node_id: str,
         store: JobStore,
         inputs: InputStore,
-        refunder: Refunder,
-        channels: Channels,
+        accounts: JobAccounts,
         clock: Clock,
         notices: Notices,
         *,
@@ -90,8 +72,7 @@ class JobDesk:
         self._config = config
         self._node_id = node_id
         self._inputs = inputs
-        self._refunder = refunder
-        self._channels = channels
+        self._accounts = accounts
         self._clock = clock
         self._notices = notices
         self._report = report
@@ -234,7 +215,7 @@ class JobDesk:
         self.metered_at.pop(job_id, None)
         self._inputs.forget(job_id)
         job = await self.close_account(job)
-        if (back := self._refund(job, self._account(job))) is not None:
+        if (back := self._accounts.refund(job)) is not None:
             self._write(job_id, PaymentEvent, direction="refunded", amount=back.amount)
         self._write(job_id, StateEvent, state=state, reason=job.reason)
         self._write_end(job)
@@ -254,17 +235,12 @@ class JobDesk:
         """Hand what an ended job cost, and what goes back, to the payments; again is fine."""
         if job.refund_filed or not (job.refund or job.channel):
             return job
-        if job.channel:
-            owed = self._channels.finish(job.job_id, job.cost, refund=not job.bare)
-            if owed:  # claimed already, while his withdrawal threatened
-                await self._refunder.refund(job.job_id, job.buyer, owed)
-        else:
-            await self._refunder.refund(job.job_id, job.buyer, job.refund)
+        await self._accounts.close(job)
         return self.store.update(job.job_id, refund_filed=True)
 
     async def pay_back_late(self, job: Job, payment: Payment) -> None:
         """A slice that settled when the job had ended, or was paid twice, goes back whole."""
-        await self._refunder.refund(f"{job.job_id}#{payment.slice}", job.buyer, payment.amount)
+        await self._accounts.pay_back(job, payment)
         if self.store.payment(job.job_id, payment.slice) is not None:
             return
         job = self.store.pay(job.job_id, payment)
@@ -289,7 +265,6 @@ class JobDesk:
         if job.state in (JobState.AWAITING_PAYMENT, JobState.QUEUED):
             missing = self._inputs.missing(job.job_id, job.spec)
         metered_at = self.metered_at.get(job.job_id, job.phases.metered)
-        account = self._account(job)
         return JobView(
             job_id=job.job_id,
             node_id=self._node_id,
@@ -310,8 +285,8 @@ class JobDesk:
             paid=job.paid,
             cost=cost,
             payments=job.payments,
-            channel=_channel_view(job, account) if job.channel else None,
-            refund=self._refund(job, account),
+            channel=self._accounts.channel(job),
+            refund=self._accounts.refund(job),
             slices_paid=job.slices_paid,
             next_payment_due_ms=due,
             outputs_ready=bool(job.outputs),
@@ -348,21 +323,6 @@ class JobDesk:
             log.close()
         self._events_path(job_id).unlink(missing_ok=True)
 
-    def _refund(self, job: Job, account: JobAccount | None) -> Refund | None:
-        if account is not None:
-            return _rest(job, account)
-        if not job.refund or job.channel:
-            return None
-        rows = self._refunder.refunds(job.job_id)
-        if not rows and job.payments:
-            rows = self._refunder.refunds(f"{job.job_id}#{job.payments[-1].slice}")
-        return Refund(amount=job.refund, transaction=rows[0].transaction if rows else "")
-
-    def _account(self, job: Job) -> JobAccount | None:
-        """Where the money of a job's channel went, once it has ended."""
-        over = job.channel and job.state.terminal
-        return self._channels.account(job.job_id) if over else None
-
     def _write(self, job_id: str, event: type[Any], **members: Any) -> None:
         """An event that has to wait for nobody: a full disk costs the line, not the job."""
         try:
@@ -382,19 +342,3 @@ class JobDesk:
 
     def _events_path(self, job_id: str) -> Path:
         return self._config.folder / "events" / f"{job_id}.jsonl"
-
-
-def _channel_view(job: Job, account: JobAccount | None) -> ChannelView:
-    return ChannelView(
-        channel_id=job.channel,
-        deposit=job.deposit if account is None else account.deposited,
-        transaction=job.deposit_tx if account is None else account.deposit_transaction,
-        claim_transaction="" if account is None else account.claim_transaction,
-    )
-
-
-def _rest(job: Job, account: JobAccount) -> Refund | None:
-    """What goes back of a deposit: all but what the job cost."""
-    if job.bare or account.deposited <= job.cost:
-        return None
-    return Refund(amount=account.deposited - job.cost, transaction=account.refund_transaction)

@@ -27,8 +27,8 @@ from computeswarm.seller.config import SellerConfig
 from computeswarm.seller.desk import JobDesk
 from computeswarm.seller.inputs import InputStore
 from computeswarm.seller.intake_channels import ChannelTill
+from computeswarm.seller.job import Job, key_digest
 from computeswarm.seller.offers import Offers
-from computeswarm.seller.store import Job, key_digest
 
 if TYPE_CHECKING:
     from computeswarm.payments.channels.seller import Charge

@@ -28,9 +28,9 @@ from computeswarm.seller.executors.base import (
 )
 from computeswarm.seller.images import Image
 from computeswarm.seller.inputs import InputStore
+from computeswarm.seller.job import Job
 from computeswarm.seller.meter import Meter
 from computeswarm.seller.outputs import OutputsTooLarge, collect
-from computeswarm.seller.store import Job
 
 _log = logging.getLogger(__name__)
 _DRAIN_SECONDS = 5.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from computeswarm.seller.job import Job
 from computeswarm.seller.owner import (
     DayEarnings,
     Earnings,
@@ -12,7 +13,6 @@ from computeswarm.seller.owner import (
     OwnerJob,
     OwnerStatus,
 )
-from computeswarm.seller.store import Job
 
 if TYPE_CHECKING:
     from computeswarm.seller.agent import SellerAgent

@@ -23,8 +23,8 @@ from computeswarm.core.jobs import JobView, OutputList
 from computeswarm.core.signing import Document, parse_json
 from computeswarm.core.x402 import PaymentProof
 from computeswarm.seller.agent import SellerAgent
+from computeswarm.seller.job import Job
 from computeswarm.seller.outputs import open_output
-from computeswarm.seller.store import Job
 from computeswarm.server.logs import get_logger
 from computeswarm.server.openapi import Route
 from computeswarm.server.web import (

@@ -31,8 +31,8 @@ async def test_a_job_whose_payment_is_lost_runs_out_of_funds(rig: OpenRig) -> No
         async def lose(subject: str) -> None:
             store = r.agent.settlements._store
             lost = store.revert(claims[subject], 1.0)
-            await r.agent._on_lost(lost)
-            await r.agent._on_lost(lost)
+            await r.agent.takings.lost(lost)
+            await r.agent.takings.lost(lost)
 
         await lose(f"{bought.job_id}#1")
         view = await bought.view()
@@ -52,7 +52,7 @@ async def test_a_job_that_waits_is_dropped_when_its_payment_is_lost(rig: OpenRig
         await first.first_output()
         second = await r.buy(spec())
         (claim,) = r.agent.settlements.claims(second.job_id)
-        await r.agent._on_lost(r.agent.settlements._store.revert(claim, 1.0))
+        await r.agent.takings.lost(r.agent.settlements._store.revert(claim, 1.0))
         view = await second.view()
         assert (view.state, view.cost) == (JobState.FAILED, 0)
         assert r.agent.settlements.refunds(second.job_id) == []

@@ -17,9 +17,10 @@ from computeswarm.core.quotes import Quote
 from computeswarm.core.states import JobState
 from computeswarm.seller.coalesce import Chunk, coalesced
 from computeswarm.seller.eventlog import EventLog
+from computeswarm.seller.job import PAYMENTS_HELD, Job
 from computeswarm.seller.meter import Meter
 from computeswarm.seller.slots import Slots
-from computeswarm.seller.store import PAYMENTS_HELD, Job, JobStore
+from computeswarm.seller.store import JobStore
 
 ADDRESS = "0x" + "11" * 20
 
