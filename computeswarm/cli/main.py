@@ -52,7 +52,19 @@ a wrong command line, 126 refused by policy, 130 interrupted.
 
 def entry() -> None:
     """The installed program."""
+    _fill_closed_streams()
     sys.exit(main(sys.argv[1:]))
+
+
+def _fill_closed_streams() -> None:
+    """A stream that was closed before we began (``>&-``) is one that nobody reads.
+
+    Lowest descriptor first: each opens as the very one that is missing, so that no database or
+    socket gets a number to which a child or a library may print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
 
 
 def main(argv: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli_program import command, run
@@ -100,6 +101,24 @@ def test_a_reader_that_left_is_no_error() -> None:
     script = f"set -o pipefail; {line}; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("closed", "argv", "code"),
+    [
+        (">&-", "ledger", 0),
+        ("2>&-", "run --json x.py", 125),
+        ("<&- >&- 2>&-", "wallet import", 125),
+    ],
+)
+def test_closed_streams_are_like_ones_that_nobody_reads(
+    closed: str, argv: str, code: int, tmp_path: Path
+) -> None:
+    line = f"exec {sys.executable} -m computeswarm {argv} --home {tmp_path} {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "unexpected" not in done.stdout + done.stderr
+    assert all(json.loads(line) for line in done.stdout.splitlines() if "--json" in argv)
 
 
 def test_the_terminal_app_needs_a_terminal() -> None:
