@@ -75,6 +75,10 @@ def test_our_buyer_buys_from_any_x402_server(
         asked = demo.cli("pay", f"{url}/fact")
         assert asked.code == 126, asked.err  # nobody is there to agree
         assert PAYEE.address in asked.err
+        nowhere = str(tmp_path / "missing" / "answer")
+        lost = demo.cli("pay", f"{url}/fact", "--yes", "--output", nowhere)
+        assert lost.code == 125, lost.err
+        assert "USDC" not in lost.err  # found out before anything is paid
         fact = paid(demo, f"{url}/fact", "--yes")
         assert (fact["status"], json.loads(fact["body"])) == (200, {"fact": "paid"})
         payment = fact["payment"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import os
 import signal
 import sys
 from pathlib import Path
@@ -50,6 +51,7 @@ async def run(context: Context) -> int:
     from computeswarm.core.money import parse_usdc
 
     request = await asyncio.to_thread(_request, context)
+    await asyncio.to_thread(_check_output, context.args.output)
     most = parse_usdc(context.args.max or context.settings.max_payment)
     async with buyer_of(context, unlock(context)) as buyer:
         agree = _Agreement(context, buyer)
@@ -73,6 +75,19 @@ def _request(context: Context) -> WebRequest:
             headers += (("Content-Type", "application/json"),)
     method = (args.method or ("GET" if args.data is None else "POST")).upper()
     return WebRequest(args.url, method, headers, body)
+
+
+def _check_output(path: str | None) -> None:
+    """What can't be written is found out before it is paid for, and without leaving a file."""
+    if path is None:
+        return
+    target = Path(path)
+    if target.is_dir():
+        raise UsageError(f"{path}: this is a folder; give --output a file.")
+    if not target.parent.is_dir():
+        raise UsageError(f"{path}: there is no such folder; make it, or choose another file.")
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise UsageError(f"{path}: this can't be written; choose another file.")
 
 
 def _data(text: str, limit: int) -> bytes:
