@@ -143,6 +143,7 @@ def test_wrong_options_are_said_in_a_sentence(tmp_path: Path) -> None:
         done = run("ledger", *flags, home=tmp_path)
         assert done.code == 125, flags
         assert "Traceback" not in done.out + done.err
+        assert "_count" not in done.err
     offline = run("ledger", "--audit", home=tmp_path)
     assert offline.code == 125
     assert "--rpc" in offline.one_sentence()

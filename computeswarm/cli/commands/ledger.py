@@ -157,8 +157,12 @@ def _kind(text: str) -> Kind:
     for name in (text, f"channel_{text}"):
         if name in known:
             return Kind(name)
-    names = ", ".join(name.removeprefix("channel_") for name in known)
-    raise UsageError(f"There is no kind {text[:40]!r}; use one of {names}, channel_refund.")
+    # what is short for two kinds is the one without a channel
+    names = ", ".join(
+        name if (short := name.removeprefix("channel_")) != name and short in known else short
+        for name in known
+    )
+    raise UsageError(f"There is no kind {text[:40]!r}; use one of {names}.")
 
 
 def _moment(text: str, now: float, *, whole_day: bool = False) -> float:
@@ -182,7 +186,6 @@ def _moment(text: str, now: float, *, whole_day: bool = False) -> float:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no count; write 1 or more")
+    return int(text)
