@@ -188,9 +188,10 @@ def _paid_lines(view: JobView) -> list[str]:
     if view.channel is None:
         return [f"Paid     {format_usdc(view.paid)} USDC, {used}"]
     sent = clean_line(view.channel.transaction, limit=66)
+    by = "1 voucher" if view.slices_paid == 1 else f"{view.slices_paid} vouchers"
     return [
         f"Deposit  {format_usdc(view.channel.deposit)} USDC, transaction {sent}",
-        f"Paid     {format_usdc(view.paid)} USDC by {view.slices_paid} vouchers, {used}",
+        f"Paid     {format_usdc(view.paid)} USDC by {by}, {used}",
     ]
 
 

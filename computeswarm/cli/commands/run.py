@@ -118,7 +118,8 @@ async def _offer(context: Context, buyer: Buyer, plan: JobPlan) -> Offer:
     if not nodes:
         raise NodeNotFound(
             f"No idle node{' matches' if args.gpu else ''} for this job (image {plan.spec.image}, "
-            f"{args.max_time}); see `computeswarm nodes`, or ask for less."
+            f"{args.max_time}); see `computeswarm nodes`, and ask for less, try later, or name one "
+            "with --node to wait in its queue."
         )
     failure: ComputeSwarmError | None = None
     for node in nodes[:_TRIES]:

@@ -100,9 +100,10 @@ def receipt(job: JobItem) -> Content:
 
 def _paid(job: JobItem) -> list[Content]:
     if job.deposit is not None:
+        by = "1 voucher" if job.slices == 1 else f"{job.slices} vouchers"
         return [
             _row("deposit", f"{money(job.deposit.amount)} USDC", job.deposit.transaction),
-            _row("paid", f"{money(job.paid)} USDC", f"by {job.slices} vouchers"),
+            _row("paid", f"{money(job.paid)} USDC", f"by {by}"),
         ]
     rows = []
     earlier = max(0, job.slices - len(job.payments))
