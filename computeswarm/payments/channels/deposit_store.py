@@ -19,6 +19,8 @@ from computeswarm.payments.channels.store import ChannelStore
 MAX_UNSENT = 10_000
 """Failed deposits without a transaction of ours that are kept at most."""
 _KEEP_SECONDS = 86_400
+_NEVER = 2**62
+"""In unix seconds; a window may be open until the end of 256 bits, which no column holds."""
 _UNSENT = "state = 'failed' AND tx = ''"
 TURNED_AWAY = "turned away"
 
@@ -87,7 +89,7 @@ class DepositStore:
                 (
                     *(self._chain.chain_id, self._chain.usdc.address),
                     *(payment.payer.lower(), given.nonce, payment.channel_id, binding, subject),
-                    *(given.amount, given.valid_before, payment.max_claimable),
+                    *(given.amount, min(given.valid_before, _NEVER), payment.max_claimable),
                     *(payment.signature, price, config_json(payment.config), now),
                 ),
             )

@@ -123,6 +123,16 @@ class VoucherGate:
         self._check_signature(payment)
         self.check_sums(channel, payment, price)
 
+    def check_refund(self, channel: Channel, payment: PresentedChannel) -> None:
+        """Make sure that the channel's own key asks for its rest. One that is on its way may be
+        joined, whatever the sums are by now.
+
+        Raises: as ``check_voucher``.
+        """
+        self._check_signature(payment)
+        if not channel.refunding:
+            self.check_sums(channel, payment, 0)
+
     def check_sums(self, channel: Channel, payment: PresentedChannel, price: int) -> None:
         """``check_voucher`` of one whose signature is known to be good.
 

@@ -14,8 +14,12 @@ from computeswarm.payments.channels.payouts import PayoutWorker
 from computeswarm.payments.channels.present import PresentedChannel
 from computeswarm.payments.channels.reasons import ChannelReason
 from computeswarm.payments.channels.records import ALL_THAT_IS_LEFT, Channel
+from computeswarm.payments.channels.states import ChannelState
 from computeswarm.payments.channels.store import ChannelStore
 from computeswarm.payments.present import refused
+
+PARTS, SMALLEST_PART = 10, 1_000
+"""A part of a channel's rest that is given back is a tenth of it at least, and so many atoms."""
 
 
 class GiveBack:
@@ -46,11 +50,11 @@ class GiveBack:
         """See ``SellerChannels.refund``."""
         async with self._gate.lock(payment.channel_id, patient=False):
             channel = await self._gate.channel(payment)
-            if not channel.refunding:  # else it is on its way: join it
-                self._gate.check_voucher(channel, payment, 0)
-            if not channel.refund_asked:
-                if channel.balance <= max(channel.charged, channel.total_claimed):
+            self._gate.check_refund(channel, payment)
+            if not _on_its_way(channel):
+                if not _left(channel):
                     return self._given(channel)
+                _check_part(payment.refund_amount, _left(channel))
                 channel = self._store.keep_voucher(payment)
                 asked = payment.refund_amount or ALL_THAT_IS_LEFT
                 self._store.ask_refund(channel.channel_id, asked)
@@ -72,7 +76,7 @@ class GiveBack:
             channel = self._store.get(channel_id)
             if payout is not None and payout.id > before:
                 return self._given(channel)
-            if not channel.refund_asked:
+            if not _on_its_way(channel):
                 raise _nothing_left()
             await self._worker.moved()
 
@@ -83,6 +87,23 @@ class GiveBack:
             raise _nothing_left()
         amount = sum(i.refunded for i in payout.items if i.channel_id == channel.channel_id)
         return ChannelRefund(self._chain, channel, amount, payout.transaction)
+
+
+def _left(channel: Channel) -> int:
+    return max(0, channel.balance - max(channel.charged, channel.total_claimed))
+
+
+def _on_its_way(channel: Channel) -> bool:
+    return bool(channel.refund_asked) or channel.state is ChannelState.CLOSING
+
+
+def _check_part(amount: int | None, left: int) -> None:
+    """Whoever asks for crumbs again and again would have us pay for a transaction each time."""
+    if amount is not None and amount < left and amount < max(left // PARTS, SMALLEST_PART):
+        raise refused(
+            ChannelReason.REFUND_AMOUNT,
+            f"Ask for all of the {left} atoms that are left, or for a tenth of them at least.",
+        )
 
 
 def _nothing_left() -> PaymentRequired:

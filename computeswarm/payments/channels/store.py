@@ -18,6 +18,7 @@ from computeswarm.chain.batch_settlement import ChannelState as OnChain
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.errors import PaymentRequired
 from computeswarm.payments.channels.present import PresentedChannel
+from computeswarm.payments.channels.reasons import ChannelReason
 from computeswarm.payments.channels.records import (
     SCHEMA,
     Channel,
@@ -25,6 +26,7 @@ from computeswarm.payments.channels.records import (
     config_json,
 )
 from computeswarm.payments.channels.states import ChannelState, check_channel
+from computeswarm.payments.present import refused
 from computeswarm.payments.storage import connect, transaction
 
 _log = logging.getLogger(__name__)
@@ -158,6 +160,7 @@ class ChannelStore:
                 for index, fresh in enumerate(batch):
                     try:
                         fresh.check(self.get(fresh.payment.channel_id))
+                        self._check_unfinished(db, fresh)
                     except PaymentRequired as error:
                         refusals[index] = error
                     else:
@@ -190,6 +193,15 @@ class ChannelStore:
             pass
         except OSError as error:
             _log.error("the record of channels can't be written through: %s", error)
+
+    def _check_unfinished(self, db: sqlite3.Connection, fresh: _Fresh) -> None:
+        """A job that ended since it was looked at is charged already: nothing more is."""
+        row = db.execute(
+            "SELECT finished FROM channel_jobs WHERE job_id = ? AND channel_id = ?",
+            (fresh.subject.partition("#")[0], fresh.payment.channel_id),
+        ).fetchone()
+        if row is not None and row["finished"]:
+            raise refused(ChannelReason.CHANNEL_BUSY, "The job has ended; nothing more is charged.")
 
     def write_charge(
         self,

@@ -1,0 +1,105 @@
+"""Attacks on channels that were tried, each with the damage that it would do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+
+import pytest
+from channels_rig import (
+    DEPOSIT,
+    TICK,
+    FaultyRpc,
+    Opener,
+    Till,
+    arrived,
+    binding,
+    funded,
+    reason_of,
+)
+from payments_shop import until
+
+from computeswarm.chain.devnet import Devnet
+from computeswarm.core.errors import ComputeSwarmError, PaymentPending
+from computeswarm.payments.channels.reasons import ChannelReason
+
+
+async def test_a_stranger_can_not_replace_a_voucher_while_its_channel_is_closed(
+    devnet: Devnet, faulty_node: FaultyRpc, open_till: Opener
+) -> None:
+    """A channel's members and sums are on the chain for all to see; its vouchers are the money."""
+    till = await open_till(rpc=faulty_node, settle_seconds=0.3)
+    try:
+        buyer = await funded(devnet, till.seller.address)
+        await till.pay(buyer.deposit())
+        faulty_node.faults["eth_sendRawTransaction"] = "down"
+        till.channels.finish("job-1", TICK)
+        await until(lambda: till.rows("channels")[0]["refunding"] > 0)
+        good = till.rows("channels")[0]["signature"]
+        forged = buyer.refund(TICK)
+        forged = replace(forged, signature=bytes(64) + b"\x1b")
+        assert await reason_of(till.channels.refund(forged)) == ChannelReason.VOUCHER_SIGNATURE
+        (row,) = till.rows("channels")
+        assert row["signature"] == good
+        assert not row["refund_asked"]
+        # the buyer himself may ask meanwhile: it is on its way
+        with pytest.raises(PaymentPending):
+            await till.channels.refund(buyer.refund(TICK))
+        faulty_node.faults.clear()
+        await arrived(till, buyer.key.address, DEPOSIT - TICK)
+    finally:
+        await till.channels.close()
+
+
+async def test_asking_for_crumbs_does_not_make_the_seller_pay_for_gas(
+    till: Till, devnet: Devnet
+) -> None:
+    buyer = await funded(devnet, till.seller.address)
+    await till.pay(buyer.deposit())
+    till.channels.finish("job-1", TICK, refund=False)
+    crumb = till.channels.refund(buyer.refund(TICK, amount=1))
+    assert await reason_of(crumb) == ChannelReason.REFUND_AMOUNT
+    half = await till.channels.refund(buyer.refund(TICK, amount=DEPOSIT // 2))
+    assert half.amount == DEPOSIT // 2
+    rest = await till.channels.refund(buyer.refund(TICK))
+    assert rest.amount == DEPOSIT - DEPOSIT // 2 - TICK
+
+
+@pytest.mark.parametrize("end", [2**63, 2**256 - 1])
+async def test_no_window_is_too_long_to_be_written_down(
+    till: Till, devnet: Devnet, end: int
+) -> None:
+    buyer = await funded(devnet, till.seller.address)
+    charge = await till.pay(buyer.deposit(valid_before=end))
+    assert charge.balance == DEPOSIT
+
+
+async def test_a_tick_that_meets_the_end_of_its_job_costs_nothing(
+    till: Till, devnet: Devnet
+) -> None:
+    """A channel that stays open after its job: the tick came when the job had been charged."""
+    buyer = await funded(devnet, till.seller.address)
+    await till.pay(buyer.deposit())
+    ended: list[int] = []
+
+    def end_meanwhile() -> None:
+        # the job ends in the very turn of the loop between the check and the commit
+        asyncio.get_running_loop().call_soon(
+            lambda: ended.append(till.channels.finish("job-1", TICK, refund=False))
+        )
+
+    late = till.channels.pay(
+        buyer.voucher(2 * TICK),
+        till.terms(),
+        binding=binding("job-1#1"),
+        subject="job-1#1",
+        before_broadcast=end_meanwhile,
+    )
+    with contextlib.suppress(ComputeSwarmError):
+        await late
+    assert ended == [0]
+    account = till.channels.account("job-1")
+    assert account is not None
+    assert account.charged == TICK
+    assert till.rows("channels")[0]["charged"] == TICK
