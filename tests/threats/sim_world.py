@@ -35,6 +35,7 @@ from computeswarm.buyer.http.base import Answer, Peer
 from computeswarm.chain.abi import address_word, selector, uint_word
 from computeswarm.chain.artifacts import load_artifact
 from computeswarm.chain.devnet.keys import faucet_key
+from computeswarm.chain.devnet.pyevm import params
 from computeswarm.chain.devnet.pyevm.node import Node
 from computeswarm.chain.devnet.pyevm.server import RpcServer
 from computeswarm.chain.errors import RpcUnavailable
@@ -54,6 +55,8 @@ ENDPOINT = "http://seller.sim"
 USDC = BASE_SEPOLIA.usdc.address
 MINT = selector("mint(address,uint256)")
 GAS_WEI = 10**18
+FINAL_DEPTH = 20
+"""Blocks after which one is final here; the devnet itself is content with two."""
 HARDWARE = Hardware(cpu_model="Simulated", cpu_cores=2, memory_bytes=2**33)
 
 
@@ -79,6 +82,11 @@ class Chain:
         self.ask("anvil_setBalance", self._faucet.address, hex(GAS_WEI))
         code = self.ask("eth_call", {"data": load_artifact("TestUSDC")["bytecode"]}, "latest")
         self.ask("anvil_setCode", USDC, code)
+        self._first = self._highest = 0
+
+    def keep(self) -> None:
+        """No reorganisation goes below this."""
+        self._first = self.node.head.header.block_number
 
     def ask(self, method: str, *params: Any) -> Any:
         """A request of nobody's."""
@@ -108,6 +116,14 @@ class Chain:
             self.send(self._faucet, USDC, MINT + address_word(address) + uint_word(atoms))
         if wei:
             self.ask("anvil_setBalance", address, hex(wei))
+
+    def take_back(self, blocks: int) -> None:
+        """A reorganisation; what its transactions did is undone, and nobody sends them again."""
+        head = int(self.node.head.header.block_number)
+        self._highest = max(self._highest, head)
+        height = max(self._first, self._highest - FINAL_DEPTH, head - blocks)
+        self.node._snapshots.append(height)
+        assert self.node.revert(len(self.node._snapshots))
 
     def balance(self, address: str) -> int:
         """Atoms."""
@@ -244,6 +260,7 @@ class World:
         enter(patch.object(computeswarm.seller.build, "detect", _detect))
         enter(patch.object(computeswarm.seller.build, "choose_executor", self._executor))
         enter(patch("computeswarm.seller.machine.SAMPLE_SECONDS", 60.0))
+        enter(patch.dict(params._FROM_HEAD, {"safe": FINAL_DEPTH // 2, "finalized": FINAL_DEPTH}))
         clock = SimpleNamespace(
             monotonic=self.loop.time,
             time=self.loop.wall,

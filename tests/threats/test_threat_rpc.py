@@ -164,7 +164,7 @@ async def test_a_receipt_that_does_not_show_this_payment_starts_nothing(
     """Without the check of both events, any of these starts a job that nobody is known to have
     paid; without "unknown is not failed" the truth that follows comes too late."""
     async with attacked() as attack:
-        attack.rig.agent.settlements._settle_seconds = 0.5
+        attack.rig.agent.settlements._joins.seconds = 0.5
         body, payment = attack.body(), attack.sign()
         proxy.set(RECEIPT, to=lie)
         reply = await attack.post(body, payment)
@@ -179,7 +179,7 @@ async def test_a_stale_node_starts_nothing_and_charges_once(
 ) -> None:
     """Everything it says is as of an old block: it takes transactions and never sees them mined."""
     async with attacked() as attack:
-        attack.rig.agent.settlements._settle_seconds = 0.5
+        attack.rig.agent.settlements._joins.seconds = 0.5
         body, payment = attack.body(), attack.sign()
         block = await attack.rpc.block_number()
         stale = faults.stale(block)
