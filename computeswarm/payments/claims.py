@@ -11,19 +11,19 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from computeswarm.chain.tx import SignedTx
 from computeswarm.chain.usdc import Authorization
 from computeswarm.chain.wire import Receipt
-from computeswarm.core.chains import ChainInfo, chain_by_id
+from computeswarm.core.chains import ChainInfo
 from computeswarm.core.x402 import Reason
+from computeswarm.payments.claim import TRANSFER, TURNED_AWAY, Claim, claim_of
 from computeswarm.payments.claim_schema import SCHEMA
 from computeswarm.payments.claim_states import CLAIM_TRANSITIONS, ClaimState, check_claim
 from computeswarm.payments.receipts import note_receipt
 from computeswarm.payments.storage import connect, transaction
-from computeswarm.payments.terms import response_headers
 
 __all__ = ["CLAIM_TRANSITIONS", "Claim", "ClaimState", "ClaimStore", "check_claim"]
 
@@ -31,65 +31,10 @@ MAX_UNSENT = 10_000
 """Failed claims without a transaction of ours that are kept at most, some 10 MB."""
 _UNSENT = "state = 'failed' AND tx = ''"
 _KEEP_SECONDS = 86_400
-_TURNED_AWAY = "turned away"
-_TRANSFER = "tx"  # in the place of the payer, so that the hash alone has to be new
 _SELECT = (
     "SELECT claims.*, sent.raw AS raw, sent.tx_nonce AS tx_nonce"
     " FROM claims LEFT JOIN sent ON sent.tx = claims.tx"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One authorization as it stands; ``amount`` in atoms, times in unix seconds.
-
-    ``subject`` is what it pays for: the seller's job id, with ``#n`` for slice n. ``transaction``
-    is the one that proves the payment, or the last one that was to bring it; ``signed_tx`` is there
-    as long as we may have to send that again. ``request`` is what an external facilitator was
-    handed instead. ``by_transfer``: the buyer sent a transfer of his own, and ``authorization``
-    only describes it (its nonce is the transaction's hash). ``reorged_at`` is set while the chain
-    has taken back the block that proved it.
-    """
-
-    id: int
-    chain_id: int
-    payer: str
-    pay_to: str
-    amount: int
-    binding: str
-    subject: str
-    authorization: Authorization
-    signature: bytes
-    state: ClaimState
-    transaction: str
-    reason: str
-    reply: bytes | None
-    created_at: float
-    settled_at: float | None
-    signed_tx: SignedTx | None
-    request: bytes | None
-    by_transfer: bool
-    reorged_at: float | None
-
-    @property
-    def chain(self) -> ChainInfo:
-        """The chain it was paid on."""
-        return chain_by_id(self.chain_id)
-
-    @property
-    def turned_away(self) -> bool:
-        """Whether the money came although what it was for was refused."""
-        return self.state.paid and self.reason == _TURNED_AWAY
-
-    def receipt_headers(self) -> dict[str, str]:
-        """The receipt headers of both x402 versions for a settled claim."""
-        return response_headers(
-            self.chain,
-            success=True,
-            payer=self.payer,
-            transaction=self.transaction,
-            amount=self.amount,
-        )
 
 
 class ClaimStore:
@@ -240,7 +185,7 @@ class ClaimStore:
             db.execute(
                 "UPDATE claims SET state = 'settled', tx = ?, settled_at = ?, subject = ?,"
                 " reason = ? WHERE id = ?",
-                (tx, now, f"refused-{claim.id}", _TURNED_AWAY, claim.id),
+                (tx, now, f"refused-{claim.id}", TURNED_AWAY, claim.id),
             )
         return self.get(claim.id)
 
@@ -392,14 +337,14 @@ class ClaimStore:
 
     def _one(self, where: str, *values: object) -> Claim | None:
         row = self.db.execute(f"{_SELECT} WHERE {where}", values).fetchone()
-        return None if row is None else _claim(row)
+        return None if row is None else claim_of(row)
 
     def _many(self, where: str, *values: object) -> list[Claim]:
         rows: Iterable[sqlite3.Row] = self.db.execute(
             f"{_SELECT} WHERE {where}",
             values,
         )
-        return [_claim(row) for row in rows]
+        return [claim_of(row) for row in rows]
 
 
 def _key(
@@ -408,38 +353,10 @@ def _key(
     return (
         chain.chain_id,
         chain.usdc.address,
-        _TRANSFER if by_transfer else authorization.from_.lower(),
+        TRANSFER if by_transfer else authorization.from_.lower(),
         authorization.nonce.lower(),
     )
 
 
 def _dump(authorization: Authorization) -> str:
     return json.dumps(asdict(authorization))
-
-
-def _claim(row: sqlite3.Row) -> Claim:
-    authorization = Authorization(**json.loads(row["authorization"]))
-    signed = None
-    if row["raw"] is not None:
-        signed = SignedTx(row["raw"], row["tx"], row["tx_nonce"])
-    return Claim(
-        id=row["id"],
-        chain_id=row["chain_id"],
-        payer=authorization.from_,
-        pay_to=row["pay_to"],
-        amount=row["amount"],
-        binding=row["binding"],
-        subject=row["subject"],
-        authorization=authorization,
-        signature=row["signature"],
-        state=ClaimState(row["state"]),
-        transaction=row["tx"],
-        reason=row["reason"],
-        reply=row["reply"],
-        created_at=row["created_at"],
-        settled_at=row["settled_at"],
-        signed_tx=signed,
-        request=row["request"],
-        by_transfer=row["payer"] == _TRANSFER,
-        reorged_at=row["reorged_at"],
-    )

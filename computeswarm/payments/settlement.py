@@ -8,13 +8,10 @@ clock decides (``fate``), and a block that the chain takes back is noticed (``re
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
@@ -22,51 +19,42 @@ from computeswarm.chain.usdc import Authorization, Usdc
 from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import same_address
 from computeswarm.core.errors import (
-    AuthorizationReused,
     ChainUnavailable,
-    ComputeSwarmError,
-    PaymentPending,
     PaymentRequired,
 )
 from computeswarm.core.x402 import Reason
+from computeswarm.payments.claim import TRANSFER
 from computeswarm.payments.claims import Claim, ClaimState, ClaimStore
 from computeswarm.payments.confirmation import Confirmations
 from computeswarm.payments.facilitators.base import Facilitator
 from computeswarm.payments.facilitators.own import SelfFacilitator
 from computeswarm.payments.facilitators.remote import HttpFacilitator
 from computeswarm.payments.fate import Fates
+from computeswarm.payments.joins import Joins, Key, Steps
 from computeswarm.payments.ledger.entries import Entry
 from computeswarm.payments.ledger.seller import Day, Earnings, by_day, earned, ledger
 from computeswarm.payments.policy import SettlementPolicy
 from computeswarm.payments.present import Presented, check_authorization, refused
 from computeswarm.payments.refunds import RefundQueue, RefundRow
 from computeswarm.payments.reorgs import WATCH_SECONDS, OnLost, ReorgWatch
-from computeswarm.payments.steps import BeforeBroadcast, OnSettled, Steps
 from computeswarm.payments.terms import Terms
 from computeswarm.payments.transfer_payment import TransferPayments, described
 from computeswarm.payments.transfer_proof import TransferProof
 from computeswarm.payments.verify import Verifier
+from computeswarm.payments.way import BeforeBroadcast, OnSettled, Way
 
 _log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 30.0
 """How long a request waits for its receipt; after that the settlement goes on without it."""
 _PRUNE_EVERY = 256  # new claims
-_Key = tuple[str, str]
+_SENT = (ClaimState.BROADCAST, ClaimState.SETTLED)
 
 
 def request_binding(method: str, url: str, body: bytes) -> str:
     """What a payment is bound to: the hash of method, URL and body."""
     head = f"{method.upper()} {url}\n".encode()
     return hashlib.sha256(head + body).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """A settlement under way; all who present its authorization wait for one task."""
-
-    binding: str
-    task: asyncio.Task[Claim]
 
 
 class Settlements:
@@ -106,7 +94,7 @@ class Settlements:
         self._usdc = usdc
         self._sender = sender
         self._clock = clock
-        self._settle_seconds = settle_seconds
+        self._joins = Joins(settle_seconds)
         verifier = Verifier(rpc, usdc, sender.address)
         self._facilitator: Facilitator = (
             HttpFacilitator(policy.facilitator, usdc.chain, store, verifier)
@@ -118,14 +106,13 @@ class Settlements:
             *(Confirmations(rpc, policy.confirm, second), clock),
         )
         self._refunds = RefundQueue(store, rpc, usdc, sender, clock, on_refunded)
-        self._steps = Steps(store, self._facilitator, self._fates, self._refunds, clock, on_settled)
-        self._transfers = TransferPayments(rpc, usdc, self._steps)
+        self._way = Way(store, self._facilitator, self._fates, self._refunds, clock, on_settled)
+        self._transfers = TransferPayments(rpc, usdc, self._way)
         self._reorgs = ReorgWatch(
             *(store, rpc, usdc, sender, self._facilitator, self._fates, self._refunds, clock),
             on_lost=on_lost,
             seconds=watch_seconds,
         )
-        self._running: dict[_Key, _Running] = {}
         self._reserved = 0
 
     async def start(self) -> None:
@@ -141,8 +128,9 @@ class Settlements:
         for claim in self._store.in_state(ClaimState.RESERVED):
             self._store.fail(claim, Reason.UNEXPECTED_VERIFY)  # nothing was sent for it
         self._store.prune(self._clock.now())
-        for claim in self._store.in_state(ClaimState.BROADCAST, ClaimState.SETTLED):
-            self._spawn(_key(claim), claim.binding, self._steps.resume(claim, lost_sight=True))
+        for claim in self._store.in_state(*_SENT):
+            steps = self._way.resume(claim, lost_sight=True)
+            self._joins.spawn(_key(claim), claim.binding, steps)
         self._refunds.start()
         self._reorgs.start()
 
@@ -150,10 +138,7 @@ class Settlements:
         """Stop; what is under way is taken up by the next start."""
         await self._reorgs.close()
         await self._refunds.close()
-        tasks = [running.task for running in self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._joins.close()
         await self._fates.close()
         await self._facilitator.close()
         if self._second is not None:
@@ -184,13 +169,17 @@ class Settlements:
         """
         given = presented.authorization
 
-        def begin(known: Claim | None) -> Coroutine[Any, Any, Claim]:
+        def begin(known: Claim | None) -> Steps:
+            if known is not None and known.state in _SENT:
+                return self._way.resume(known, lost_sight=True)
             late = self._too_late(known, presented, terms)
             claim = self._reserve(known, terms, given, presented.signature, binding, subject)
-            return self._steps.run(claim, presented, terms, before_broadcast, late)
+            return self._way.run(claim, presented, terms, before_broadcast, late)
 
         key = (given.from_.lower(), given.nonce.lower())
-        return await self._join(key, lambda: self._store.find(terms.chain, given), binding, begin)
+        return await self._joins.join(
+            key, binding, lambda: self._store.find(terms.chain, given), begin
+        )
 
     async def settle_transfer(
         self,
@@ -221,55 +210,20 @@ class Settlements:
                 Reason.SETTLEMENT_FAILED, "The transaction was sent by another wallet; send one."
             )
 
-        def begin(known: Claim | None) -> Coroutine[Any, Any, Claim]:
+        def begin(known: Claim | None) -> Steps:
+            if known is not None and known.state in _SENT:
+                return self._way.resume(known, lost_sight=True)
             claim = self._reserve(
                 known, terms, given, proof.signature, binding, subject, by_transfer=True
             )
             return self._transfers.run(claim, before_broadcast)
 
-        return await self._join(
-            ("tx", given.nonce),
-            lambda: self._store.find(terms.chain, given, by_transfer=True),
+        return await self._joins.join(
+            (TRANSFER, given.nonce),
             binding,
+            lambda: self._store.find(terms.chain, given, by_transfer=True),
             begin,
         )
-
-    async def _join(
-        self,
-        key: _Key,
-        find: Callable[[], Claim | None],
-        binding: str,
-        begin: Callable[[Claim | None], Coroutine[Any, Any, Claim]],
-    ) -> Claim:
-        """One task for each payment, which all who present it wait for."""
-        running = self._running.get(key)
-        if running is not None:
-            _check_binding(running.binding, binding)
-        else:
-            known = find()
-            if known is not None:
-                _check_binding(known.binding, binding)
-                if known.state is ClaimState.REVERTED:
-                    raise refused(
-                        Reason.SETTLEMENT_FAILED,
-                        "The chain took this payment back, and it can't be made any more; sign a"
-                        " new one.",
-                    )
-                if known.state in (ClaimState.CONSUMED, ClaimState.REFUNDED):
-                    return _kept(known)
-            if known is not None and known.state in (ClaimState.BROADCAST, ClaimState.SETTLED):
-                steps = self._steps.resume(known, lost_sight=True)
-            else:
-                steps = begin(known)
-            running = self._spawn(key, binding, steps)
-        try:
-            async with asyncio.timeout(self._settle_seconds):
-                return _kept(await asyncio.shield(running.task))
-        except TimeoutError:
-            raise PaymentPending(
-                "The payment is not confirmed yet; present the same payment again.",
-                reason=Reason.SETTLEMENT_PENDING,
-            ) from None
 
     def was_presented(self, name: str | None) -> bool:
         """Whether there is a claim for a payment, by its payer and nonce (``payer:nonce``)."""
@@ -317,25 +271,6 @@ class Settlements:
         chain_id = self._usdc.chain.chain_id
         return ledger(self._store.db, since, limit, chain_id=chain_id)
 
-    def _spawn(self, key: _Key, binding: str, steps: Coroutine[Any, Any, Claim]) -> _Running:
-        """Settle in a task of its own: no caller that goes away takes it along."""
-        task = asyncio.create_task(steps)
-        self._running[key] = running = _Running(binding, task)
-
-        def finished(task: asyncio.Task[Claim]) -> None:
-            del self._running[key]
-            if not task.cancelled() and (error := task.exception()) is not None:
-                expected = isinstance(error, ComputeSwarmError)
-                _log.log(
-                    logging.INFO if expected else logging.ERROR,
-                    "a settlement ended with: %s",
-                    error,
-                    exc_info=None if expected else error,
-                )
-
-        task.add_done_callback(finished)
-        return running
-
     async def _check_chain(self, rpc: RpcClient) -> None:
         try:
             await rpc.verify_chain(self._usdc.chain.chain_id)
@@ -381,22 +316,6 @@ class Settlements:
         return None
 
 
-def _key(claim: Claim) -> _Key:
-    payer = "tx" if claim.by_transfer else claim.authorization.from_.lower()
+def _key(claim: Claim) -> Key:
+    payer = TRANSFER if claim.by_transfer else claim.authorization.from_.lower()
     return payer, claim.authorization.nonce.lower()
-
-
-def _kept(claim: Claim) -> Claim:
-    if claim.turned_away:
-        raise refused(
-            Reason.NONCE_USED,
-            "This payment came when it was refused, so it goes back; sign a new one.",
-        )
-    return claim
-
-
-def _check_binding(first: str, now: str) -> None:
-    if first != now:
-        raise AuthorizationReused(
-            "This payment was presented with another request; sign a new one for this request."
-        )

@@ -22,9 +22,9 @@ from computeswarm.core.errors import ComputeSwarmError, PaymentPending, PaymentR
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.claims import Claim
 from computeswarm.payments.present import refused
-from computeswarm.payments.steps import BeforeBroadcast, Steps
 from computeswarm.payments.terms import Terms
 from computeswarm.payments.transfer_proof import TransferProof
+from computeswarm.payments.way import BeforeBroadcast, Way
 
 EARLY_SECONDS = 5
 """By which the chain's clock may be behind ours."""
@@ -57,7 +57,7 @@ class TransferPayments:
 
     rpc: RpcClient
     usdc: Usdc
-    steps: Steps
+    way: Way
     waiting: int = 0
 
     async def check_sent(self, given: Authorization) -> None:
@@ -86,7 +86,7 @@ class TransferPayments:
             self.waiting -= 1
 
     async def run(self, claim: Claim, before_broadcast: BeforeBroadcast) -> Claim:
-        """From a reserved claim to the end; as ``Steps.run``."""
+        """From a reserved claim to the end; as ``Way.run``."""
         found: list[Receipt] = []
 
         async def proven() -> bool:
@@ -99,11 +99,11 @@ class TransferPayments:
         finally:
             if not found:  # nobody took anything, and it may yet pay for what it was sent for
                 with contextlib.suppress(ComputeSwarmError):
-                    self.steps.store.forget(claim)
+                    self.way.store.forget(claim)
         if not found:
             raise _pending()
-        with self.steps.none_left_reserved(claim):
-            return await self.steps.accept(claim, found[0], before_broadcast)
+        with self.way.none_left_reserved(claim):
+            return await self.way.accept(claim, found[0], before_broadcast)
 
     async def _proven(self, given: Authorization) -> Receipt | None:
         """The receipt; None while it is in no block.

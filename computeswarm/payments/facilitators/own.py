@@ -146,18 +146,20 @@ class SelfFacilitator:
         return self._data_fee_wei
 
     async def _send_waiting(self) -> None:
+        """Send the first that wait; every one of them learns what became of it."""
         taken, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-        for group in await self._groups(taken):
-            try:
-                tx = await self._send([one.claim for one in group])
-            except BaseException as error:
-                for one in group:
-                    one.sent.set_exception(error)
-                if isinstance(error, asyncio.CancelledError):
-                    raise
-            else:
-                for one in group:
-                    one.sent.set_result(tx)
+        try:
+            for group in await self._groups(taken):
+                try:
+                    tx = await self._send([one.claim for one in group])
+                except Exception as error:
+                    _end(group, error)
+                else:
+                    for one in group:
+                        one.sent.set_result(tx)
+        except BaseException as error:
+            _end(taken, error)
+            raise
 
     async def _groups(self, taken: list[_Waiting]) -> list[list[_Waiting]]:
         """Those that may go together, and each of the others alone.
@@ -217,6 +219,13 @@ class SelfFacilitator:
         return Unavailable(
             "The seller can't settle payments now; nothing was taken, try again later."
         )
+
+
+def _end(waiting: list[_Waiting], error: BaseException) -> None:
+    for one in waiting:
+        if not one.sent.done():
+            one.sent.set_exception(error)
+            one.sent.exception()  # whoever waits gets it; nobody may be left who does
 
 
 def _calldata(claim: Claim) -> bytes:

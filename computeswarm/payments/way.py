@@ -28,7 +28,7 @@ _UNDER_WAY = (ClaimState.RESERVED, ClaimState.BROADCAST, ClaimState.SETTLED)
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class Way:
     """Takes one claim after another through its states; holds none of them itself."""
 
     store: ClaimStore
