@@ -294,3 +294,19 @@ async def test_ticks_of_many_channels_share_a_commit_and_each_is_judged_by_itsel
     await until(lambda: bool(synced))  # within SYNC_SECONDS the disk has it
     assert len(synced) == 1
     await arrived(till, buyers[5].key.address, DEPOSIT)
+
+
+async def test_who_goes_away_in_the_middle_and_comes_back_is_answered_the_same(
+    till: Till, devnet: Devnet
+) -> None:
+    buyer = await funded(devnet, till.seller.address)
+    await till.pay(buyer.deposit())
+    tick = buyer.voucher(2 * TICK)
+    gone = asyncio.ensure_future(till.pay(tick, subject="job-1#1"))
+    await asyncio.sleep(0)  # his voucher waits for the next commit
+    gone.cancel()
+    charge = await till.pay(tick, subject="job-1#1")
+    assert charge.cumulative == 2 * TICK
+    account = till.channels.account("job-1")
+    assert account is not None
+    assert (account.ticks, account.charged) == (2, 2 * TICK)

@@ -18,7 +18,7 @@ from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Usdc
 from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import same_address
-from computeswarm.core.errors import ChainUnavailable
+from computeswarm.core.errors import ChainUnavailable, PaymentRequired
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.channels.accounts import Accounts
 from computeswarm.payments.channels.charges import (
@@ -195,16 +195,28 @@ class SellerChannels:
             if not self._repeated(channel, payment, binding):
                 self._gate.check_voucher(channel, payment, terms.amount)
                 before_broadcast()
-                channel = await self._store.charge(
-                    payment,
-                    amount=terms.amount,
-                    subject=subject,
-                    binding=binding,
-                    check=lambda now: self._gate.check_sums(now, payment, terms.amount),
-                )
+                channel = await self._commit(payment, terms.amount, subject, binding)
             charge = self._last_charge(channel)
             await self._on_charged(charge)
         return charge
+
+    async def _commit(
+        self, payment: PresentedChannel, amount: int, subject: str, binding: str
+    ) -> Channel:
+        try:
+            return await self._store.charge(
+                payment,
+                amount=amount,
+                subject=subject,
+                binding=binding,
+                check=lambda now: self._gate.check_sums(now, payment, amount),
+            )
+        except PaymentRequired:
+            # one who went away while his was committed may have presented the same
+            channel = self._store.get(payment.channel_id)
+            if not self._repeated(channel, payment, binding):
+                raise
+            return channel
 
     def _repeated(self, channel: Channel, payment: PresentedChannel, binding: str) -> bool:
         """Whether this is the voucher we took last, for the same request."""

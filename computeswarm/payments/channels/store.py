@@ -65,6 +65,7 @@ class ChannelStore:
         """Close the file."""
         if self._sync is not None:
             self._sync.cancel()
+            self._reach_disk()
         self.db.close()
 
     def write(self, *, durable: bool = True) -> AbstractContextManager[sqlite3.Connection]:
