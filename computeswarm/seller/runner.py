@@ -187,9 +187,13 @@ class JobRun:
             text = "The paid time was used up and no further slice was paid."
             self.end(Order(JobState.OUT_OF_FUNDS, text))
             return 0
+        # a voucher that is a little late is nothing to write down each time
+        patience = grace / 2 if self._job.channel else 0.0
+        if now < funds + patience:
+            return min(limit, funds + patience) - now
         if not self._warned:
             self._warned = True
-            text = f"The paid time is used up; the job ends in {grace:g} s."
+            text = f"The paid time is used up; the job ends in {grace - patience:g} s."
             self._tools.desk.say(self.job_id, text)
         return min(limit, funds + grace) - now
 

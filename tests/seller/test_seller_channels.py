@@ -18,7 +18,7 @@ from computeswarm.chain.batch_settlement import BatchSettlement
 from computeswarm.chain.devnet import Devnet
 from computeswarm.core.channels import SCHEME
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.events import PaymentEvent
+from computeswarm.core.events import PaymentEvent, StateEvent
 from computeswarm.core.jobs import JobView
 from computeswarm.core.states import JobState
 
@@ -82,7 +82,9 @@ async def test_a_buyer_who_vanishes_pays_what_was_vouched_for_and_keeps_his_outp
         job = await buy_by_channel(r, spec(SAVES))
         assert (await job.tick(1)).status == 200
         await job.until(lambda _: r.agent.status().earnings.vouched == 2_000)
-        await job.ended()
+        events = [event async for event in job.follow()]
+        said = [e.reason for e in events if isinstance(e, StateEvent) and e.reason]
+        assert said[0] == "The paid time is used up; the job ends in 1 s."
         view = await closed(job)
         assert view.state is JobState.OUT_OF_FUNDS
         assert view.cost == view.paid == 2_000
