@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from seller_rig import Rig, spec
 
 from computeswarm.chain.devnet import Devnet
@@ -86,3 +88,37 @@ async def test_money_that_came_by_itself_goes_back_though_nothing_is_sold_any_mo
         async with asyncio.timeout(30):
             while await r.usdc.balance_of(poor.address) < 10_000:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
+
+
+async def test_a_job_starts_when_its_payment_is_as_safe_as_the_settings_ask(
+    rig: OpenRig, devnet: Devnet
+) -> None:
+    async with (
+        rig(rpc_confirm=devnet.url, confirm_safe_above="0.005") as r,
+        RpcClient(devnet.url) as rpc,
+    ):
+        bought = await r.buy(spec("print('safe')"))
+        (claim,) = r.agent.settlements.claims(bought.job_id)
+        receipt = await rpc.receipt(claim.transaction)
+        assert claim.amount > 5_000
+        assert receipt is not None
+        assert (await rpc.head("safe")).number >= receipt.block_number
+        assert (await bought.ended()).state is JobState.SUCCEEDED
+
+
+async def test_the_facilitator_in_the_settings_settles(rig: OpenRig) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        kind = {"x402Version": 2, "scheme": "exact", "network": "eip155:84532"}
+        said = {"/supported": {"kinds": [kind]}, "/verify": {"isValid": False}}
+        return web.json_response(said[request.path])
+
+    app = web.Application()
+    app.router.add_route("*", "/{path}", answer)
+    async with TestServer(app) as server, rig(facilitator=str(server.make_url(""))) as r:
+        body = json.dumps({"spec": spec()})
+        reply = await r.call("POST", "/execute", data=body, headers=r.payment(10_000))
+        assert reply.status == 402
+        assert asked == ["/supported", "/verify"]

@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from computeswarm.chain.errors import RpcUnavailable
 from computeswarm.core.chains import ChainInfo
@@ -214,10 +215,10 @@ class HttpFacilitator:
                     if response.status >= 500:
                         raise RpcUnavailable(f"The facilitator answered HTTP {response.status}.")
                     content = await _read(response)
-            return json.loads(content)
+            return from_json(content)  # bounds the depth, which json leaves to the stack
         except TimeoutError:
             raise RpcUnavailable("The facilitator did not answer in time.") from None
-        except (aiohttp.ClientError, OSError, ValueError, RecursionError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise RpcUnavailable(
                 f"The facilitator can't be understood ({type(error).__name__})."
             ) from None
