@@ -19,6 +19,7 @@ from payments_shop import until
 from computeswarm.chain.abi import selector
 from computeswarm.chain.devnet import Devnet
 from computeswarm.chain.sender import TxSender
+from computeswarm.payments.channels.commits import TickCommits
 from computeswarm.payments.channels.deposit_store import DepositStore
 from computeswarm.payments.channels.payout_store import PayoutStore
 from computeswarm.payments.channels.store import ChannelStore
@@ -65,9 +66,9 @@ POINTS = [
     (DepositStore, "settle", "before", 1),
     (DepositStore, "settle", "after", 1),
     (DepositStore, "consume", "before", 1),
-    (ChannelStore, "charge", "before", 1),
-    (ChannelStore, "charge", "after", 1),
-    (ChannelStore, "charge", "after", 2),
+    (TickCommits, "charge", "before", 1),
+    (TickCommits, "charge", "after", 1),
+    (TickCommits, "charge", "after", 2),
     (ChannelStore, "finish", "before", 1),
     (ChannelStore, "finish", "after", 1),
     (PayoutStore, "plan", "after", 1),

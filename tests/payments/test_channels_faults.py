@@ -37,7 +37,7 @@ from computeswarm.core.errors import (
     PaymentRequired,
 )
 from computeswarm.core.x402 import Reason
-from computeswarm.payments.channels import store
+from computeswarm.payments.channels import commits as commits_room
 from computeswarm.payments.channels.reasons import ChannelReason
 
 _BLACKLIST = selector("blacklist(address)")
@@ -284,8 +284,8 @@ async def test_ticks_of_many_channels_share_a_commit_and_each_is_judged_by_itsel
         )
 
     synced: list[int] = []
-    monkeypatch.setattr(store.os, "fsync", synced.append)
-    monkeypatch.setattr(store, "SYNC_SECONDS", 0.05)
+    monkeypatch.setattr(commits_room.os, "fsync", synced.append)
+    monkeypatch.setattr(commits_room, "SYNC_SECONDS", 0.05)
     results = await asyncio.gather(*map(tick, range(6)), return_exceptions=True)
     db.set_trace_callback(None)
     assert [getattr(result, "cumulative", None) for result in results[:5]] == [2 * TICK] * 5

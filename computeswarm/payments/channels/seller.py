@@ -27,6 +27,7 @@ from computeswarm.payments.channels.charges import (
     JobAccount,
     Movement,
 )
+from computeswarm.payments.channels.commits import TickCommits
 from computeswarm.payments.channels.deposit_checks import DepositChecks
 from computeswarm.payments.channels.deposit_fate import Confirm, DepositFate
 from computeswarm.payments.channels.deposit_store import DepositStore
@@ -100,6 +101,7 @@ class SellerChannels:
         self._on_charged = on_charged
         self._on_closed = on_closed
         self._store = ChannelStore(path, chain)
+        self._commits = TickCommits(self._store, path)
         self._deposit_rows = DepositStore(self._store, chain)
         self._payout_rows = PayoutStore(self._store)
         self._gate = VoucherGate(self._store, contract, chain, clock, fresh_seconds=fresh_seconds)
@@ -146,6 +148,7 @@ class SellerChannels:
             self.available = await self._contract.deployed()
         except ChainUnavailable as error:
             _log.warning("starting without the chain: %s", error.detail)
+        await self._tell_again()
         self._deposits.start()
         self._payouts.start()
 
@@ -154,6 +157,7 @@ class SellerChannels:
         await self._deposits.close()
         await self._payouts.close(claim_seconds=claim_seconds)
         await self._gate.close()
+        self._commits.close()
         self._store.close()
 
     async def pay(
@@ -204,7 +208,7 @@ class SellerChannels:
         self, payment: PresentedChannel, amount: int, subject: str, binding: str
     ) -> Channel:
         try:
-            return await self._store.charge(
+            return await self._commits.charge(
                 payment,
                 amount=amount,
                 subject=subject,
@@ -284,6 +288,19 @@ class SellerChannels:
     def unclaimed(self) -> int:
         """Atoms that are vouched for, and not claimed yet."""
         return sum(channel.unclaimed for channel in self._store.owing())
+
+    async def _tell_again(self) -> None:
+        """Tell of what was charged for jobs that have no end: a crash may have come before."""
+        for job_id, channel in self._store.unfinished():
+            if self._deposit_rows.under_way(job_id):
+                continue  # told with its transaction
+            charge = self._last_charge(channel)
+            if charge.subject.partition("#")[0] != job_id:
+                charge = replace(charge, subject=job_id, reply=None)
+            try:
+                await self._on_charged(charge)
+            except Exception:  # the others don't wait for it, and the next start tells it again
+                _log.exception("a charge for %s can't be told now", job_id)
 
     async def _deposited(self, row: DepositRow) -> None:
         await self._on_charged(self._deposit_charge(row))

@@ -1,24 +1,18 @@
 """The seller's record of channels: every sum is written down before anybody acts on it.
 
-One process at a time. Each method is one transaction; only ``charge`` shares its own with others.
+One process at a time. Each method is one transaction, and none of them waits for anything.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from computeswarm.chain.batch_settlement import ChannelState as OnChain
 from computeswarm.core.chains import ChainInfo
-from computeswarm.core.errors import PaymentRequired
 from computeswarm.payments.channels.present import PresentedChannel
-from computeswarm.payments.channels.reasons import ChannelReason
 from computeswarm.payments.channels.records import (
     SCHEMA,
     Channel,
@@ -26,29 +20,7 @@ from computeswarm.payments.channels.records import (
     config_json,
 )
 from computeswarm.payments.channels.states import ChannelState, check_channel
-from computeswarm.payments.present import refused
 from computeswarm.payments.storage import connect, transaction
-
-_log = logging.getLogger(__name__)
-
-SYNC_SECONDS = 1.0
-"""How long a committed voucher may be in the machine's memory only."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Fresh:
-    """A verified voucher that waits for the next commit."""
-
-    payment: PresentedChannel
-    amount: int
-    subject: str
-    binding: str
-    check: Callable[[Channel], None]
-    done: asyncio.Future[Channel]
-
-    def fail(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
 
 
 class ChannelStore:
@@ -56,16 +28,10 @@ class ChannelStore:
 
     def __init__(self, path: Path, chain: ChainInfo) -> None:
         self.db = connect(path, SCHEMA)
-        self._batch: list[_Fresh] = []
-        self._log = path.with_name(path.name + "-wal")
-        self._sync: asyncio.TimerHandle | None = None
         self._chain = chain
 
     def close(self) -> None:
         """Close the file."""
-        if self._sync is not None:
-            self._sync.cancel()
-            self._reach_disk()
         self.db.close()
 
     def write(self, *, durable: bool = True) -> AbstractContextManager[sqlite3.Connection]:
@@ -104,6 +70,14 @@ class ChannelStore:
         ).fetchone()
         return row is None
 
+    def finished(self, job_id: str, channel_id: str) -> bool:
+        """Whether a job has ended, so that nothing more is charged for it."""
+        row = self.db.execute(
+            "SELECT finished FROM channel_jobs WHERE job_id = ? AND channel_id = ?",
+            (job_id, channel_id),
+        ).fetchone()
+        return row is not None and bool(row[0])
+
     def adopt(self, payment: PresentedChannel, state: OnChain, now: float) -> Channel:
         """Take up a channel that we know only from the chain: what was charged and never claimed is
         forfeited, as the scheme wants it; the voucher is no evidence of it."""
@@ -128,82 +102,6 @@ class ChannelStore:
             ),
         )
 
-    async def charge(
-        self,
-        payment: PresentedChannel,
-        *,
-        amount: int,
-        subject: str,
-        binding: str,
-        check: Callable[[Channel], None],
-    ) -> Channel:
-        """Commit a voucher and what it pays for, together with all that are ready at this moment.
-
-        A crash of ours takes none of it back. It does not wait for the disk, which would hold up
-        all channels for longer than a tick is worth, but the disk has it within ``SYNC_SECONDS``:
-        so much of our own income a power cut may cost us, and nobody else anything.
-
-        Args:
-            check: raises why the channel, as it then is, doesn't allow it.
-        """
-        loop = asyncio.get_running_loop()
-        fresh = _Fresh(payment, amount, subject, binding, check, loop.create_future())
-        self._batch.append(fresh)
-        if len(self._batch) == 1:
-            loop.call_soon(self._commit)
-        return await fresh.done
-
-    def _commit(self) -> None:
-        batch, self._batch = self._batch, []
-        refusals: dict[int, PaymentRequired] = {}
-        try:
-            with self.write(durable=False) as db:
-                for index, fresh in enumerate(batch):
-                    try:
-                        fresh.check(self.get(fresh.payment.channel_id))
-                        self._check_unfinished(db, fresh)
-                    except PaymentRequired as error:
-                        refusals[index] = error
-                    else:
-                        self.write_charge(
-                            db,
-                            fresh.payment,
-                            amount=fresh.amount,
-                            subject=fresh.subject,
-                            binding=fresh.binding,
-                        )
-        except Exception as error:  # nothing was written: each caller has to know
-            for fresh in batch:
-                fresh.fail(error)
-            return
-        if self._sync is None:
-            loop = asyncio.get_running_loop()
-            self._sync = loop.call_later(SYNC_SECONDS, self._reach_disk)
-        for index, fresh in enumerate(batch):
-            if index in refusals:
-                fresh.fail(refusals[index])
-            elif not fresh.done.done():
-                fresh.done.set_result(self.get(fresh.payment.channel_id))
-
-    def _reach_disk(self) -> None:
-        self._sync = None
-        try:
-            with self._log.open("rb+") as log:
-                os.fsync(log.fileno())
-        except FileNotFoundError:  # it was taken into the database, and is on the disk
-            pass
-        except OSError as error:
-            _log.error("the record of channels can't be written through: %s", error)
-
-    def _check_unfinished(self, db: sqlite3.Connection, fresh: _Fresh) -> None:
-        """A job that ended since it was looked at is charged already: nothing more is."""
-        row = db.execute(
-            "SELECT finished FROM channel_jobs WHERE job_id = ? AND channel_id = ?",
-            (fresh.subject.partition("#")[0], fresh.payment.channel_id),
-        ).fetchone()
-        if row is not None and row["finished"]:
-            raise refused(ChannelReason.CHANNEL_BUSY, "The job has ended; nothing more is charged.")
-
     def write_charge(
         self,
         db: sqlite3.Connection,
@@ -213,7 +111,7 @@ class ChannelStore:
         subject: str,
         binding: str,
     ) -> None:
-        """``charge`` within a transaction, for what was checked in it."""
+        """Commit a voucher and what it pays for, within the transaction it was checked in."""
         changed = db.execute(
             "UPDATE channels SET state = CASE state WHEN 'closed' THEN 'open' ELSE state END,"
             " charged = charged + ?, signed_max = ?, signature = ?,"
@@ -332,6 +230,13 @@ class ChannelStore:
             "SELECT channel_id, charged, ticks FROM channel_jobs WHERE job_id = ?", (job_id,)
         ).fetchone()
         return None if row is None else (row[0], row[1], row[2])
+
+    def unfinished(self) -> list[tuple[str, Channel]]:
+        """Jobs without an end, and the channel that pays each."""
+        rows = self.db.execute(
+            "SELECT job_id, channel_id FROM channel_jobs WHERE NOT finished ORDER BY rowid"
+        ).fetchall()
+        return [(job_id, self.get(channel_id)) for job_id, channel_id in rows]
 
     def untold(self) -> list[str]:
         """Finished jobs whose money has moved, and whose owner was not told yet."""
