@@ -111,7 +111,9 @@ class Intake:
         if isinstance(result, Answer):
             return result
         job = self.desk.store.find(result.subject)
-        if result.reply is None and job is not None:
+        if result.reply is None:
+            if job is None:  # a crash, or a failure of ours, came between the two records
+                raise Conflict("The job was lost, so its payment goes back; buy it anew.")
             key = self._access_key(request, purchase, terms, job.authorization)
             reply = ExecuteReply(job=self.desk.view(job), access_key=key)
             result = self.checkout.keep_reply(result, reply.model_dump_json().encode())
