@@ -18,6 +18,7 @@ from computeswarm.payments.claims import Claim, ClaimState, ClaimStore
 from computeswarm.payments.confirmation import Confirmations
 from computeswarm.payments.facilitators.base import Facilitator
 from computeswarm.payments.present import refused
+from computeswarm.payments.shared import Shared
 from computeswarm.payments.verify import Verifier
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Fates:
         self._facilitator = facilitator
         self._confirmations = confirmations
         self._clock = clock
-        self._awaited: dict[str, asyncio.Task[Receipt]] = {}
+        self._awaited: Shared[Receipt] = Shared()
 
     async def follow(self, claim: Claim, *, hint: str = "", look_first: bool = False) -> Claim:
         """The settled claim, however long that takes.
@@ -84,10 +85,7 @@ class Fates:
 
     async def close(self) -> None:
         """Wait for no more receipts."""
-        tasks = list(self._awaited.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._awaited.close()
 
     async def find_payment(self, claim: Claim) -> Receipt | None:
         """The receipt of whatever transaction brought it.
@@ -116,17 +114,9 @@ class Fates:
 
     async def _receipt(self, tx: str) -> Receipt:
         """One poll for all who wait for the same transaction."""
-        task = self._awaited.get(tx)
-        if task is None:
-            waiting = self._sender.wait_receipt(tx, timeout=_RECEIPT_SECONDS)
-            task = self._awaited[tx] = asyncio.create_task(waiting)
-            task.add_done_callback(lambda done: self._ended(tx, done))
-        return await asyncio.shield(task)
-
-    def _ended(self, tx: str, task: asyncio.Task[Receipt]) -> None:
-        del self._awaited[tx]
-        if not task.cancelled():
-            task.exception()  # whoever waits gets it; nobody may be left who does
+        return await self._awaited.get(
+            tx, lambda: self._sender.wait_receipt(tx, timeout=_RECEIPT_SECONDS)
+        )
 
     async def _unblock(self, claim: Claim) -> None:
         """It may wait behind a nonce of ours that was never sent."""

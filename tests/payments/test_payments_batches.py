@@ -17,8 +17,9 @@ from computeswarm.chain.devnet import Devnet
 from computeswarm.chain.multicall import MULTICALL3
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.errors import PaymentRequired, Unavailable
+from computeswarm.core.errors import PaymentPending, PaymentRequired, Unavailable
 from computeswarm.core.x402 import Reason
+from computeswarm.payments import fate
 from computeswarm.payments.claims import Claim, ClaimState
 from computeswarm.payments.facilitators import own
 from computeswarm.payments.policy import GasPolicy, SettlementPolicy
@@ -248,3 +249,33 @@ async def test_kill_nine_with_a_batch_on_its_way(
     assert len({claim.transaction for claim in shop.started}) == 1
     assert sorted(claim.subject for claim in shop.started) == [f"job-{n}" for n in range(8)]
     await shop.settlements.close()
+
+
+async def test_a_batch_without_a_receipt_is_sent_again_once_for_all(
+    devnet: Devnet, open_shop: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Forgetful(RpcClient):
+        hidden = True
+        sent = 0
+
+        async def call(self, method: str, params: Any = ()) -> Any:
+            if method == "eth_getTransactionReceipt" and self.hidden:
+                return None
+            if method == "eth_sendRawTransaction":
+                self.sent += 1
+            return await super().call(method, params)
+
+    monkeypatch.setattr(fate, "_RECEIPT_SECONDS", 0.3)
+    keys = await buyers(devnet, 10)
+    async with Forgetful(devnet.url) as rpc:
+        shop = await open_shop(rpc=rpc, settle_seconds=0.8)
+        ends = await settle_all(shop, [pay(key, shop.terms.pay_to) for key in keys])
+        assert all(isinstance(end, PaymentPending) for end in ends)
+        transactions = {
+            claim.transaction for claim in shop.settlements._store.in_state(ClaimState.BROADCAST)
+        }
+        assert len(transactions) < rpc.sent < 10
+        rpc.hidden = False
+        await until(lambda: len(shop.settlements._store.in_state(ClaimState.CONSUMED)) == 10)
+        assert len(shop.started) == 10
+        await shop.settlements.close()

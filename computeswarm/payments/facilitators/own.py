@@ -25,6 +25,7 @@ from computeswarm.core.x402 import Reason
 from computeswarm.payments.claims import Claim, ClaimState, ClaimStore
 from computeswarm.payments.policy import GasPolicy
 from computeswarm.payments.present import Presented, refused, signed_by_payer
+from computeswarm.payments.shared import Shared
 from computeswarm.payments.terms import Terms
 from computeswarm.payments.verify import SETTLEMENT_GAS, Verifier
 
@@ -76,6 +77,7 @@ class SelfFacilitator:
         self._gas = gas
         self._turn = asyncio.Lock()
         self._waiting: list[_Waiting] = []
+        self._resent: Shared[str] = Shared()
         self._multicall: bool | None = None
         self._data_fee_wei = 0
         self._data_fee_until = 0.0
@@ -84,7 +86,8 @@ class SelfFacilitator:
         """Nothing to see to."""
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Send nothing more."""
+        await self._resent.close()
 
     async def verify(self, claim: Claim, payment: Presented, terms: Terms) -> None:
         """By a simulation on the chain, then by what it may cost us."""
@@ -117,11 +120,12 @@ class SelfFacilitator:
         return await mine.sent
 
     async def again(self, claim: Claim) -> None:
-        """The same bytes; anew where we never had any."""
+        """The same bytes, once for all whom they bring; anew where we never had any."""
         if claim.signed_tx is None:
             await self.anew(claim)
         else:
-            await self._rpc.send_raw(claim.signed_tx.raw)
+            signed = claim.signed_tx
+            await self._resent.get(signed.hash, lambda: self._rpc.send_raw(signed.raw))
 
     async def anew(self, claim: Claim) -> None:
         """A transaction for this payment alone."""
