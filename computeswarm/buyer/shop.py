@@ -29,6 +29,7 @@ from computeswarm.core.errors import (
     TooLarge,
     Unavailable,
 )
+from computeswarm.core.ids import WEB_PURCHASE
 from computeswarm.core.money import format_usdc
 from computeswarm.core.text import clean_line
 from computeswarm.core.x402 import Reason, SettleResponse
@@ -283,7 +284,7 @@ class Shop:
 
     def _name(self, request: WebRequest) -> str:
         about = f"{self._chain.chain_id}|{self._payer.address}|{request.method}|{request.url}|"
-        return "web-" + hashlib.sha256(about.encode() + request.body).hexdigest()[:20]
+        return WEB_PURCHASE + hashlib.sha256(about.encode() + request.body).hexdigest()[:20]
 
     def _purpose(self, request: WebRequest, option: Option, most: int, job_id: str) -> Purpose:
         return Purpose(job_id, 0, request.url, request.method, most, option.pay_to, job_budget=most)

@@ -116,6 +116,8 @@ def _lines(report: Report) -> list[str]:
         for one in report.arrivals
         for entry in one.entries
     ]
+    if report.returned:
+        lines.append(f"Back     {format_usdc(report.returned)} USDC from servers paid by `pay`")
     if report.books.owed:
         lines.append(f"Owed     {format_usdc(report.books.owed)} USDC, not paid back yet")
     lines += [f"Differs  {one.text}" for one in report.differences]

@@ -12,6 +12,8 @@ JobId = NewType("JobId", str)
 
 NODE_ID_PATTERN = r"nd-[0-9a-f]{12}"
 JOB_ID_PATTERN = r"job-[0-9a-f]{20}"
+WEB_PURCHASE = "web-"
+"""How the ids begin that payments to servers of the web are kept under; they are no jobs."""
 NodeIdText = Annotated[str, StringConstraints(pattern=rf"^{NODE_ID_PATTERN}$")]
 JobIdText = Annotated[str, StringConstraints(pattern=rf"^{JOB_ID_PATTERN}$")]
 

@@ -19,9 +19,12 @@ from computeswarm.chain.errors import RpcUnavailable
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import ConfigError
+from computeswarm.core.ids import WEB_PURCHASE
 from computeswarm.core.settings import Paths
+from computeswarm.payments.journal import Fate, PaymentJournal, SignedPayment
 from computeswarm.payments.ledger.books import Books, Selection
 from computeswarm.payments.ledger.entries import Kind, Role, total
+from computeswarm.payments.ledger.findings import Report
 from computeswarm.payments.transfer_proof import TransferProof
 
 ZERO = "0x" + "00" * 32
@@ -411,3 +414,49 @@ async def test_audits_in_the_middle_of_selling_find_nothing(
     assert audits > 1
     found = await audit(paths, rpc, wallet=seller.address)
     assert found.clean, found.reports[0].differences
+
+
+async def test_what_a_server_of_the_web_sends_back_is_change_up_to_what_it_was_paid(
+    devnet: Devnet, rpc: RpcClient, tmp_path: Path
+) -> None:
+    seller, buyer = await new_key(devnet), await new_key(devnet)
+    shop = await Shop.open(devnet, rpc, tmp_path / "elsewhere.db", key=seller)
+    try:
+        payment = pay(buyer, seller.address, PRICE)
+        claim = await shop.settle(payment, binding="w", subject="job-w")
+    finally:
+        await shop.settlements.close()
+    paths, given = home(tmp_path), payment.authorization
+    journal = PaymentJournal(paths.buyer / "payments.db")
+    bought = SignedPayment(
+        job_id=f"{WEB_PURCHASE}{'a' * 20}-1",
+        slice=0,
+        url="http://127.0.0.1:1/report",
+        method="GET",
+        chain_id=84532,
+        payer=buyer.address,
+        pay_to=seller.address,
+        amount=PRICE,
+        nonce=given.nonce,
+        valid_before=given.valid_before,
+        version=2,
+        payload={},
+        state=Fate.OPEN,
+        created_at=time.time() + 1,  # after the wallet was given its first money
+    )
+    with journal.exclusive():
+        journal.add(bought)
+    journal.set_fate(given.nonce, Fate.SETTLED, tx=claim.transaction)
+    journal.close()
+
+    await send(devnet, rpc, seller, buyer.address, PRICE - 1)
+    report = (await audit(paths, rpc)).reports[0]
+    assert (report.returned, codes_of(report)) == (PRICE - 1, [])
+
+    await send(devnet, rpc, seller, buyer.address, 2)  # more than was paid: not change
+    report = (await audit(paths, rpc)).reports[0]
+    assert (report.returned, codes_of(report)) == (PRICE - 1, ["unknown_in"])
+
+
+def codes_of(report: Report) -> list[str]:
+    return [one.code for one in report.differences]

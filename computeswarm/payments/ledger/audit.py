@@ -160,6 +160,7 @@ class Auditor:
             pending=judge.pending,
             books=total(chosen),
             arrivals=judge.arrivals,
+            returned=judge.returned,
             witnesses=1 if self._witness is None else 2,
         )
 

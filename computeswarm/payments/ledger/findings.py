@@ -75,6 +75,8 @@ class Report:
     books: Totals = field(default_factory=Totals)
     differences: list[Difference] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
+    returned: int = 0
+    """Came back from servers of the web that were paid as much or more."""
     witnesses: int = 1
     """Nodes that said the same."""
 
@@ -104,6 +106,7 @@ class Report:
             "checked": self.checked,
             "pending": self.pending,
             "owed": self.books.owed,
+            "returned": self.returned,
             "witnesses": self.witnesses,
             "clean": self.clean,
             "complete": self.complete,

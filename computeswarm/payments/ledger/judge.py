@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from computeswarm.chain.usdc import Usdc
 from computeswarm.core.channels import BATCH_SETTLEMENT
 from computeswarm.core.crypto import same_address
+from computeswarm.core.ids import WEB_PURCHASE
 from computeswarm.payments.ledger.entries import Entry, Kind, Role, Standing
 from computeswarm.payments.ledger.evidence import Evidence
 from computeswarm.payments.ledger.findings import Arrival, Code, Difference, named, usdc
@@ -31,6 +32,7 @@ class Judge:
         self.differences: list[Difference] = []
         self.arrivals: list[Arrival] = []
         self.pending = 0
+        self.returned = 0
 
     def judge(self, entries: Sequence[Entry]) -> None:
         """Compare all of them, then name what none of them explains."""
@@ -50,6 +52,7 @@ class Judge:
             if not entry.transaction:
                 self._nameless(entry)
         self._look_for_debts([one for one in entries if _owed_to_us(one)])
+        self._look_for_change(entries)
         self._leave_payouts(entries)
         self._name_unknown({one.peer.lower() for one in entries if one.peer})
 
@@ -174,6 +177,24 @@ class Judge:
             self.arrivals.append(Arrival(tuple(paid), transfer.transaction, transfer.block))
             self._explain(movement, paid)
             by_peer[transfer.from_] = [one for one in debts if one not in paid]
+
+    def _look_for_change(self, entries: Sequence[Entry]) -> None:
+        """A server of the web may give back what it did not use; we know no more of it than that
+        it was paid as much."""
+        paid: dict[str, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            if entry.job_id.startswith(WEB_PURCHASE) and entry.state.moved:
+                paid[entry.peer.lower()].append(entry)
+        left = {peer: sum(one.amount for one in bought) for peer, bought in paid.items()}
+        for movement in self._movements:
+            transfer = movement.transfer
+            room = left.get(transfer.from_, 0)
+            if movement.explained or not same_address(transfer.to, self._wallet):
+                continue
+            if transfer.amount <= room:
+                left[transfer.from_] = room - transfer.amount
+                self.returned += transfer.amount
+                self._explain(movement, paid[transfer.from_][:1])
 
     def _leave_payouts(self, entries: Sequence[Entry]) -> None:
         """What a payout of channels brings is booked when its receipt has been read; until then the
