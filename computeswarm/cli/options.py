@@ -15,6 +15,9 @@ _METAVARS = {
     "network": "NAME",
     "rpc": "URL",
     "port": "PORT",
+    "facilitator": "URL",
+    "rpc_confirm": "URL",
+    "password_file": "FILE",
     "log_level": "LEVEL",
 }
 

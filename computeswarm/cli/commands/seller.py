@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 30.0
 _SETTINGS = (
     *("price", "node_name", "host", "port", "endpoint", "region", "executor", "slots"),
-    *("slice_seconds", "max_job_seconds", "keep_outputs", "password_file"),
+    *("slice_seconds", "tick_seconds", "max_job_seconds", "keep_outputs", "password_file"),
+    *("facilitator", "rpc_confirm", "confirm_safe_above", "confirm_finalized_above"),
+    *("max_gas_share", "eth_price"),
 )
 
 
