@@ -209,7 +209,8 @@ def refusal_of(answer: Answer) -> ComputeSwarmError:
             "prints its address) and try again.",
             reason=reason,
         )
+    said = clean_line(words).removesuffix(".") or reason
     return PaymentRequired(
-        f"The seller did not take the payment ({clean_line(words) or reason}); try another node.",
+        f"The seller did not take the payment ({said}); try another node.",
         reason=reason,
     )

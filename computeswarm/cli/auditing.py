@@ -104,9 +104,10 @@ def _tell(context: Context, found: Audit) -> None:
 def _lines(report: Report) -> list[str]:
     """One wallet's audit for a person."""
     before = "unknown" if report.opening is None else format_usdc(report.opening)
+    checked = "1 entry" if report.checked == 1 else f"{report.checked} entries"
     lines = [
         f"Wallet   {report.wallet} on {report.chain.title}",
-        f"Blocks   {report.first} to {report.last}, {report.checked} entries checked"
+        f"Blocks   {report.first} to {report.last}, {checked} checked"
         + (f", {report.pending} still open" if report.pending else ""),
         f"Balance  {before} + {format_usdc(report.received)} in - {format_usdc(report.sent)} out"
         f" = {format_usdc(report.closing)} USDC",

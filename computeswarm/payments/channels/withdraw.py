@@ -22,6 +22,7 @@ from computeswarm.chain.errors import RpcError
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.wire import Receipt
 from computeswarm.core.clock import Clock
+from computeswarm.core.durations import format_duration
 from computeswarm.core.errors import Conflict, InsufficientFunds, NotFound, Unavailable, WalletError
 from computeswarm.core.text import clean_line
 from computeswarm.payments.channels.journal import BuyerChannel, ChannelJournal, OwnTransaction
@@ -139,8 +140,9 @@ class Withdrawals:
                 raise Conflict("No withdrawal of this channel is announced; announce one first.")
             ready = state.withdraw_requested_at + channel.config.withdraw_delay
             if self._clock.now() < ready:
+                left = format_duration(int(ready - self._clock.now()) + 1)
                 raise Conflict(
-                    f"The deposit can be taken back in {int(ready - self._clock.now()) + 1} s.",
+                    f"The deposit can be taken back in {left}; try again then.",
                     withdraw_at=ready,
                 )
             sent = await self._begin(
