@@ -104,6 +104,7 @@ async def build_seller(
             clock,
             offer=offer,
             confirm=Confirmations(rpc, policy.confirm, second).confirm,
+            gas=policy.gas,
             **callbacks,  # type: ignore[arg-type]
         )
 

@@ -11,6 +11,7 @@ from channels_rig import (
     DEPOSIT,
     TICK,
     FaultyRpc,
+    HandBuyer,
     Opener,
     Till,
     arrived,
@@ -21,8 +22,10 @@ from channels_rig import (
 from payments_shop import until
 
 from computeswarm.chain.devnet import Devnet
-from computeswarm.core.errors import ComputeSwarmError, PaymentPending
+from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.errors import ComputeSwarmError, PaymentPending, Unavailable
 from computeswarm.payments.channels.reasons import ChannelReason
+from computeswarm.payments.policy import GasPolicy
 
 
 async def test_a_stranger_can_not_replace_a_voucher_while_its_channel_is_closed(
@@ -103,3 +106,49 @@ async def test_a_tick_that_meets_the_end_of_its_job_costs_nothing(
     assert account is not None
     assert account.charged == TICK
     assert till.rows("channels")[0]["charged"] == TICK
+
+
+async def test_deposits_that_fail_on_the_chain_are_not_paid_for_without_end(
+    till: Till, devnet: Devnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wallet that looks well in a simulation and reverts when it is mined burns our gas."""
+
+    async def fooled(*_: object, **__: object) -> None:
+        return None
+
+    monkeypatch.setattr(till.contract, "simulate", fooled)
+    poor = HandBuyer.of(PrivateKey.generate(), till.seller.address)
+    for _ in range(3):
+        failed = till.pay(poor.deposit())
+        assert await reason_of(failed) == ChannelReason.INSUFFICIENT_BALANCE
+    sent = len([row for row in till.rows("deposits") if row["tx"]])
+    assert await reason_of(till.pay(poor.deposit())) == ChannelReason.DEPOSIT_FAILED
+    assert len([row for row in till.rows("deposits") if row["tx"]]) == sent == 3
+    honest = await funded(devnet, till.seller.address)
+    assert (await till.pay(honest.deposit())).balance == DEPOSIT
+
+
+async def test_where_gas_costs_money_no_channel_costs_more_than_it_is_worth(
+    open_till: Opener, devnet: Devnet
+) -> None:
+    till = await open_till(gas=GasPolicy(eth_price=10**15, max_share=0.5))
+    try:
+        buyer = await funded(devnet, till.seller.address)
+        with pytest.raises(Unavailable):
+            await till.pay(buyer.deposit())
+        assert (await till.state(buyer)).balance == 0
+        assert [row["state"] for row in till.rows("deposits")] == ["failed"]
+    finally:
+        await till.channels.close()
+
+
+async def test_a_deposit_that_comes_again_pays_the_price_of_the_day(
+    till: Till, devnet: Devnet
+) -> None:
+    """Presented while the wallet was empty and the price was low."""
+    buyer = HandBuyer.of(PrivateKey.generate(), till.seller.address)
+    deposit = buyer.deposit()
+    assert await reason_of(till.pay(deposit)) == ChannelReason.INSUFFICIENT_BALANCE
+    await devnet.fund(buyer.key.address, usdc_atoms=DEPOSIT)
+    cheap = till.pay(deposit, price=5 * TICK)
+    assert await reason_of(cheap) == ChannelReason.CUMULATIVE_MISMATCH

@@ -7,13 +7,15 @@ import logging
 
 from computeswarm.chain.batch_settlement import BatchSettlement, deposit_calldata
 from computeswarm.chain.errors import RpcError
+from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Usdc
 from computeswarm.core.channels import DEPOSIT_COLLECTOR, receive_authorization_digest
 from computeswarm.core.clock import Clock
-from computeswarm.core.errors import PaymentRequired
+from computeswarm.core.errors import PaymentRequired, Unavailable
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.channels.present import DepositGiven, PresentedChannel
 from computeswarm.payments.channels.reasons import ChannelReason
+from computeswarm.payments.policy import GasPolicy
 from computeswarm.payments.present import SETTLEMENT_MARGIN_SECONDS, refused
 
 _log = logging.getLogger(__name__)
@@ -23,14 +25,75 @@ DEPOSIT_GAS = 400_000
 its signature, whose code is a stranger's and runs at our expense."""
 
 
-class DepositChecks:
-    """Asks one chain. ``sender`` is the account that will submit the deposit."""
+_USUAL_GAS = 300_000
+"""What a channel costs us in all: its deposit, and the claim and refund that close it."""
+_MOST_REVERTS, _REVERTS_SECONDS = 3, 3_600
 
-    def __init__(self, contract: BatchSettlement, usdc: Usdc, sender: str, clock: Clock) -> None:
+
+class Reverts:
+    """Whose deposits were mined of late, at our expense, and brought nothing: a contract wallet may
+    say one thing to a simulation and another on the chain. Forgotten at the next start."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: list[tuple[float, str]] = []
+
+    def note(self, payer: str) -> None:
+        """One more."""
+        self._seen.append((self._clock.now(), payer.lower()))
+
+    def check(self, payer: str) -> None:
+        """Raises PaymentRequired: too many within an hour."""
+        since = self._clock.now() - _REVERTS_SECONDS
+        self._seen = [(at, who) for at, who in self._seen if at > since]
+        if sum(who == payer.lower() for _, who in self._seen) >= _MOST_REVERTS:
+            raise refused(
+                ChannelReason.DEPOSIT_FAILED,
+                f"{_MOST_REVERTS} deposits of this wallet failed on the chain within an hour;"
+                " pay from another wallet, or later.",
+            )
+
+
+class DepositChecks:
+    """Asks one chain.
+
+    Args:
+        sender: the account that will submit the deposit.
+        gas: what that may cost; None where gas costs nothing.
+    """
+
+    def __init__(
+        self,
+        contract: BatchSettlement,
+        usdc: Usdc,
+        sender: TxSender,
+        clock: Clock,
+        reverts: Reverts,
+        gas: GasPolicy | None,
+    ) -> None:
         self._contract = contract
         self._usdc = usdc
         self._sender = sender
         self._clock = clock
+        self._reverts = reverts
+        self._gas = gas
+
+    async def check_cost(self, payer: str, amount: int) -> None:
+        """Whether we pay for the gas of a deposit of ``amount`` atoms.
+
+        Raises:
+            PaymentRequired: too many of this payer's came to nothing.
+            Unavailable: it is too small for what it costs now.
+            RpcUnavailable: the chain doesn't say.
+        """
+        self._reverts.check(payer)
+        if self._gas is None:
+            return
+        if self._gas.too_dear(_USUAL_GAS * await self._sender.gas_price(), amount):
+            raise Unavailable(
+                "Opening this channel would cost the seller more in network fees than he gives for"
+                " it; deposit more, or try again when fees are lower."
+            )
 
     def check_terms(self, given: DepositGiven, min_deposit: int, *, known: bool) -> None:
         """Sum and window, which need no chain.
@@ -70,7 +133,7 @@ class DepositChecks:
         if not self._is_late(given):
             try:
                 await self._contract.simulate(
-                    calldata(payment, given), sender=self._sender, gas=DEPOSIT_GAS
+                    calldata(payment, given), sender=self._sender.address, gas=DEPOSIT_GAS
                 )
             except RpcError as error:
                 _log.info("a deposit would fail: %s", error.message)

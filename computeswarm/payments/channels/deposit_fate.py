@@ -17,6 +17,7 @@ from computeswarm.chain.wire import Receipt
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import ChainUnavailable, PaymentRequired, Unavailable
 from computeswarm.core.x402 import Reason
+from computeswarm.payments.channels.deposit_checks import Reverts
 from computeswarm.payments.channels.deposit_proof import DepositSearch
 from computeswarm.payments.channels.deposit_store import DepositStore
 from computeswarm.payments.channels.gate import VoucherGate
@@ -50,6 +51,7 @@ class DepositFate:
         usdc: Usdc,
         sender: TxSender,
         clock: Clock,
+        reverts: Reverts,
         *,
         confirm: Confirm | None,
     ) -> None:
@@ -60,6 +62,7 @@ class DepositFate:
         self._usdc = usdc
         self._sender = sender
         self._clock = clock
+        self._reverts = reverts
         self._confirm = confirm
         self.search = DepositSearch(rpc, usdc)
 
@@ -106,6 +109,7 @@ class DepositFate:
         """Settled or failed, by our own transaction's receipt."""
         if self.search.proves(receipt, row):
             return await self.settled(row, receipt)
+        self._reverts.note(row.payer)
         if await self._usdc.authorization_state(row.payer, row.nonce):
             earlier = await self.search.find(row)
             if earlier is not None:

@@ -95,14 +95,18 @@ class DepositStore:
             )
         return self.get(int(cursor.lastrowid or 0))
 
-    def retry(self, row: DepositRow, payment: PresentedChannel, *, subject: str) -> DepositRow:
-        """Take up again what did not get as far as the chain, with the voucher as it now is."""
+    def retry(
+        self, row: DepositRow, payment: PresentedChannel, *, subject: str, price: int
+    ) -> DepositRow:
+        """Take up again what did not get as far as the chain, with the voucher and the price as
+        they now are."""
         if row.state is not DepositState.RESERVED:
             check_deposit(row.state, DepositState.RESERVED)
         return self._update(
             row,
-            "state = 'reserved', subject = ?, max_claimable = ?, signature = ?, reason = ''",
-            *(subject, payment.max_claimable, payment.signature),
+            "state = 'reserved', subject = ?, max_claimable = ?, signature = ?, price = ?,"
+            " reason = ''",
+            *(subject, payment.max_claimable, payment.signature, price),
         )
 
     def broadcast(self, row: DepositRow, tx: SignedTx) -> DepositRow:

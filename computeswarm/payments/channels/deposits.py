@@ -170,7 +170,7 @@ class Deposits:
         subject: str,
     ) -> DepositRow:
         if known is not None:
-            return self._store.retry(known, payment, subject=subject)
+            return self._store.retry(known, payment, subject=subject, price=price)
         self._reserved += 1
         if self._reserved % _PRUNE_EVERY == 0:
             self._store.prune(self._clock.now())
@@ -219,6 +219,7 @@ class Deposits:
 
         Raises:
             PaymentRequired: it doesn't pay, or its voucher doesn't.
+            Unavailable: its gas costs more than it is worth.
         """
         refusal: PaymentRequired | None
         try:
@@ -227,6 +228,7 @@ class Deposits:
         except PaymentRequired as error:
             refusal = error
         if refusal is None:
+            await self._checks.check_cost(payment.payer, given.amount)
             return None
         reason = str(refusal.extra["reason"])
         if reason in (ChannelReason.VOUCHER_SIGNATURE, ChannelReason.RECEIVE_SIGNATURE):

@@ -28,7 +28,7 @@ from computeswarm.payments.channels.charges import (
     Movement,
 )
 from computeswarm.payments.channels.commits import TickCommits
-from computeswarm.payments.channels.deposit_checks import DepositChecks
+from computeswarm.payments.channels.deposit_checks import DepositChecks, Reverts
 from computeswarm.payments.channels.deposit_fate import Confirm, DepositFate
 from computeswarm.payments.channels.deposit_store import DepositStore
 from computeswarm.payments.channels.deposits import Deposits, turned_away
@@ -41,6 +41,7 @@ from computeswarm.payments.channels.reasons import ChannelReason
 from computeswarm.payments.channels.records import Channel, DepositRow
 from computeswarm.payments.channels.store import ChannelStore
 from computeswarm.payments.channels.terms import ChannelOffer
+from computeswarm.payments.policy import GasPolicy
 from computeswarm.payments.present import refused
 from computeswarm.payments.terms import Terms
 
@@ -70,6 +71,7 @@ class SellerChannels:
         confirm: waits until a receipt is as sure as a payment of so many atoms has to be. What a
             deposit that is taken back can cost is only what it was served for: its first charge,
             and what is charged until our mirror shows it.
+        gas: bounds what a deposit may cost us by its size; None where gas costs nothing.
         settle_seconds: how long ``pay`` and ``refund`` wait before they answer "pending".
     """
 
@@ -87,6 +89,7 @@ class SellerChannels:
         on_closed: OnClosed | None = None,
         policy: PayoutPolicy = PayoutPolicy(),  # noqa: B008 - frozen
         confirm: Confirm | None = None,
+        gas: GasPolicy | None = None,
         fresh_seconds: float = FRESH_SECONDS,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
@@ -105,13 +108,15 @@ class SellerChannels:
         self._deposit_rows = DepositStore(self._store, chain)
         self._payout_rows = PayoutStore(self._store)
         self._gate = VoucherGate(self._store, contract, chain, clock, fresh_seconds=fresh_seconds)
+        reverts = Reverts(clock)
         fate = DepositFate(
-            self._deposit_rows, self._gate, rpc, contract, usdc, sender, clock, confirm=confirm
+            *(self._deposit_rows, self._gate, rpc, contract, usdc, sender, clock, reverts),
+            confirm=confirm,
         )
         self._deposits = Deposits(
             self._deposit_rows,
             self._gate,
-            DepositChecks(contract, usdc, sender.address, clock),
+            DepositChecks(contract, usdc, sender, clock, reverts, gas),
             fate,
             sender,
             clock,
