@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from payments_engines import module_devnet  # noqa: F401 - a fixture
 from payments_shop import PRICE, Shop, pay, until
 
 from computeswarm.chain.devnet import Devnet

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from payments_engines import module_devnet  # noqa: F401 - a fixture
 from payments_shop import PRICE, Shop, pay, until
 
 from computeswarm.chain.devnet import Devnet

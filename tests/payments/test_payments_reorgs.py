@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
+from payments_engines import ENGINES
 from payments_shop import PRICE, Shop, pay, until
 
 from computeswarm.chain.devnet import Devnet, find_anvil, start_devnet
@@ -18,13 +19,6 @@ from computeswarm.chain.usdc import authorization_calldata, transfer_calldata
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import PaymentRequired, Unavailable
 from computeswarm.payments.claims import Claim, ClaimState
-
-ENGINES = [
-    "py-evm",
-    pytest.param(
-        "anvil", marks=pytest.mark.skipif(find_anvil() is None, reason="anvil is not installed")
-    ),
-]
 
 
 class CountingRpc(RpcClient):
