@@ -16,15 +16,18 @@ from computeswarm.buyer.channels import (
 from computeswarm.buyer.funds import Funds
 from computeswarm.buyer.http.seller import SellerClient
 from computeswarm.buyer.journal import JobJournal
+from computeswarm.buyer.purchase import access, check_view
 from computeswarm.chain.sender import TxSender
 from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.errors import ConfigError, Unavailable, WalletError
+from computeswarm.core.errors import ComputeSwarmError, ConfigError, Unavailable, WalletError
+from computeswarm.core.states import JobState
 from computeswarm.payments.channels.journal import ChannelJournal
-from computeswarm.payments.channels.withdraw import OpenChannel, Withdrawals
+from computeswarm.payments.channels.withdraw import OpenChannel, Withdrawals, known_channels
 from computeswarm.payments.journal import PaymentJournal
 
 _LOOK_SECONDS = 5.0
+_WITHDRAWN = "The seller was gone; what he had not claimed of the deposit was taken back."
 
 
 class ChannelAccounts:
@@ -54,8 +57,11 @@ class ChannelAccounts:
             self._withdrawals = Withdrawals(funds.channels, sender, self._journal, clock)
 
     async def look(self) -> list[OpenChannel]:
-        """Every channel, newest first: as the chain has it, or was seen last where it is silent."""
-        chain = self._chain()
+        """Every channel, newest first: as the chain has it, or was seen last where it is silent or
+        not set."""
+        chain = self._withdrawals
+        if chain is None:
+            return known_channels(self._journal)
         if self._journal.open():
             with suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
@@ -100,7 +106,22 @@ class ChannelAccounts:
         """
         channel = find_channel(await self.look(), prefix)
         check_refundable(channel)
-        return await withdraw(self._chain(), channel)
+        back = await withdraw(self._chain(), channel)
+        if back.kind == "returned":
+            await self._end_job(channel.job_id)
+        return back
+
+    async def _end_job(self, job_id: str) -> None:
+        """A job without its deposit has ended: as its seller says, or lost where he is gone."""
+        record = self._jobs.get(job_id)
+        if record.view is None or record.state.terminal:
+            return
+        try:
+            view = check_view(record, await self._seller(record.endpoint).job(access(record)))
+        except ComputeSwarmError:
+            lost = {"state": JobState.SELLER_LOST, "reason": _WITHDRAWN}
+            view = record.view.model_copy(update=lost)
+        self._jobs.see(view)
 
     def _chain(self) -> Withdrawals:
         if self._withdrawals is None:

@@ -79,7 +79,8 @@ class JobAccounts:
 
 def _rest(job: Job, account: JobAccount) -> Refund | None:
     """What goes back of a deposit: all but what the job cost. A bare client's stays in his channel,
-    for his next job."""
-    if job.bare or account.deposited <= job.cost:
+    for his next job; what a buyer has taken back himself is not ours to give."""
+    withdrawn = account.state == "closed" and not account.refund_transaction
+    if job.bare or withdrawn or account.deposited <= job.cost:
         return None
     return Refund(amount=account.deposited - job.cost, transaction=account.refund_transaction)

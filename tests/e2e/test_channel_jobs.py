@@ -248,6 +248,15 @@ async def test_without_the_seller_the_deposit_comes_home_by_itself(tmp_path: Pat
         assert (step.kind, step.amount) == ("returned", BUDGET)
         assert await rig.balance() == before
         assert buyer.spent_today() == 0
+        assert buyer.job(record.job_id).state is JobState.SELLER_LOST
+        # he comes back, and owes nothing any more
+        async with seller_process(devnet, tmp_path, tick_seconds=2) as (_, back):
+            key = {"Authorization": f"Bearer {record.access_key}"}
+            view: dict[str, Any] = {}
+            async with asyncio.timeout(30):
+                while view.get("state") != "seller_lost" or view.get("refund") is not None:
+                    view = (await back.call("GET", f"/jobs/{record.job_id}", headers=key)).json
+            assert await back.balance() == before
 
 
 async def test_the_official_client_buys_a_bare_job(devnet: Devnet, tmp_path: Path) -> None:
