@@ -75,7 +75,7 @@ class Withdrawals:
 
     def known(self) -> list[OpenChannel]:
         """Every channel as it was seen last, newest first."""
-        return [_shown(channel) for channel in self._journal.all()]
+        return known_channels(self._journal)
 
     async def refresh(self) -> list[OpenChannel]:
         """Every channel as the chain has it now; what has come back is free to be spent again.
@@ -212,6 +212,11 @@ def _refused(error: RpcError) -> Unavailable | InsufficientFunds:
         )
     why = clean_line(error.reason or error.message, limit=120)
     return Unavailable(f"The chain refused the withdrawal ({why}); look at the channel, try again.")
+
+
+def known_channels(journal: ChannelJournal) -> list[OpenChannel]:
+    """Every channel as it was seen last, newest first; asks nobody."""
+    return [_shown(channel) for channel in journal.all()]
 
 
 def _shown(channel: BuyerChannel) -> OpenChannel:
