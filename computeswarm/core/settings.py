@@ -157,8 +157,8 @@ class Settings:
             ConfigError: one can't; an address is not repeated, as it may hold a key.
         """
         chain_by_name(self.network)
-        urls = [(f"rpc: address {n}", url) for n, url in enumerate(self.rpc_urls, 1)]
-        urls += [("rpc_confirm: it", self.rpc_confirm), ("facilitator: it", self.facilitator)]
+        urls = [(f"rpc (entry {n})", url) for n, url in enumerate(self.rpc_urls, 1)]
+        urls += [("rpc_confirm", self.rpc_confirm), ("facilitator", self.facilitator)]
         for what, url in urls:
             if url and host_of(url) is None:
                 raise ConfigError(

@@ -117,11 +117,11 @@ def test_rpc_addresses_are_checked_and_their_keys_are_never_repeated(tmp_path: P
         "s3cret",
         "http:///s3cret",
     ):
-        with pytest.raises(ConfigError, match="rpc: address 2") as caught:
+        with pytest.raises(ConfigError, match=r"rpc \(entry 2\) is no address") as caught:
             load(tmp_path, rpc=f"http://a.test,{wrong}")
         assert "s3cret" not in caught.value.detail
         for name in ("rpc_confirm", "facilitator"):
-            with pytest.raises(ConfigError, match=f"{name}: it is no address") as caught:
+            with pytest.raises(ConfigError, match=f"{name} is no address") as caught:
                 load(tmp_path, **{name: wrong})
             assert "s3cret" not in caught.value.detail
     assert load(tmp_path, network="devnet").rpc_urls == ("http://127.0.0.1:8545",)

@@ -218,6 +218,10 @@ class HttpFacilitator:
             return from_json(content)  # bounds the depth, which json leaves to the stack
         except TimeoutError:
             raise RpcUnavailable("The facilitator did not answer in time.") from None
+        except aiohttp.ClientConnectionError as error:
+            raise RpcUnavailable(
+                f"The facilitator can't be reached ({type(error).__name__})."
+            ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise RpcUnavailable(
                 f"The facilitator can't be understood ({type(error).__name__})."
