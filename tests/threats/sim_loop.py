@@ -137,9 +137,14 @@ class Process:
             return None  # what a dead process met is nobody's
 
     def tidy(self) -> None:
-        """After a kill: nothing of it moves any more."""
-        while self._tasks:
+        """After a kill: nothing of it moves any more, however often a task takes no notice."""
+        for _ in range(100):
+            if not self._tasks:
+                return
+            for task in list(self._tasks):
+                task.cancel()
             self.loop.run_until_complete(asyncio.sleep(0.1))
+        raise AssertionError(f"tasks outlive their process: {self._tasks}")
 
 
 class SimConnection(sqlite3.Connection):

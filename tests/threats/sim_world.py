@@ -39,10 +39,12 @@ from computeswarm.chain.devnet.pyevm import params
 from computeswarm.chain.devnet.pyevm.node import Node
 from computeswarm.chain.devnet.pyevm.server import RpcServer
 from computeswarm.chain.errors import RpcUnavailable
+from computeswarm.chain.multicall import MULTICALL3
 from computeswarm.chain.nodes import Nodes
 from computeswarm.chain.tx import sign_transaction
 from computeswarm.chain.usdc import AUTHORIZATION_USED_TOPIC, TRANSFER_TOPIC
 from computeswarm.core.chains import BASE_SEPOLIA
+from computeswarm.core.channels import BATCH_SETTLEMENT, DEPOSIT_COLLECTOR
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.nodes import ComputeNode, Hardware, Isolation, NodeStatus
 from computeswarm.core.settings import Paths, Settings
@@ -53,6 +55,12 @@ from computeswarm.server.seller_app import build_seller_app
 
 ENDPOINT = "http://seller.sim"
 USDC = BASE_SEPOLIA.usdc.address
+CONTRACTS = {
+    USDC: "TestUSDC",
+    BATCH_SETTLEMENT: "BatchSettlement",
+    DEPOSIT_COLLECTOR: "ERC3009DepositCollector",
+    MULTICALL3: "Multicall3",
+}
 MINT = selector("mint(address,uint256)")
 GAS_WEI = 10**18
 FINAL_DEPTH = 20
@@ -80,8 +88,9 @@ class Chain:
         self._nonces: Counter[str] = Counter()
         self._faucet = faucet_key()
         self.ask("anvil_setBalance", self._faucet.address, hex(GAS_WEI))
-        code = self.ask("eth_call", {"data": load_artifact("TestUSDC")["bytecode"]}, "latest")
-        self.ask("anvil_setCode", USDC, code)
+        for address, contract in CONTRACTS.items():
+            code = self.ask("eth_call", {"data": load_artifact(contract)["bytecode"]}, "latest")
+            self.ask("anvil_setCode", address, code)
         self._first = self._highest = 0
 
     def keep(self) -> None:

@@ -9,6 +9,7 @@ have passed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -25,16 +26,18 @@ from threat_rig import SLICE, Signed, cancellation
 
 from computeswarm.buyer.http.base import Answer
 from computeswarm.buyer.journal import JobRecord, Stage
-from computeswarm.buyer.purchase import access, slice_purpose
+from computeswarm.buyer.slices import SlicePayer
 from computeswarm.buyer.spec import JobPlan
 from computeswarm.chain.usdc import Authorization, authorization_calldata, transfer_calldata
+from computeswarm.core.channels import BATCH_SETTLEMENT, DEPOSIT_COLLECTOR, SCHEME
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.core.jobs import JobSpec
+from computeswarm.core.quotes import Scheme
 from computeswarm.core.states import JobState
 from computeswarm.payments.refunds import DUST_ATOMS
 
-EXAMPLES = int(os.environ.get("SWARM_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("SWARM_EXAMPLES", "40"))
 PHASES = [Phase.generate, *([Phase.shrink] if "SWARM_SHRINK" in os.environ else [])]
 STEPS = int(os.environ.get("SWARM_STEPS", "30"))
 BARE = PrivateKey(b"\x34" * 32)
@@ -166,16 +169,25 @@ class Swarm(RuleBasedStateMachine):
         seconds=st.sampled_from([0.0, 5.0, 25.0]),
         code=st.sampled_from([0, 3]),
         slices=st.integers(1, 5),
+        scheme=st.sampled_from(["exact", SCHEME]),
         trouble=trouble,
         pause=pause,
     )
-    def buy(self, seconds: float, code: int, slices: int, trouble: Trouble, pause: float) -> None:
+    def buy(
+        self,
+        seconds: float,
+        code: int,
+        slices: int,
+        scheme: Scheme,
+        trouble: Trouble,
+        pause: float,
+    ) -> None:
         buyer, node = self.world.buyer, self.world.node()
         assert buyer is not None
         plan = JobPlan(spec=spec_of(seconds, code), sources={})
 
         async def steps() -> None:
-            offer = await buyer.quote(node, plan)
+            offer = await buyer.quote(node, plan, scheme=scheme)
             await buyer.start(offer, budget=SLICE * slices)
 
         self._begin_trouble(trouble)
@@ -198,20 +210,35 @@ class Swarm(RuleBasedStateMachine):
         async def steps() -> None:
             fresh = await buyer.refresh(record.job_id)
             view = fresh.view
-            cashier, seller = buyer._cashier, buyer._seller(record.endpoint)
-            assert cashier is not None
-            if view is None or view.state is not JobState.RUNNING:
-                return
-            at = view.slices_paid
-            await cashier.pay(
-                slice_purpose(fresh, at),
-                lambda payment: seller.pay_slice(access(fresh), at, payment),
-                before_signing=lambda: None,
-            )
+            if view is not None and view.state is JobState.RUNNING:
+                pay = buyer._follower._slices_of(fresh, buyer._seller(record.endpoint))
+                await pay(view.slices_paid)
 
         self._begin_trouble(trouble)
         self._by_buyer(steps())
         self._end_trouble(pause)
+
+    @precondition(lambda self: self.buying)
+    @rule(number=index, seconds=st.sampled_from([3.0, 12.0, 40.0]), trouble=trouble)
+    def keep_it_paid(self, number: int, seconds: float, trouble: Trouble) -> None:
+        """As ``run`` does for as long as it is open."""
+        buyer, record = self.world.buyer, self._record(number)
+        if buyer is None or record is None or record.stage is not Stage.PAID:
+            return
+
+        async def steps() -> None:
+            follower, seller = buyer._follower, buyer._seller(record.endpoint)
+            pay = follower._slices_of(record, seller)
+            slices = SlicePayer(
+                record, seller, pay, follower._journal, follower._clock, lambda _: None
+            )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await slices.run()
+
+        self._begin_trouble(trouble)
+        self._by_buyer(steps())
+        self._end_trouble(0.0)
 
     @precondition(lambda self: self.buying)
     @rule(number=index)
@@ -284,7 +311,9 @@ class Swarm(RuleBasedStateMachine):
     def _signed(self) -> list[Signed]:
         """Every payment that is out, of whoever's; the newest last."""
         known = [bare.payment for bare in self.bare]
-        for row in self.world.rows(PAYMENTS, "SELECT payload FROM payments ORDER BY id"):
+        for row in self.world.rows(
+            PAYMENTS, "SELECT payload FROM payments WHERE channel = '' ORDER BY id"
+        ):
             exact = json.loads(row["payload"])["payload"]
             given = exact["authorization"]
             authorization = Authorization(
@@ -392,7 +421,8 @@ class Swarm(RuleBasedStateMachine):
             return
         world = self.world
         used = world.chain.used()
-        assert world.unpaid_starts == [], "I1: a job ran unpaid"
+        # one that waited may start before what a reorganisation took is back
+        assert self.reorged or world.unpaid_starts == [], "I1: a job ran unpaid"
         assert all(count == 1 for count in world.starts.values()), "I3: a job ran twice"
         for claim in world.rows(CLAIMS, "SELECT * FROM claims"):
             gone = claim["state"] == "failed" and claim["nonce"] in used
@@ -434,14 +464,15 @@ class Swarm(RuleBasedStateMachine):
         assert not running, f"I7: jobs hang as {running}"
         paid = {c["nonce"]: c["amount"] for c in claims if c["state"] in ("consumed", "refunded")}
         ours = {b.nonce for b in self.bare} | {
-            row["nonce"] for row in world.rows(PAYMENTS, "SELECT nonce FROM payments")
+            row["nonce"]
+            for row in world.rows(PAYMENTS, "SELECT nonce FROM payments WHERE channel = ''")
         }
         unknown = (used & ours) - paid.keys() - self.third
         assert not unknown, "I2: atoms came and nobody knows of them"
         assert paid.keys() <= used, "I1: unpaid claims count as paid"
         lost = [c["subject"] for c in claims if c["state"] == "reverted"]
         assert not lost or self.reorged
-        costs = sum(job["cost"] for job in jobs)
+        costs = sum(job["cost"] for job in jobs if not job["channel"])
         debts = world.rows(CLAIMS, "SELECT * FROM refunds")
         owed = sum(debt["amount"] for debt in debts)
         if not lost:  # else some of it was served for nothing, or given back to nobody
@@ -458,10 +489,23 @@ class Swarm(RuleBasedStateMachine):
         came = sum(
             world.chain.moved(payer, seller) for payer in (world.buyer_key.address, BARE.address)
         )
-        assert world.chain.balance(seller) == came - back
+        by_channel = world.chain.moved(BATCH_SETTLEMENT, seller)
+        assert world.chain.balance(seller) == came + by_channel - back
+        self._channels_settled(by_channel, [job for job in jobs if job["channel"]])
         given = [payment.authorization for payment in self._signed()]
         windfall = sum(g.value for g in given if g.nonce in used - paid.keys())
         assert came == sum(paid.values()) + windfall, "I4: payments on the chain"
+
+    def _channels_settled(self, came: int, jobs: list[Any]) -> None:
+        world = self.world
+        if self.reorged:  # a deposit that is lost, or late, is the buyer's to take home
+            assert came <= sum(job["cost"] for job in jobs), "I4: more claimed than used"
+            return
+        assert world.chain.balance(BATCH_SETTLEMENT) == 0, "I2: a deposit hangs"
+        assert came == sum(job["cost"] for job in jobs), "I4: channels' atoms are not their costs"
+        buyer = world.buyer_key.address
+        put_in = world.chain.moved(buyer, DEPOSIT_COLLECTOR)
+        assert put_in == came + world.chain.moved(BATCH_SETTLEMENT, buyer), "I4: deposits"
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
