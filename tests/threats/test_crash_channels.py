@@ -42,7 +42,7 @@ STEPS: list[tuple[str, str, int, str]] = [
     ("deposit settled", f"{DEPOSITS}.settle", 1, ""),
     ("deposit consumed", f"{DEPOSITS}.consume", 1, ""),
     ("running", f"{JOBS}.advance", 1, "RUNNING"),
-    ("first tick", f"{STORE}.charge", 1, ""),
+    ("first tick", f"{_CHANNELS}.commits:TickCommits.charge", 1, ""),
     ("end", f"{JOBS}.advance", 1, "SUCCEEDED"),
     ("finish", f"{STORE}.finish", 1, ""),
     ("payout kept", f"{PAYOUTS}.broadcast", 1, ""),
