@@ -10,6 +10,7 @@ from pathlib import Path
 from computeswarm.core.errors import ComputeSwarmError, ConfigError, StorageFull
 
 _BUSY_SECONDS = 10.0
+_REPAIR = "check who may read it, or restore it from a backup."
 
 
 def connect(path: Path, schema: str) -> sqlite3.Connection:
@@ -28,7 +29,7 @@ def connect(path: Path, schema: str) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous=FULL")
         db.executescript(schema)
     except (OSError, sqlite3.Error) as error:
-        raise _storage_error(path.name, error) from None
+        raise _storage_error(str(path), error) from None
     return db
 
 
@@ -49,7 +50,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
         db.execute("BEGIN")
         db.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
-        raise ConfigError(f"{path} can't be read: {error}.") from None
+        raise ConfigError(f"{path} can't be read ({error}); {_REPAIR}") from None
     return db
 
 
@@ -90,4 +91,6 @@ def _roll_back(db: sqlite3.Connection) -> None:
 def _storage_error(name: str, error: Exception) -> ComputeSwarmError:
     if isinstance(error, OSError) or "full" in str(error) or "disk I/O" in str(error):
         return StorageFull(f"{name} can't be written ({error}); free some disk space.")
-    return ConfigError(f"{name} can't be used: {error}.")
+    if "locked" in str(error):
+        return ConfigError(f"{name} can't be used ({error}); try again in a while.")
+    return ConfigError(f"{name} can't be used ({error}); {_REPAIR}")
