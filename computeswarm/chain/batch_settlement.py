@@ -24,6 +24,7 @@ from computeswarm.chain.abi import (
 )
 from computeswarm.chain.errors import RpcUnavailable
 from computeswarm.chain.rpc import RpcClient
+from computeswarm.chain.usdc import Usdc
 from computeswarm.chain.wire import Log, Receipt
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.channels import BATCH_SETTLEMENT, DEPOSIT_COLLECTOR, ChannelConfig
@@ -131,6 +132,10 @@ class BatchSettlement:
             return read_uint(answer), read_uint(answer, 1)
         except ValueError:
             raise self._absent() from None
+
+    async def deposited(self, payer: str, nonce: str) -> bool:
+        """Whether a deposit's authorization was used; its nonce ties it to one channel."""
+        return await Usdc(self._rpc, self.chain).authorization_state(payer, nonce)
 
     async def simulate(self, data: bytes, *, sender: str, gas: int | None = None) -> None:
         """Run a call of the contract without a transaction, with ``gas`` units at most.

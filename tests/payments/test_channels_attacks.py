@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from channels_rig import (
@@ -14,6 +15,7 @@ from channels_rig import (
     HandBuyer,
     Opener,
     Till,
+    WalletBuyer,
     arrived,
     binding,
     funded,
@@ -22,9 +24,12 @@ from channels_rig import (
 from payments_shop import until
 
 from computeswarm.chain.devnet import Devnet
+from computeswarm.chain.rpc import RpcClient
+from computeswarm.core.clock import SystemClock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import ComputeSwarmError, PaymentPending, Unavailable
 from computeswarm.payments.channels.reasons import ChannelReason
+from computeswarm.payments.channels.withdraw import Withdrawals
 from computeswarm.payments.policy import GasPolicy
 
 
@@ -152,3 +157,26 @@ async def test_a_deposit_that_comes_again_pays_the_price_of_the_day(
     await devnet.fund(buyer.key.address, usdc_atoms=DEPOSIT)
     cheap = till.pay(deposit, price=5 * TICK)
     assert await reason_of(cheap) == ChannelReason.CUMULATIVE_MISMATCH
+
+
+async def test_a_deposit_that_did_not_land_is_not_taken_for_one_that_came_back(
+    till: Till, devnet: Devnet, rpc: RpcClient, tmp_path: Path
+) -> None:
+    """A seller who says that it is in, or shows an empty channel, and submits it afterwards, would
+    have it locked where its owner no longer looks, and the caps free for the next one."""
+    key = PrivateKey.generate()
+    await devnet.fund(key.address, usdc_atoms=DEPOSIT)
+    buyer = WalletBuyer.at(key, tmp_path / "payments.db", till)
+    mine = Withdrawals(till.contract, None, buyer.payer.journal, SystemClock())
+    opened = buyer.open()
+    buyer.payer.settled(buyer.purpose(0), None)  # his word
+    (shown,) = await mine.refresh()
+    assert (shown.state, buyer.plain.spent_today()) == ("open", DEPOSIT)
+    await buyer.present(opened, buyer.purpose(0), answered=False)
+    (shown,) = await mine.refresh()
+    assert (shown.state, shown.reclaimable) == ("open", DEPOSIT - TICK)
+    till.channels.finish("job-1", 0)
+    await until(lambda: bool(till.closed))
+    (shown,) = await mine.refresh()
+    assert (shown.state, buyer.plain.spent_today()) == ("closed", 0)
+    buyer.close()

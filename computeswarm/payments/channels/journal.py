@@ -239,15 +239,19 @@ class ChannelJournal:
                 (tx[:66], channel_id),
             )
 
-    def sync(self, channel: BuyerChannel, state: OnChain, now: float) -> BuyerChannel:
+    def sync(
+        self, channel: BuyerChannel, state: OnChain, now: float, *, landed: bool
+    ) -> BuyerChannel:
         """Keep what the chain says. Where nothing is left of a deposit that had landed, the channel
-        is closed, and what came back is free to be spent again."""
+        is closed, and what came back is free to be spent again.
+
+        Args:
+            landed: the chain had shown, before it was asked for ``state``, that each deposit is in
+                the channel: what it doesn't show yet may come, whatever anybody said.
+        """
         delay = channel.config.withdraw_delay
         withdraw_at = state.withdraw_requested_at + delay if state.withdraw_amount else 0
-        if state.balance or state.total_claimed:
-            self._note_landed(channel)
-        # a deposit of unknown fate may yet land
-        closed = self._deposits_decided(channel) and state.balance <= state.total_claimed
+        closed = landed and state.balance <= state.total_claimed
         with transaction(self._db):
             self._db.execute(
                 "UPDATE channels SET claimed = ?, balance = ?, withdraw_at = ?, seen_at = ?,"
@@ -263,24 +267,18 @@ class ChannelJournal:
         assert found is not None
         return found
 
-    def _note_landed(self, channel: BuyerChannel) -> None:
-        """The channel has been funded, which nobody but us can do: where it can only have been by
-        one deposit, that one is no longer of unknown fate."""
+    def deposits(self, channel_id: str) -> dict[str, Fate]:
+        """The nonces of all deposits of a channel that have, or may have, landed."""
         rows = self._db.execute(
             "SELECT nonce, state FROM payments WHERE channel = ? AND state != 'expired'",
-            (channel.channel_id,),
-        ).fetchall()
-        if len(rows) == 1 and rows[0]["state"] in (Fate.OPEN, Fate.REFUSED):
-            served = rows[0]["state"] == Fate.OPEN
-            self.payments.set_fate(rows[0]["nonce"], Fate.SETTLED if served else Fate.SPENT)
-
-    def _deposits_decided(self, channel: BuyerChannel) -> bool:
-        """Whether a deposit has landed, and none may yet."""
-        rows = self._db.execute(
-            "SELECT DISTINCT state FROM payments WHERE channel = ?", (channel.channel_id,)
+            (channel_id,),
         )
-        states = {row[0] for row in rows}
-        return bool(states & {"settled", "spent"}) and states <= {"settled", "spent", "expired"}
+        return {row[0]: Fate(row[1]) for row in rows}
+
+    def landed(self, nonce: str, fate: Fate) -> None:
+        """The chain shows that a deposit, of this fate as far as was known, is in its channel."""
+        if fate in (Fate.OPEN, Fate.REFUSED):
+            self.payments.set_fate(nonce, Fate.SETTLED if fate is Fate.OPEN else Fate.SPENT)
 
     def drop_void(self) -> None:
         """Close channels whose every deposit has expired unused: they never came to be."""

@@ -26,6 +26,7 @@ from computeswarm.core.durations import format_duration
 from computeswarm.core.errors import Conflict, InsufficientFunds, NotFound, Unavailable, WalletError
 from computeswarm.core.text import clean_line
 from computeswarm.payments.channels.journal import BuyerChannel, ChannelJournal, OwnTransaction
+from computeswarm.payments.journal import Fate
 
 _RECEIPT_SECONDS = 60.0
 _BATCH = 40
@@ -93,7 +94,7 @@ class Withdrawals:
             chunk = channels[start : start + _BATCH]
             states = await self._contract.states([channel.channel_id for channel in chunk])
             for channel, state in zip(chunk, states, strict=True):
-                self._journal.sync(channel, state, self._clock.now())
+                await self._sync(channel, state)
         return self.known()
 
     async def initiate(self, channel_id: str) -> str:
@@ -160,8 +161,33 @@ class Withdrawals:
 
     async def _look(self, channel: BuyerChannel) -> OnChain:
         state = await self._contract.state(channel.channel_id)
-        self._journal.sync(channel, state, self._clock.now())
+        await self._sync(channel, state)
         return state
+
+    async def _sync(self, channel: BuyerChannel, state: OnChain) -> None:
+        """Keep what the chain says.
+
+        Neither money in a channel, which anybody may put there, nor a seller's word proves that a
+        deposit landed: that its authorization was used does. Only then may an empty channel be one
+        from which all came back.
+        """
+        deposits = self._journal.deposits(channel.channel_id)
+        empty = state.balance <= state.total_claimed
+        asked = {
+            nonce: fate
+            for nonce, fate in deposits.items()
+            if nonce != channel.channel_id  # one that was found in the channel itself
+            and (empty or fate in (Fate.OPEN, Fate.REFUSED))
+        }
+        landed = bool(deposits)
+        for nonce, fate in asked.items():
+            if await self._contract.deposited(channel.config.payer, nonce):
+                self._journal.landed(nonce, fate)
+            else:
+                landed = False
+        if asked and empty and landed:
+            state = await self._contract.state(channel.channel_id)
+        self._journal.sync(channel, state, self._clock.now(), landed=landed)
 
     async def _begin(self, channel: BuyerChannel, kind: str, data: bytes) -> OwnTransaction:
         sender = self._account()
