@@ -30,6 +30,10 @@ _RETRY_SECONDS = 30.0  # a node that was passed over is given a rest
 _Answer = TypeVar("_Answer")
 
 
+class _NotReached(RpcUnavailable):
+    """There was no connection, so the node knows nothing of the request."""
+
+
 class Nodes:
     """Several nodes of one chain, in order of preference, on one keep-alive aiohttp session.
 
@@ -53,21 +57,36 @@ class Nodes:
             await self._session.close()
             self._session = None
 
-    async def ask(self, body: bytes, read: Callable[[bytes], _Answer]) -> _Answer:
+    async def ask(
+        self, body: bytes, read: Callable[[bytes], _Answer], *, acts: bool = False
+    ) -> _Answer:
         """Post one document to a node, to the next one where none of it can be used.
 
         Args:
             read: makes sense of a node's reply; RpcUnavailable where there is none in it.
+            acts: a node that took it and said nothing may have done it, so that another's refusal
+                proves nothing.
 
         Raises:
             RpcUnavailable: no node gave a usable answer; the first one's reason.
         """
         first: RpcUnavailable | None = None
+        may_have_acted = False
         for index, patience in self._attempts():
+            posted = False
             try:
                 await self._admit(index, patience)
+                posted = True
                 answer = read(await self._post(index, body, patience))
+            except RpcError as error:
+                if acts and may_have_acted:
+                    raise RpcUnavailable(
+                        "One RPC did not answer and another refused, so what became of the"
+                        f" transaction is unknown: {error.message[:200]}."
+                    ) from None
+                raise
             except RpcUnavailable as error:
+                may_have_acted |= posted and not isinstance(error, _NotReached)
                 self._pass_over(index)
                 first = first or error
                 continue
@@ -80,7 +99,7 @@ class Nodes:
     async def call(self, method: str, params: Sequence[Any]) -> Any:
         """One JSON-RPC request; the ``result`` as parsed JSON."""
         body, read = self._request(method, params)
-        return await self.ask(body, read)
+        return await self.ask(body, read, acts=method == "eth_sendRawTransaction")
 
     async def fresher(self, head: Block) -> Block:
         """A node's ``latest`` block, or another node's where this one stands still."""
@@ -207,7 +226,8 @@ class Nodes:
                 "The chain's RPC did not answer in time; try again or give --rpc another address."
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise RpcUnavailable(
+            reached = not isinstance(error, aiohttp.ClientConnectorError)
+            raise (RpcUnavailable if reached else _NotReached)(
                 f"The chain's RPC can't be reached ({type(error).__name__});"
                 " check that it runs, or give --rpc another address."
             ) from None

@@ -26,7 +26,6 @@ from computeswarm.core.crypto import keccak256
 from computeswarm.core.errors import ConfigError
 
 _Answer = TypeVar("_Answer")
-_ALREADY_KNOWN = ("already known", "already imported", "alreadyknown", "known transaction")
 
 
 class RpcClient:
@@ -165,18 +164,11 @@ class RpcClient:
         tx_hash = "0x" + keccak256(raw).hex()
         try:
             await self.call("eth_sendRawTransaction", ["0x" + raw.hex()])
-        except RpcError as error:
-            message = error.message.lower()
-            known = any(phrase in message for phrase in _ALREADY_KNOWN)
-            if not known and not await self._holds_after_nonce_too_low(message, tx_hash):
+        except RpcError:
+            # what was sent before is refused in each node's own words: see whether it is there
+            if await self.call("eth_getTransactionByHash", [tx_hash]) is None:
                 raise
         return tx_hash
-
-    async def _holds_after_nonce_too_low(self, message: str, tx_hash: str) -> bool:
-        """A mined transaction sent again is refused for its nonce: then ask for it by hash."""
-        if "nonce" not in message:
-            return False
-        return await self.call("eth_getTransactionByHash", [tx_hash]) is not None
 
     async def receipt(self, tx_hash: str) -> Receipt | None:
         """The receipt, or None while the transaction is not in a block."""

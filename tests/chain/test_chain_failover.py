@@ -214,3 +214,45 @@ async def test_a_slow_node_is_waited_for_where_nobody_is_faster(
     dead = f"http://127.0.0.1:{free_port()}/"
     async with RpcClient([await fake_node(relay.answer), dead], timeout=20) as rpc:
         assert await rpc.chain_id() == CHAIN_ID
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_refusal_after_anothers_silence_is_unknown(
+    chain: Devnet, fake_node: FakeNode, relay: Relay
+) -> None:
+    """The node that said nothing may have passed the transaction on."""
+    silent = Relay(chain.url)
+
+    async def takes_and_says_nothing(request: web.Request) -> web.StreamResponse:
+        document = await request.json()
+        if document["method"] != "eth_sendRawTransaction":
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(chain.url, json=document) as reply,
+            ):
+                return web.Response(body=await reply.read(), content_type="application/json")
+        silent.asked.append("took")
+        return web.Response(status=502)
+
+    relay.errors["eth_sendRawTransaction"] = {"code": -32000, "message": "insufficient funds"}
+    urls = [await fake_node(takes_and_says_nothing), await fake_node(relay.answer)]
+    async with RpcClient(urls, chain_id=CHAIN_ID) as rpc:
+        sender = TxSender(rpc, chain.keys[4], CHAIN_ID)
+        signed = await sender.prepare(chain.usdc, transfer_calldata(chain.keys[4].address, 1))
+        with pytest.raises(RpcUnavailable):
+            await sender.broadcast(signed)
+        assert silent.asked == ["took"]
+        with pytest.raises(RpcError):  # and a dead one has surely not
+            await rpc.send_raw(signed.raw)
+
+
+async def test_what_a_node_holds_is_sent_whatever_it_says(
+    chain: Devnet, fake_node: FakeNode, relay: Relay
+) -> None:
+    async with RpcClient(await fake_node(relay.answer), chain_id=CHAIN_ID) as rpc:
+        sender = TxSender(rpc, chain.keys[4], CHAIN_ID)
+        signed = await sender.prepare(chain.usdc, transfer_calldata(chain.keys[4].address, 1))
+        await sender.broadcast(signed)
+        await sender.wait_receipt(signed.hash)
+        relay.errors["eth_sendRawTransaction"] = {"code": -32010, "message": "Bekannt"}
+        assert await rpc.send_raw(signed.raw) == signed.hash
