@@ -27,6 +27,8 @@ RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 EXPIRY_MARGIN_SECONDS = 30
 """How long after an authorization's window no reorganisation is expected to bring it any more."""
 _RECEIPT_SECONDS = 4.0
+_CLOCK_SECONDS = 900
+"""By which the chain's clock may be behind ours."""
 
 
 class Fates:
@@ -98,6 +100,7 @@ class Fates:
             claim.authorization,
             known={claim.transaction, *self._store.sent_for(claim)},
             since=claim.created_at if new else None,
+            back_to=claim.created_at - _CLOCK_SECONDS,
         )
 
     async def outrun(self, claim: Claim) -> bool:

@@ -26,6 +26,9 @@ from computeswarm.payments.terms import Terms
 
 SETTLEMENT_MARGIN_SECONDS = 6
 """Three blocks on Base: what is left of an authorization's window must last for the settlement."""
+MAX_WINDOW_SECONDS = 7_200
+"""What is open for longer would have to be watched for longer, and its events be searched for in
+more blocks than nodes tell of at once."""
 _MAX_UINT256 = 2**256
 PaymentT = TypeVar("PaymentT", PaymentV1, PaymentV2)
 
@@ -156,6 +159,12 @@ def check_authorization(presented: Presented, terms: Terms, *, now: float) -> No
         raise refused(Reason.VALID_AFTER, "The payment is not valid yet; check your clock.")
     if given.valid_before < int(now) + SETTLEMENT_MARGIN_SECONDS:
         raise refused(Reason.VALID_BEFORE, "The payment is no longer valid; sign a new one.")
+    if given.valid_before > int(now) + MAX_WINDOW_SECONDS:
+        raise refused(
+            Reason.VALID_BEFORE,
+            f"The payment is valid for more than {MAX_WINDOW_SECONDS // 3600} hours;"
+            f" sign one for {terms.max_timeout_seconds} s.",
+        )
 
 
 def signed_by_payer(presented: Presented, terms: Terms) -> bool:

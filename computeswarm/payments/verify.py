@@ -24,6 +24,8 @@ from computeswarm.payments.present import refused
 
 _SEARCH_BLOCKS = 5_000
 """Almost three hours on Base, which is longer than any authorization that we take is valid."""
+_SEARCHES = 400
+"""Questions for events at most, each of so many blocks: six weeks on Base."""
 SETTLEMENT_GAS = 200_000
 """The gas limit of every settlement. A transfer takes half; the rest is for a contract wallet's
 check of its signature, whose code is a stranger's and runs at our expense."""
@@ -109,6 +111,7 @@ class Verifier:
         *,
         known: Collection[str] = (),
         since: float | None = None,
+        back_to: float | None = None,
     ) -> Receipt | None:
         """The receipt of the transaction that brought the authorization to its payee's gain.
 
@@ -117,25 +120,14 @@ class Verifier:
         served can't be told from the transaction: then only one mined ``since`` the claim was
         made (unix seconds) is this claim's.
 
+        Args:
+            back_to: unix seconds; where it is longer ago than a few hours, so is the search. A
+                seller who was away is paid all the same.
+
         Raises:
             RpcUnavailable: the chain doesn't say.
         """
-        head = await self.rpc.block_number()
-        query = {
-            "address": self.usdc.address,
-            "topics": [
-                AUTHORIZATION_USED_TOPIC,
-                "0x" + address_word(authorization.from_).hex(),
-                authorization.nonce.lower(),
-            ],
-            "fromBlock": hex(max(0, head - _SEARCH_BLOCKS)),
-            "toBlock": "latest",
-        }
-        logs = await self.rpc.call("eth_getLogs", [query])
-        for log in logs if isinstance(logs, list) else []:
-            if not isinstance(log, dict):
-                raise RpcUnavailable("The RPC's answer makes no sense (events); try another.")
-            tx = parse_hash(log.get("transactionHash"))
+        for tx in await self._used_in(authorization, back_to):
             receipt = await self.rpc.receipt(tx)
             if receipt is None or not self.usdc.payment_proof(receipt, authorization):
                 continue
@@ -146,6 +138,32 @@ class Verifier:
             if not await self._sent_by_us(tx):
                 return receipt
         return None
+
+    async def _used_in(self, authorization: Authorization, back_to: float | None) -> list[str]:
+        """The transactions that used the nonce: at most one, on a chain that is honest."""
+        query: dict[str, object] = {
+            "address": self.usdc.address,
+            "topics": [
+                AUTHORIZATION_USED_TOPIC,
+                "0x" + address_word(authorization.from_).hex(),
+                authorization.nonce.lower(),
+            ],
+        }
+        first = max(0, await self.rpc.block_number() - _SEARCH_BLOCKS)
+        last = "latest"
+        for _ in range(_SEARCHES):
+            asked = query | {"fromBlock": hex(first), "toBlock": last}
+            logs = await self.rpc.call("eth_getLogs", [asked])
+            if not isinstance(logs, list) or not all(isinstance(log, dict) for log in logs):
+                raise RpcUnavailable("The RPC's answer makes no sense (events); try another.")
+            if logs:
+                return [parse_hash(log.get("transactionHash")) for log in logs]
+            if first == 0 or back_to is None:
+                break
+            if (await self.rpc.head(hex(first))).timestamp < back_to:
+                break
+            last, first = hex(first - 1), max(0, first - _SEARCH_BLOCKS)
+        return []
 
     async def _mined_at(self, receipt: Receipt) -> int:
         return (await self.rpc.head(hex(receipt.block_number))).timestamp
