@@ -16,6 +16,7 @@ from computeswarm.core.errors import ChainUnavailable, PaymentRequired, Unavaila
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.claims import Claim, ClaimState, ClaimStore
 from computeswarm.payments.confirmation import Confirmations
+from computeswarm.payments.cover import Cover
 from computeswarm.payments.facilitators.base import Facilitator
 from computeswarm.payments.present import refused
 from computeswarm.payments.shared import Shared
@@ -44,6 +45,7 @@ class Fates:
         facilitator: Facilitator,
         confirmations: Confirmations,
         clock: Clock,
+        cover: Cover,
     ) -> None:
         self._store = store
         self._rpc = rpc
@@ -53,6 +55,7 @@ class Fates:
         self._facilitator = facilitator
         self._confirmations = confirmations
         self._clock = clock
+        self._cover = cover
         self._awaited: Shared[Receipt] = Shared()
 
     async def follow(self, claim: Claim, *, hint: str = "", look_first: bool = False) -> Claim:
@@ -172,6 +175,7 @@ class Fates:
         return None
 
     async def _settled(self, claim: Claim, receipt: Receipt) -> Claim:
+        self._cover.landed(claim)
         sure = await self.confirm(claim, receipt)
         return self._store.settle(claim, sure.tx_hash, self._clock.now(), sure)
 

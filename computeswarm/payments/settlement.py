@@ -26,6 +26,7 @@ from computeswarm.core.x402 import Reason
 from computeswarm.payments.claim import TRANSFER
 from computeswarm.payments.claims import Claim, ClaimState, ClaimStore
 from computeswarm.payments.confirmation import Confirmations
+from computeswarm.payments.cover import Cover
 from computeswarm.payments.facilitators.base import Facilitator
 from computeswarm.payments.facilitators.own import SelfFacilitator
 from computeswarm.payments.facilitators.remote import HttpFacilitator
@@ -101,12 +102,16 @@ class Settlements:
             if policy.facilitator
             else SelfFacilitator(store, rpc, sender, verifier, clock, policy.gas)
         )
+        cover = Cover(usdc)
         self._fates = Fates(
             *(store, rpc, usdc, sender, verifier, self._facilitator),
-            *(Confirmations(rpc, policy.confirm, second), clock),
+            *(Confirmations(rpc, policy.confirm, second), clock, cover),
         )
         self._refunds = RefundQueue(store, rpc, usdc, sender, clock, on_refunded)
-        self._way = Way(store, self._facilitator, self._fates, self._refunds, clock, on_settled)
+        self._way = Way(
+            *(store, self._facilitator, self._fates, self._refunds, clock),
+            *(on_settled, cover),
+        )
         self._transfers = TransferPayments(rpc, usdc, self._way)
         self._reorgs = ReorgWatch(
             *(store, rpc, usdc, sender, self._facilitator, self._fates, self._refunds, clock),

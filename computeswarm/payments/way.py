@@ -14,6 +14,7 @@ from computeswarm.core.clock import Clock
 from computeswarm.core.errors import ComputeSwarmError, PaymentRequired
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.claims import Claim, ClaimState, ClaimStore
+from computeswarm.payments.cover import Cover
 from computeswarm.payments.facilitators.base import Facilitator
 from computeswarm.payments.fate import RETRY_SECONDS, Fates
 from computeswarm.payments.present import Presented
@@ -37,6 +38,7 @@ class Way:
     refunds: RefundQueue
     clock: Clock
     on_settled: OnSettled
+    cover: Cover
 
     async def run(
         self,
@@ -58,8 +60,10 @@ class Way:
             earlier = await self._verify(claim, payment, terms, late)
             if earlier is not None:
                 return await self.accept(claim, earlier, before_broadcast)
-            before_broadcast()
-            return await self._submit(claim, payment, terms)
+            with self.cover.holding(claim):
+                await self.cover.check(claim)
+                before_broadcast()
+                return await self._submit(claim, payment, terms)
 
     @contextlib.contextmanager
     def none_left_reserved(self, claim: Claim) -> Iterator[None]:
