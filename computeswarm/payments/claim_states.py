@@ -34,7 +34,8 @@ CLAIM_TRANSITIONS: dict[ClaimState, frozenset[ClaimState]] = {
     _S.REFUNDED: frozenset({_S.REVERTED}),
     # only what surely did not pay has failed: the same request may try again (topped up, say)
     _S.FAILED: frozenset({_S.RESERVED}),
-    _S.REVERTED: frozenset(),
+    # a buyer's own transfer has no window: mined after all, it goes back to him
+    _S.REVERTED: frozenset({_S.SETTLED}),
 }
 
 

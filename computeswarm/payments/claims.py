@@ -184,7 +184,7 @@ class ClaimStore:
             note_receipt(db, receipt)
             db.execute(
                 "UPDATE claims SET state = 'settled', tx = ?, settled_at = ?, subject = ?,"
-                " reason = ? WHERE id = ?",
+                " reason = ?, reverted_at = NULL WHERE id = ?",
                 (tx, now, f"refused-{claim.id}", TURNED_AWAY, claim.id),
             )
         return self.get(claim.id)
@@ -272,6 +272,10 @@ class ClaimStore:
     def untold(self) -> list[Claim]:
         """Reverted ones of which the seller has not been told."""
         return self._many("told = 0 ORDER BY claims.id")
+
+    def reverted(self, since: float) -> list[Claim]:
+        """What was lost since then, and the seller knows of."""
+        return self._many("state = 'reverted' AND told = 1 AND reverted_at >= ?", since)
 
     def told(self, claim: Claim) -> None:
         """The seller knows."""

@@ -31,6 +31,8 @@ from computeswarm.payments.refunds import RefundQueue
 _log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 10.0
+_COMEBACK_SECONDS = 7 * 86_400
+"""For so long it is looked whether what was lost comes after all."""
 OnLost = Callable[[Claim], Awaitable[None]]
 
 
@@ -98,6 +100,7 @@ class ReorgWatch:
             if self._on_lost is not None:
                 await self._on_lost(claim)
             self._store.told(claim)
+        await self._give_back_late()
 
     async def _take_back(self) -> None:
         newest = receipts.newest(self._store.db)
@@ -167,16 +170,31 @@ class ReorgWatch:
         elif not claim.by_transfer:  # the buyer's own transfer is his to send
             await self._send_again(claim)
 
+    async def _give_back_late(self) -> None:
+        """What was called lost and is mined after all buys nothing any more."""
+        lost = self._store.reverted(self._clock.now() - _COMEBACK_SECONDS)
+        found = await self._many.receipts(claim.transaction for claim in lost) if lost else {}
+        for claim in lost:
+            receipt = found[claim.transaction]
+            if receipt is None or not self._proves(claim, receipt):
+                continue
+            late = self._store.turn_away(claim, receipt.tx_hash, self._clock.now(), receipt)
+            self._refunds.add(late.subject, late.payer, late.amount)
+            _log.warning("a payment that was lost came after all, so it goes back")
+
+    def _proves(self, claim: Claim, receipt: Receipt) -> bool:
+        given = claim.authorization
+        if claim.by_transfer:
+            return self._usdc.transfer_proof(receipt, given.from_, given.to, given.value)
+        return self._usdc.payment_proof(receipt, given)
+
     async def _find(self, claim: Claim) -> Receipt | None:
         given = claim.authorization
         receipt = await self._rpc.receipt(claim.transaction)
-        if claim.by_transfer:
-            proven = receipt is not None and self._usdc.transfer_proof(
-                receipt, given.from_, given.to, given.value
-            )
-            return receipt if proven else None
-        if receipt is not None and self._usdc.payment_proof(receipt, given):
+        if receipt is not None and self._proves(claim, receipt):
             return receipt
+        if claim.by_transfer:
+            return None
         if not await self._usdc.authorization_state(given.from_, given.nonce):
             return None
         return await self._fates.find_payment(claim)
