@@ -26,6 +26,8 @@ from computeswarm.core.crypto import keccak256
 from computeswarm.core.errors import ConfigError
 
 _Answer = TypeVar("_Answer")
+_MAX_TIP_WEI = 2 * 10**9
+"""A hundred times what is usual on Base. Tips are paid in full, so no node may name any it likes."""
 
 
 class RpcClient:
@@ -148,10 +150,11 @@ class RpcClient:
     async def fees(self) -> tuple[int, int]:
         """(max fee, priority fee) in wei per gas, for a transaction to be mined soon.
 
-        The max fee leaves room for the base fee to double.
+        The max fee leaves room for the base fee to double. The priority fee is at most the base
+        fee, or 2 gwei where that is less.
         """
         block, tip = await asyncio.gather(self.head(), self.call("eth_maxPriorityFeePerGas"))
-        priority = parse_quantity(tip)
+        priority = min(parse_quantity(tip), max(block.base_fee, _MAX_TIP_WEI))
         return 2 * block.base_fee + priority, priority
 
     async def send_raw(self, raw: bytes) -> str:

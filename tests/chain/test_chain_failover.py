@@ -256,3 +256,13 @@ async def test_what_a_node_holds_is_sent_whatever_it_says(
         await sender.wait_receipt(signed.hash)
         relay.errors["eth_sendRawTransaction"] = {"code": -32010, "message": "Bekannt"}
         assert await rpc.send_raw(signed.raw) == signed.hash
+
+
+async def test_no_node_names_any_tip_it_likes(
+    chain: Devnet, fake_node: FakeNode, relay: Relay
+) -> None:
+    """The base fee is the chain's, but a tip is paid in full."""
+    relay.results["eth_maxPriorityFeePerGas"] = hex(10**15)
+    async with RpcClient(await fake_node(relay.answer), chain_id=CHAIN_ID) as rpc:
+        base = (await rpc.head()).base_fee
+        assert (await rpc.fees())[1] <= max(base, 2 * 10**9)
