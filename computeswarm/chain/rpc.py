@@ -27,7 +27,7 @@ from computeswarm.core.errors import ConfigError
 
 _Answer = TypeVar("_Answer")
 _MAX_TIP_WEI = 2 * 10**9
-"""A hundred times what is usual on Base. Tips are paid in full, so no node may name any it likes."""
+"""Far more than is usual on Base. A tip is paid in full, so no node may name any it likes."""
 
 
 class RpcClient:

@@ -14,6 +14,8 @@ from payments_shop import PRICE, Shop, pay, until
 
 from computeswarm.chain.devnet import Devnet
 from computeswarm.chain.rpc import RpcClient
+from computeswarm.chain.sender import TxSender
+from computeswarm.chain.usdc import authorization_calldata
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import PaymentPending, PaymentRequired
 from computeswarm.core.x402 import Reason
@@ -110,9 +112,6 @@ async def test_what_a_facilitator_settled_long_ago_is_found(
 
 async def submit(devnet: Devnet, rpc: RpcClient, payment: Any) -> str:
     """A stranger brings a payment to the chain."""
-    from computeswarm.chain.sender import TxSender
-    from computeswarm.chain.usdc import authorization_calldata
-
     sender = TxSender(rpc, devnet.keys[5], devnet.chain_id)
     data = authorization_calldata(payment.authorization, payment.signature)
     signed = await sender.prepare(devnet.usdc, data, gas=200_000)

@@ -232,7 +232,7 @@ async def test_a_transfer_that_the_chain_took_back_is_the_buyers_to_send(tmp_pat
         await until(lambda: lost == ["job-1"])
         assert state(1) == (ClaimState.REVERTED, False)
         assert state(0)[0] is ClaimState.CONSUMED
-        (late,) = [c for c in shop.settlements.claims_for("job-1")]
+        (late,) = shop.settlements.claims_for("job-1")
         await node.send_raw(raws[1].raw)  # no window ends a transfer: it can still be mined
         back = f"refused-{late.id}"
         await until(lambda: any(row.state == "done" for row in shop.settlements.refunds(back)))
