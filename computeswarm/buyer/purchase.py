@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -142,10 +141,11 @@ class Purchases:
                 self._journal.step(record.job_id, Stage.ABANDONED, reason=why)
             raise
         finally:
-            if other is not None and not other.done():
+            if other is not None:  # also where it has ended: what it raised was said or is stale
                 other.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ComputeSwarmError):
-                    await other
+                await asyncio.wait({other})
+                if not other.cancelled():
+                    other.exception()
         # whatever the answer holds, the money is gone: that comes first
         self._journal.step(record.job_id, Stage.PAID, now=self._clock.now())
         reply = parse_json(ExecuteReply, answer.body)

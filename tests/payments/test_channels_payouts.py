@@ -29,6 +29,7 @@ from computeswarm.core.errors import (
     PaymentPending,
     PaymentRequired,
 )
+from computeswarm.payments.channels import payouts
 from computeswarm.payments.channels.payouts import PayoutPolicy
 from computeswarm.payments.channels.reasons import ChannelReason
 
@@ -185,3 +186,17 @@ async def test_a_deposit_that_a_reorg_took_is_sent_again(
     assert (await rpc.receipt(charge.transaction)) is not None
     await till.channels._gate.renew(buyer.channel_id)
     assert (await till.pay(buyer.voucher(2 * TICK), subject="job-1#1")).balance == DEPOSIT
+
+
+async def test_a_payout_behind_a_nonce_that_was_never_sent_gets_through(
+    till: Till, devnet: Devnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payouts, "_RECEIPT_SECONDS", 0.3)
+    buyer = await funded(devnet, till.seller.address)
+    await till.pay(buyer.deposit())
+    forgotten = await till.channels._payouts._sender.prepare(till.usdc.address, gas=21_000)  # as by a crash
+    till.channels.finish("job-1", TICK)
+    await until(lambda: bool(till.closed))
+    assert till.closed[0].claimed == TICK
+    (row,) = till.rows("payouts")
+    assert row["tx_nonce"] == forgotten.nonce + 1

@@ -23,7 +23,7 @@ from computeswarm.payments.terms import Terms
 SELLER = PrivateKey.generate()
 TERMS = Terms(BASE_SEPOLIA, SELLER.address, TICK, URL)
 OFFER = ChannelOffer(SELLER.address, DELAY, min_deposit=10 * TICK)
-OTHER = PrivateKey.generate().address
+OTHER = PrivateKey(b"\x07" * 32).address
 
 
 def read(document: Any) -> PresentedChannel | None:

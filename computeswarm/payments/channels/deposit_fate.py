@@ -102,8 +102,15 @@ class DepositFate:
                 return await self._judge(row, receipt)
             except (ChainUnavailable, RpcError) as error:
                 _log.warning("a deposit's fate is not known yet: %s", error.detail)
+                await self._unblock(row)
                 await asyncio.sleep(next(pauses, RETRY_SECONDS[-1]))
             look_first = True
+
+    async def _unblock(self, row: DepositRow) -> None:
+        """It may wait behind a nonce of ours that was never sent."""
+        if row.signed_tx is not None:
+            with contextlib.suppress(RpcError, ChainUnavailable):
+                await self._sender.unblock(row.signed_tx)
 
     async def _judge(self, row: DepositRow, receipt: Receipt) -> DepositRow:
         """Settled or failed, by our own transaction's receipt."""
@@ -124,7 +131,8 @@ class DepositFate:
         """No receipt yet: send the same bytes again, and see whether they can still be mined."""
         signed = row.signed_tx
         assert signed is not None
-        with contextlib.suppress(RpcError):  # "nonce too low" and the like are judged below
+        # "nonce too low" and the like are judged below, and so is a node that only reads now
+        with contextlib.suppress(RpcError, ChainUnavailable):
             await self._rpc.send_raw(signed.raw)
         used, mined, head = await asyncio.gather(
             self._usdc.authorization_state(row.payer, row.nonce),

@@ -28,6 +28,7 @@ from computeswarm.chain.batch_settlement import (
 from computeswarm.chain.errors import RpcError
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
+from computeswarm.chain.tx import SignedTx
 from computeswarm.chain.wire import Receipt
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import ChainUnavailable, ComputeSwarmError
@@ -273,7 +274,7 @@ class PayoutWorker:
                     self._payouts.lose(payout)
                     return
                 raise ChainUnavailable("A claim's fate is not known yet.") from None
-            receipt = await self._sender.wait_receipt(signed.hash, timeout=_RECEIPT_SECONDS)
+            receipt = await self._receipt(signed)
         names = [item.channel_id for item in payout.items]
         if not receipt.succeeded:
             _log.warning("a payout reverted; its channels are looked up again")
@@ -288,6 +289,14 @@ class PayoutWorker:
             await self._renew(names)
         await self._on_moved()
         self._moved.set()
+
+    async def _receipt(self, signed: SignedTx) -> Receipt:
+        try:
+            return await self._sender.wait_receipt(signed.hash, timeout=_RECEIPT_SECONDS)
+        except ChainUnavailable:
+            with contextlib.suppress(RpcError, ChainUnavailable):
+                await self._sender.unblock(signed)  # it may wait behind a nonce never sent
+            raise
 
     def _record(self, payout: Payout, receipt: Receipt) -> None:
         channels = [self._channels.get(item.channel_id) for item in payout.items]
