@@ -73,6 +73,18 @@ async def transfers_of(
     return sorted([*sent, *others], key=lambda one: one.block)
 
 
+async def transfers_between(
+    rpc: RpcClient, usdc: Usdc, from_: str, to: str, first: int, last: int
+) -> list[Transfer]:
+    """All transfers from one account to another in the blocks ``first`` to ``last``, by block.
+
+    Raises:
+        RpcUnavailable: the node doesn't say, or says what was not asked.
+    """
+    words = ["0x" + address_word(account).hex() for account in (from_, to)]
+    return await _search(rpc, usdc, [TRANSFER_TOPIC, *words], first, last)
+
+
 async def _search(
     rpc: RpcClient, usdc: Usdc, topics: list[str | None], first: int, last: int
 ) -> list[Transfer]:

@@ -178,6 +178,9 @@ async def test_a_timed_withdrawal_is_in_the_books(tmp_path: Path) -> None:
                 home = buyer.paths
         found = await audited(devnet, home)
         assert found.clean, found.reports
+        # and his seller's books don't call what he took back a fault
+        sellers = await audited(devnet, rig.paths)
+        assert sellers.clean, sellers.reports
         back = [one for one in entries(home) if one.kind is Kind.WITHDRAWAL]
         assert [one.signed for one in back] == [step.amount]
         assert found.reports[0].received >= step.amount

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from computeswarm.chain.batch_settlement import BatchSettlement
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.usdc import Usdc
 from computeswarm.chain.wire import Block
@@ -137,8 +136,7 @@ class Auditor:
         judge.judge(chosen)
         differences = [*judge.differences]
         if whole:  # a channel's sums need all of its steps
-            contract = BatchSettlement(self._rpc, self._chain)
-            differences += await check_channels(contract, chosen, found)
+            differences += await check_channels(self._rpc, self._usdc, chosen, found)
         report = self._report(wallet, found, chosen, judge)
         report.differences = [*differences, *_sum_up(report)]
         return report

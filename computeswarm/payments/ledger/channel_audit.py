@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from computeswarm.chain.batch import BatchClient
 from computeswarm.chain.batch_settlement import (
     BatchSettlement,
     ChannelState,
     deposit_proof,
     refund_proof,
+    withdrawal_proof,
 )
+from computeswarm.chain.rpc import RpcClient
+from computeswarm.chain.transfers import transfers_between
+from computeswarm.chain.usdc import Usdc
 from computeswarm.payments.ledger.entries import Entry, Kind, Role, Standing
 from computeswarm.payments.ledger.evidence import Evidence
 from computeswarm.payments.ledger.findings import Code, Difference, named, usdc
@@ -19,7 +24,7 @@ _BACK = (Kind.CHANNEL_REFUND, Kind.WITHDRAWAL)
 
 
 async def check_channels(
-    contract: BatchSettlement, entries: Sequence[Entry], found: Evidence
+    rpc: RpcClient, usdc: Usdc, entries: Sequence[Entry], found: Evidence
 ) -> list[Difference]:
     """The differences between the books' channels and the contract's, as of the evidence's block.
 
@@ -34,6 +39,7 @@ async def check_channels(
             by_channel[entry.role, entry.channel].append(entry)
     if not by_channel:
         return []
+    contract = BatchSettlement(rpc, usdc.chain)
     names = list(dict.fromkeys(channel for _, channel in by_channel))
     answers = await contract.states(names, block=hex(found.last))
     states = dict(zip(names, answers, strict=True))
@@ -41,7 +47,11 @@ async def check_channels(
     for (role, channel), steps in by_channel.items():
         differences += _steps(role, steps, found)
         if not any(_under_way(step, found) for step in steps):
-            differences += _sums(role, channel, steps, states[channel])
+            state = states[channel]
+            withdrawn = 0
+            if role is Role.SELLER and state.balance < _in_it(steps):
+                withdrawn = await _withdrawn(rpc, usdc, channel, steps[0].peer, found)
+            differences += _sums(role, channel, steps, state, withdrawn)
     return differences
 
 
@@ -74,14 +84,31 @@ def _steps(role: Role, steps: Sequence[Entry], found: Evidence) -> list[Differen
     return differences
 
 
-def _sums(
-    role: Role, channel: str, steps: Sequence[Entry], state: ChannelState
-) -> list[Difference]:
+async def _withdrawn(rpc: RpcClient, usdc: Usdc, channel: str, payer: str, found: Evidence) -> int:
+    """What its payer took back by himself, which is his right and no business of the books."""
+    home = await transfers_between(
+        rpc, usdc, BatchSettlement.address, payer, found.first, found.last
+    )
+    receipts = await BatchClient(rpc).receipts({one.transaction for one in home})
+    return sum(
+        withdrawal_proof(receipt, channel) or 0
+        for receipt in receipts.values()
+        if receipt is not None
+    )
+
+
+def _in_it(steps: Sequence[Entry]) -> int:
     done = [step for step in steps if step.state.moved]
     deposited = sum(step.amount for step in done if step.kind is Kind.DEPOSIT)
-    back = sum(step.amount for step in done if step.kind in _BACK)
+    return deposited - sum(step.amount for step in done if step.kind in _BACK)
+
+
+def _sums(
+    role: Role, channel: str, steps: Sequence[Entry], state: ChannelState, withdrawn: int
+) -> list[Difference]:
+    done = [step for step in steps if step.state.moved]
     claimed = sum(step.amount for step in done if step.kind is Kind.CLAIM)
-    pairs = [("in it", deposited - back, state.balance)]
+    pairs = [("in it", _in_it(steps) - withdrawn, state.balance)]
     if role is Role.SELLER:
         pairs.append(("claimed", claimed, state.total_claimed))
     return [
