@@ -194,7 +194,8 @@ async def test_a_payout_behind_a_nonce_that_was_never_sent_gets_through(
     monkeypatch.setattr(payouts, "_RECEIPT_SECONDS", 0.3)
     buyer = await funded(devnet, till.seller.address)
     await till.pay(buyer.deposit())
-    forgotten = await till.channels._payouts._sender.prepare(till.usdc.address, gas=21_000)  # as by a crash
+    sender = till.channels._payouts._sender
+    forgotten = await sender.prepare(till.usdc.address, gas=21_000)  # as by a crash
     till.channels.finish("job-1", TICK)
     await until(lambda: bool(till.closed))
     assert till.closed[0].claimed == TICK
