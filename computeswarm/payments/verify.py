@@ -6,26 +6,21 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from computeswarm.chain.abi import address_word
 from computeswarm.chain.errors import RpcError, RpcUnavailable
+from computeswarm.chain.nonce_use import used_in
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.usdc import (
-    AUTHORIZATION_USED_TOPIC,
     Authorization,
     Usdc,
     authorization_calldata,
 )
-from computeswarm.chain.wire import Receipt, parse_hash
+from computeswarm.chain.wire import Receipt
 from computeswarm.core.crypto import same_address
 from computeswarm.core.eip712 import transfer_authorization_digest
 from computeswarm.core.errors import PaymentRequired
 from computeswarm.core.x402 import Reason
 from computeswarm.payments.present import refused
 
-_SEARCH_BLOCKS = 5_000
-"""Almost three hours on Base, which is longer than any authorization that we take is valid."""
-_SEARCHES = 400
-"""Questions for events at most, each of so many blocks: six weeks on Base."""
 SETTLEMENT_GAS = 200_000
 """The gas limit of every settlement. A transfer takes half; the rest is for a contract wallet's
 check of its signature, whose code is a stranger's and runs at our expense."""
@@ -127,7 +122,8 @@ class Verifier:
         Raises:
             RpcUnavailable: the chain doesn't say.
         """
-        for tx in await self._used_in(authorization, back_to):
+        payer, nonce = authorization.from_, authorization.nonce
+        for tx in await used_in(self.rpc, self.usdc, payer, nonce, back_to=back_to):
             receipt = await self.rpc.receipt(tx)
             if receipt is None or not self.usdc.payment_proof(receipt, authorization):
                 continue
@@ -138,32 +134,6 @@ class Verifier:
             if not await self._sent_by_us(tx):
                 return receipt
         return None
-
-    async def _used_in(self, authorization: Authorization, back_to: float | None) -> list[str]:
-        """The transactions that used the nonce: at most one, on a chain that is honest."""
-        query: dict[str, object] = {
-            "address": self.usdc.address,
-            "topics": [
-                AUTHORIZATION_USED_TOPIC,
-                "0x" + address_word(authorization.from_).hex(),
-                authorization.nonce.lower(),
-            ],
-        }
-        first = max(0, await self.rpc.block_number() - _SEARCH_BLOCKS)
-        last = "latest"
-        for _ in range(_SEARCHES):
-            asked = query | {"fromBlock": hex(first), "toBlock": last}
-            logs = await self.rpc.call("eth_getLogs", [asked])
-            if not isinstance(logs, list) or not all(isinstance(log, dict) for log in logs):
-                raise RpcUnavailable("The RPC's answer makes no sense (events); try another.")
-            if logs:
-                return [parse_hash(log.get("transactionHash")) for log in logs]
-            if first == 0 or back_to is None:
-                break
-            if (await self.rpc.head(hex(first))).timestamp < back_to:
-                break
-            last, first = hex(first - 1), max(0, first - _SEARCH_BLOCKS)
-        return []
 
     async def _mined_at(self, receipt: Receipt) -> int:
         return (await self.rpc.head(hex(receipt.block_number))).timestamp

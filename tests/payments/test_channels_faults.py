@@ -24,8 +24,9 @@ from channels_rig import (
 )
 from payments_shop import until
 
-from computeswarm.chain.abi import selector
+from computeswarm.chain import nonce_use
 from computeswarm.chain.devnet import Devnet
+from computeswarm.chain.rpc import RpcClient
 from computeswarm.core.channels import ZERO_ADDRESS
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import (
@@ -178,10 +179,16 @@ async def test_a_refusal_of_what_it_is_for_takes_nothing(till: Till, devnet: Dev
     )
 
 
-async def test_a_deposit_that_somebody_else_brought_pays_once(till: Till, devnet: Devnet) -> None:
+async def test_a_deposit_that_somebody_else_brought_pays_once(
+    till: Till, devnet: Devnet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     buyer = await funded(devnet, till.seller.address)
     deposit = buyer.deposit()
     await submit(buyer, deposit, devnet)
+    monkeypatch.setattr(nonce_use, "SEARCH_BLOCKS", 3)  # it is found further back than one look
+    async with RpcClient(devnet.url) as rpc:
+        for _ in range(8):
+            await rpc.call("evm_mine")
     charge = await till.pay(deposit)
     assert charge.cumulative == TICK
     assert (await till.pay(deposit)).transaction == charge.transaction

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from payments_shop import PRICE, Shop, pay, until
 
+from computeswarm.chain import nonce_use
 from computeswarm.chain.devnet import Devnet
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
@@ -19,7 +20,6 @@ from computeswarm.chain.usdc import authorization_calldata
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import PaymentPending, PaymentRequired
 from computeswarm.core.x402 import Reason
-from computeswarm.payments import verify
 from computeswarm.payments.claims import Claim, ClaimState
 from computeswarm.payments.policy import SettlementPolicy
 
@@ -81,7 +81,7 @@ async def test_what_a_facilitator_settled_long_ago_is_found(
     devnet: Devnet, rpc: RpcClient, open_shop: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A seller who was away for many blocks still sells for what he was paid meanwhile."""
-    monkeypatch.setattr(verify, "_SEARCH_BLOCKS", 5)
+    monkeypatch.setattr(nonce_use, "SEARCH_BLOCKS", 5)
 
     async def handle(request: web.Request) -> web.Response:
         if request.path == "/supported":

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from computeswarm.chain.abi import address_word
-from computeswarm.chain.errors import RpcUnavailable
+from computeswarm.chain.nonce_use import used_in
 from computeswarm.chain.rpc import RpcClient
-from computeswarm.chain.usdc import AUTHORIZATION_USED_TOPIC, Authorization, Usdc
-from computeswarm.chain.wire import Receipt, parse_hash
+from computeswarm.chain.usdc import Authorization, Usdc
+from computeswarm.chain.wire import Receipt
 from computeswarm.core.channels import DEPOSIT_COLLECTOR
 from computeswarm.payments.channels.records import DepositRow
 
-_SEARCH_BLOCKS = 5_000
-"""Almost three hours on Base, which is longer than any authorization that we take is valid."""
+_CLOCK_SECONDS = 900
+"""By so much a chain's clock may be behind ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +38,8 @@ class DepositSearch:
         Raises:
             RpcUnavailable: the chain doesn't say.
         """
-        head = await self.rpc.block_number()
-        query = {
-            "address": self.usdc.address,
-            "topics": [
-                AUTHORIZATION_USED_TOPIC,
-                "0x" + address_word(row.payer).hex(),
-                row.nonce,
-            ],
-            "fromBlock": hex(max(0, head - _SEARCH_BLOCKS)),
-            "toBlock": "latest",
-        }
-        logs = await self.rpc.call("eth_getLogs", [query])
-        for log in logs if isinstance(logs, list) else []:
-            if not isinstance(log, dict):
-                raise RpcUnavailable("The RPC's answer makes no sense (events); try another.")
-            tx = parse_hash(log.get("transactionHash"))
+        back_to = row.created_at - _CLOCK_SECONDS
+        for tx in await used_in(self.rpc, self.usdc, row.payer, row.nonce, back_to=back_to):
             receipt = await self.rpc.receipt(tx)
             if receipt is not None and self.proves(receipt, row):
                 return receipt
