@@ -25,6 +25,7 @@ from channels_rig import (
 from payments_shop import until
 
 from computeswarm.chain import nonce_use
+from computeswarm.chain.abi import selector
 from computeswarm.chain.devnet import Devnet
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.core.channels import ZERO_ADDRESS
