@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -96,6 +97,21 @@ class Context:
     def interactive(self) -> bool:
         """Whether a person can be asked something."""
         return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def agrees(self, question: str) -> bool:
+        """A yes or no on the terminal; anything but yes is no.
+
+        Raises:
+            KeyboardInterrupt: Ctrl+C, at once.
+        """
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        # asyncio's own handler would wait for the end of this line; here Ctrl+C means no at once
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     @property
     def ask_password(self) -> Callable[[str], str] | None:

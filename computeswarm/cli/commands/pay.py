@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import base64
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -122,15 +121,7 @@ class _Agreement:
             return True
         if not context.interactive:
             raise PolicyRefused("Nobody is here to agree to the price; add --yes.", rule="confirm")
-        question = context.red("Pay REAL MONEY?") if real else "Pay?"
-        sys.stderr.write(f"{question} [y/N] ")
-        sys.stderr.flush()
-        # asyncio's own handler would wait for the end of this line; here Ctrl+C means no at once
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            return sys.stdin.readline().strip().lower() in ("y", "yes")
-        finally:
-            signal.signal(signal.SIGINT, before)
+        return context.agrees(context.red("Pay REAL MONEY?") if real else "Pay?")
 
     def _allowed(self, tag: PriceTag) -> bool:
         """Whether the user named payees or hosts before: the guard has checked that it is one."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -148,12 +146,4 @@ def _agreed(context: Context, buyer: Buyer, offer: Offer, budget: int) -> bool:
         context.note(line)
     if context.args.yes:
         return True
-    question = context.red("Pay REAL MONEY and start?") if real else "Pay and start?"
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    # asyncio's own handler would wait for the end of this line; here Ctrl+C means no at once
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return context.agrees(context.red("Pay REAL MONEY and start?") if real else "Pay and start?")
