@@ -14,7 +14,6 @@ from computeswarm.chain.abi import (
     address_word,
     array_tail,
     bytes_tail,
-    read_uint,
     selector,
     uint_word,
 )
@@ -44,27 +43,3 @@ def aggregate3_calldata(calls: Sequence[Call]) -> bytes:
         for call in calls
     ]
     return _AGGREGATE3 + _HEAD + array_tail(rows)
-
-
-def parse_aggregate3(answer: bytes) -> list[tuple[bool, bytes]]:
-    """(succeeded, what it returned or reverted with) of each call, from ``eth_call``.
-
-    Raises:
-        ValueError: not such an answer.
-    """
-    base = read_uint(answer)
-    rows = base + WORD
-    results, size = [], 0
-    for index in range(_at(answer, base)):
-        row = rows + _at(answer, rows + index * WORD)
-        data = row + _at(answer, row + WORD)
-        length = _at(answer, data)
-        size += length  # rows may lie on top of each other, to be huge together
-        if data + WORD + length > len(answer) or size > len(answer):
-            raise ValueError("the answer is too short")
-        results.append((_at(answer, row) != 0, answer[data + WORD : data + WORD + length]))
-    return results
-
-
-def _at(data: bytes, offset: int) -> int:
-    return read_uint(data[offset : offset + WORD])

@@ -11,7 +11,7 @@ from eth_abi import decode, encode
 from computeswarm.chain.abi import address_word, read_uint, selector
 from computeswarm.chain.devnet import Devnet
 from computeswarm.chain.errors import RpcError
-from computeswarm.chain.multicall import MULTICALL3, Call, aggregate3_calldata, parse_aggregate3
+from computeswarm.chain.multicall import MULTICALL3, Call, aggregate3_calldata
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import (
@@ -41,6 +41,13 @@ def _payment(key: PrivateKey, payee: str, value: int) -> tuple[Authorization, by
     return paid, authorization_calldata(paid, key.sign_digest(digest))
 
 
+def results_of(answer: bytes) -> list[tuple[bool, bytes]]:
+    """(succeeded, what it returned or reverted with) of each call of an ``aggregate3``."""
+    from eth_abi import decode
+
+    return list(decode(["(bool,bytes)[]"], answer)[0])
+
+
 async def test_payments_of_several_wallets_land_in_one_transaction(
     chain: Devnet, rpc: RpcClient, usdc: Usdc, sender: TxSender
 ) -> None:
@@ -50,7 +57,7 @@ async def test_payments_of_several_wallets_land_in_one_transaction(
     payments.insert(1, _payment(poor, payee, 1))
     calls = [Call(usdc.address, data) for _, data in payments]
     data = aggregate3_calldata(calls)
-    answer = parse_aggregate3(await rpc.eth_call(MULTICALL3, data, sender=sender.address))
+    answer = results_of(await rpc.eth_call(MULTICALL3, data, sender=sender.address))
     assert [ok for ok, _ in answer] == [True, False, True, True]
     signed = await sender.prepare(MULTICALL3, data)
     await sender.broadcast(signed)
@@ -69,7 +76,7 @@ async def test_a_call_that_may_not_fail_takes_all_of_them_back(
         with pytest.raises(RpcError) as refused:
             await rpc.eth_call(MULTICALL3, aggregate3_calldata(calls))
         assert refused.value.reason == "Multicall3: call failed"
-    assert parse_aggregate3(await rpc.eth_call(MULTICALL3, aggregate3_calldata([]))) == []
+    assert results_of(await rpc.eth_call(MULTICALL3, aggregate3_calldata([]))) == []
 
 
 async def test_calls_come_from_the_contract_and_from_nobody_else(
@@ -78,7 +85,7 @@ async def test_calls_come_from_the_contract_and_from_nobody_else(
     """So it can't move the sender's own money."""
     data = aggregate3_calldata([Call(usdc.address, transfer_calldata(chain.keys[2].address, 1))])
     answer = await rpc.eth_call(MULTICALL3, data, sender=chain.keys[1].address)
-    assert parse_aggregate3(answer)[0][0] is False
+    assert results_of(answer)[0][0] is False
 
 
 async def test_the_older_call_that_public_programs_use(
