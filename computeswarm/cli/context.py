@@ -47,6 +47,14 @@ class Context:
         settings = Settings.load(vars(args), environ=environ, paths=paths)
         return cls(args=args, rest=rest, settings=settings, paths=paths, json=args.json)
 
+    def read_settings_again(self) -> Settings:
+        """The settings as they stand now: the file may have changed, flags and variables stay.
+
+        Raises:
+            ConfigError: a setting that can't be used.
+        """
+        return Settings.load(vars(self.args), environ=os.environ, paths=self.paths)
+
     def text(self, line: str = "") -> None:
         """A line for a person, on stdout; silent with ``--json``. Strangers' text comes cleaned."""
         if not self.json:

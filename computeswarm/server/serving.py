@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
 from computeswarm.core.errors import ConfigError, PortInUse
+from computeswarm.server.notify import ServiceManager
 
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
@@ -23,6 +25,7 @@ BACKLOG = 1024
 
 ResultT = TypeVar("ResultT")
 
+_log = logging.getLogger(__name__)
 _SAME_SIGNAL_SECONDS = 0.3
 
 
@@ -123,17 +126,22 @@ async def run_until_signal(
     service: AbstractAsyncContextManager[ResultT],
     *,
     ready: Callable[[ResultT], None] = lambda _: None,
+    reload: Callable[[ResultT], Awaitable[None]] | None = None,
 ) -> None:
-    """Enter ``service``, call ``ready`` with it, and leave it on SIGINT or SIGTERM.
+    """Enter ``service``, call ``ready`` with it, and leave it on SIGINT, SIGTERM or SIGHUP.
 
     A signal during the start stops the start. A second one cuts the leaving short, so a shutdown
     that hangs never needs ``kill -9``. Two at once are one: ``timeout``, ``make`` and terminals
     signal the process and its group alike.
+
+    Args:
+        reload: called for a SIGHUP, which then ends nothing.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
-    stop = asyncio.Event()
+    manager = ServiceManager()
+    stop, again = asyncio.Event(), asyncio.Event()
     first_at: float | None = None
     serving = False
 
@@ -147,14 +155,36 @@ async def run_until_signal(
         elif loop.time() - first_at >= _SAME_SIGNAL_SECONDS:
             task.cancel()
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    async def reloads(entered: ResultT) -> None:
+        assert reload is not None
+        while True:
+            await again.wait()
+            again.clear()  # before the reading, so that a signal during it has it read once more
+            manager.reloading()
+            try:
+                await reload(entered)
+            except Exception:
+                _log.exception("reload")  # the service goes on as it was
+            manager.ready()
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in signals:
         loop.add_signal_handler(number, on_signal)
+    if reload is not None:
+        loop.add_signal_handler(signal.SIGHUP, again.set)
+    reloading: asyncio.Task[None] | None = None
     try:
-        async with service as entered:
+        async with manager.watched(), service as entered:
             serving = True
             ready(entered)
+            manager.ready()
+            if reload is not None:
+                reloading = asyncio.create_task(reloads(entered), name="reloads")
             await stop.wait()
+            manager.stopping()
+            if reloading is not None:
+                reloading.cancel()
+                await asyncio.gather(reloading, return_exceptions=True)
     except asyncio.CancelledError:
         if first_at is None:
             raise  # cancelled by somebody else
