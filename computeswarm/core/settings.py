@@ -35,11 +35,16 @@ class Paths:
 
     @classmethod
     def find(cls, environ: Mapping[str, str]) -> Self:
-        """``COMPUTESWARM_HOME`` holds everything if set; otherwise platformdirs decides."""
+        """``COMPUTESWARM_HOME`` holds everything if set; otherwise platformdirs decides.
+
+        Beside it, ``COMPUTESWARM_CONFIG_HOME`` names the folder of ``config.toml`` alone: a service
+        has its settings in /etc and its state in /var.
+        """
         home = environ.get("COMPUTESWARM_HOME")
         if home:
             root = Path(home).expanduser().absolute()
-            return cls(config=root, state=root, cache=root / "cache")
+            config = Path(environ.get("COMPUTESWARM_CONFIG_HOME") or root).expanduser().absolute()
+            return cls(config=config, state=root, cache=root / "cache")
         import platformdirs  # 10 ms, and not needed with a home of one's own
 
         dirs = platformdirs.PlatformDirs("computeswarm", appauthor=False)

@@ -69,6 +69,13 @@ def test_one_home_holds_everything(tmp_path: Path) -> None:
     assert tmp_path not in elsewhere.wallet.parents
 
 
+def test_a_service_keeps_its_settings_elsewhere(tmp_path: Path) -> None:
+    environ = {"COMPUTESWARM_HOME": "/var/x", "COMPUTESWARM_CONFIG_HOME": str(tmp_path)}
+    paths = Paths.find(environ)
+    assert paths.config_file == tmp_path / "config.toml"
+    assert paths.seller == Path("/var/x/seller")
+
+
 def test_every_setting_says_what_it_is() -> None:
     from dataclasses import fields
 
