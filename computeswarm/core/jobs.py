@@ -155,6 +155,9 @@ class QuoteRequest(Document):
 
     spec: JobSpec
     scheme: Scheme = "exact"
+    offer_per_hour: Atoms | None = None
+    """Atoms for a GPU and hour (the machine, on a cpu node): more than is asked, for a better place
+    in the queue. The whole job is at that price."""
 
 
 class ExecuteRequest(Document):
@@ -227,6 +230,11 @@ class JobView(Document):
     slice_seconds: int = Field(ge=1)
     max_seconds: int = Field(ge=1)
     queue_position: int | None = None
+    """1 is next; None when it does not wait."""
+    starts_in_seconds: int | None = Field(default=None, ge=0, lt=2**40)
+    """At most, unless somebody who pays more comes; None when nobody can say."""
+    paused: bool = False
+    """It stands still, at no cost, while the seller uses the GPU himself."""
     missing_inputs: tuple[Sha256, ...] = ()
     exit_code: int | None = None
     metered_ms: int = Field(default=0, ge=0)

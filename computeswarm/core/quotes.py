@@ -57,6 +57,20 @@ class Quote(Document):
     max_seconds: int = Field(ge=1, le=30 * 86400)
     issued_at: UNIX_SECONDS
     expires_at: UNIX_SECONDS
+    minimum_charge: Atoms = 0
+    """What a job that was started costs at least, by whatever it ended but the seller's doing;
+    never more than was paid."""
+    priority_seconds: int = Field(default=0, ge=0, le=86400)
+    """So much earlier than it came the job counts in the queue, for it pays more than is asked."""
+    waiting: int = Field(default=0, ge=0, le=10**6)
+    """Jobs that stood before it in the queue when this was made."""
+    starts_in_seconds: int | None = Field(default=0, ge=0, lt=2**40)
+    """At most, from then on, unless somebody who pays more comes; None where nobody can say."""
+    evicted_at: UNIX_SECONDS | None = None
+    """When the seller's hours end, if he ends then what still runs, with a full refund."""
+    pause_seconds: int = Field(default=0, ge=0, le=86400)
+    """The seller may pause the job so long, at no cost, while he uses the GPU himself; longer, and
+    all that was paid goes back. 0 where he never does."""
 
     def slice_length(self, index: int) -> int:
         """Seconds of slice ``index``; the last one is cut at the time limit."""

@@ -49,6 +49,20 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     _S.SELLER_LOST: frozenset(),
 }
 
+RECOVERIES: dict[JobState, frozenset[JobState]] = {_S.STARTING: frozenset({_S.QUEUED})}
+"""Steps back that only a seller's recovery from a crash takes: what had printed nothing, and was
+never metered, waits again at its old place."""
+
+
+def check_recovery(old: JobState, new: JobState) -> None:
+    """Allow exactly one step back.
+
+    Raises:
+        InvalidTransition: a crash is no reason for this one.
+    """
+    if new not in RECOVERIES.get(old, ()):
+        raise InvalidTransition(f"A job that is {old} can't become {new}.", state=str(old))
+
 
 def check_transition(old: JobState, new: JobState) -> None:
     """Allow exactly one step of the table.
@@ -71,11 +85,12 @@ def check_progress(old: JobState, new: JobState) -> None:
 
 
 def reachable(old: JobState, new: JobState) -> bool:
-    """Whether some path of the table leads from ``old`` to ``new`` (none leads to itself)."""
+    """Whether some path of steps, recoveries among them, leads from ``old`` to another state."""
     seen: set[JobState] = set()
     stack = [old]
     while stack:
-        for following in TRANSITIONS[stack.pop()] - seen:
+        state = stack.pop()
+        for following in (TRANSITIONS[state] | RECOVERIES.get(state, frozenset())) - seen:
             seen.add(following)
             stack.append(following)
-    return new in seen
+    return new != old and new in seen

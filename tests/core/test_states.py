@@ -7,6 +7,7 @@ from computeswarm.core.states import (
     TRANSITIONS,
     JobState,
     check_progress,
+    check_recovery,
     check_transition,
     reachable,
 )
@@ -63,3 +64,16 @@ def test_an_observer_may_miss_steps_but_not_go_back() -> None:
 def test_nothing_runs_before_it_is_paid() -> None:
     assert JobState.STARTING not in TRANSITIONS[JobState.CREATED]
     assert JobState.STARTING not in TRANSITIONS[JobState.AWAITING_PAYMENT]
+
+
+def test_only_a_recovery_puts_a_starting_job_back() -> None:
+    check_recovery(JobState.STARTING, JobState.QUEUED)
+    with pytest.raises(InvalidTransition):
+        check_transition(JobState.STARTING, JobState.QUEUED)
+    for state in set(JobState) - {JobState.STARTING}:
+        with pytest.raises(InvalidTransition):
+            check_recovery(state, JobState.QUEUED)
+    # whoever looks on from outside may see it, and only it
+    check_progress(JobState.STARTING, JobState.QUEUED)
+    with pytest.raises(InvalidTransition):
+        check_progress(JobState.RUNNING, JobState.STARTING)
