@@ -119,6 +119,8 @@ class JobSpec(Document):
     disk_bytes: ByteCount = 1 * 2**30
     max_seconds: int = Field(default=3600, ge=1, le=30 * 86400)
     network: bool = False
+    stream_outputs: bool = False
+    """Settled files below ``outputs/`` can be fetched while the job runs."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -261,6 +263,15 @@ class ExecuteReply(Document):
     access_key: str
 
 
+class InputState(Document):
+    """``GET /jobs/{id}/inputs/{sha256}``: how much of an input has come. Sizes in bytes."""
+
+    sha256: Sha256
+    size: ByteCount
+    received: ByteCount
+    """A further ``PUT`` goes on here (``Content-Range``); ``size`` where all of it is there."""
+
+
 class OutputFile(Document):
     path: RelativePath
     size: ByteCount
@@ -272,6 +283,8 @@ class OutputList(Document):
     files: tuple[OutputFile, ...] = Field(default=(), max_length=100_000)
     truncated: str = Field(default="", max_length=500)
     """Why some files were left out, in words; empty when none were."""
+    final: bool = True
+    """The job has ended; otherwise these are the settled files of a job that runs."""
 
 
 class JobSubmission(Document):

@@ -57,6 +57,11 @@ class Quote(Document):
     max_seconds: int = Field(ge=1, le=30 * 86400)
     issued_at: UNIX_SECONDS
     expires_at: UNIX_SECONDS
+    keep_inputs_seconds: int = Field(default=0, ge=0, lt=2**53)
+    """Uploaded inputs stay so long after their last use for further jobs of the same wallet, and
+    then are removed; sooner where the seller needs the room."""
+    keep_outputs_seconds: int = Field(default=0, ge=0, lt=2**53)
+    """Outputs and log can be fetched so long after the end, and then are removed."""
     minimum_charge: Atoms = 0
     """What a job that was started costs at least, by whatever it ended but the seller's doing;
     never more than was paid."""

@@ -111,6 +111,24 @@ class Settings:
     tick_seconds: int = _setting(2, "seller: seconds a buyer with a payment channel pays ahead")
     max_job_seconds: int = _setting(86400, "seller: longest job taken, in seconds")
     keep_outputs: int = _setting(86400, "seller: seconds for which outputs stay fetchable")
+    keep_inputs: int = _setting(
+        86400, "seller: seconds for which an input is kept for the same buyer's next job"
+    )
+    queue_limit: int = _setting(64, "seller: paid jobs that may wait for their turn")
+    windows: str = _setting(
+        "", "seller: hours in which jobs run, such as 'mon-fri 22:00-07:00; sat,sun 00:00-24:00'"
+    )
+    window_end: str = _setting(
+        "finish", "seller: what still runs as the hours end may finish, or is paid back (evict)"
+    )
+    pause_when_used: bool = _setting(True, "seller: pause a job while you use its GPU yourself")
+    pause_minutes: int = _setting(
+        30, "seller: minutes after which a paused job is ended and paid back"
+    )
+    power_limit_watts: int = _setting(0, "seller: most watts for each GPU; 0 leaves them alone")
+    minimum_charge: str = _setting("0", "seller: USDC that a job which was started costs at least")
+    electricity_price: str = _setting("0.15", "seller: USDC that a kilowatt-hour costs you")
+    metrics_token: str = _setting("", "seller: token that opens /metrics (a secret, 16 letters up)")
     facilitator: str = _setting(
         "", "seller: URL of an x402 facilitator that settles; empty is your own key"
     )
@@ -122,6 +140,7 @@ class Settings:
     max_gas_share: str = _setting("0.50", "seller: most of a payment that settling it may cost")
     eth_price: str = _setting("4000", "seller: USDC per ether, for max_gas_share (real money only)")
     log_level: str = _setting("info", "debug, info, warning or error")
+    log_format: str = _setting("text", "of servers' logs: text, or json (an object a line)")
     theme: str = _setting("", "colour theme of the terminal app")
 
     @classmethod

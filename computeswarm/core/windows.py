@@ -76,12 +76,13 @@ class Windows:
     def _spans(self, now: float) -> list[tuple[float, float]]:
         """Windows from yesterday on in unix seconds, those that touch as one."""
         today = datetime.fromtimestamp(now, self.zone).date()
-        spans: list[tuple[float, float]] = []
-        for offset in range(-1, _LOOK_DAYS):
-            day = today + timedelta(days=offset)
-            for rule in self.rules:
-                if day.weekday() in rule.days:
-                    spans.append((self._unix(day, rule.start), self._unix(day, rule.end)))
+        days = [today + timedelta(days=offset) for offset in range(-1, _LOOK_DAYS)]
+        spans = [
+            (self._unix(day, rule.start), self._unix(day, rule.end))
+            for day in days
+            for rule in self.rules
+            if day.weekday() in rule.days
+        ]
         merged: list[tuple[float, float]] = []
         for start, end in sorted(spans):
             if merged and start <= merged[-1][1]:
@@ -126,3 +127,6 @@ def _misread(text: str) -> ConfigError:
         f"The setting windows: {text[:60]!r} is no window; write 'mon-fri 22:00-07:00' or"
         " '20:00-24:00', several separated by semicolons."
     )
+
+
+ALWAYS = Windows()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,24 +13,19 @@ from computeswarm.chain.usdc import Usdc
 from computeswarm.core.clock import Clock, SystemClock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import ConfigError, ExecutorError
-from computeswarm.core.money import parse_usdc
 from computeswarm.core.settings import Paths, Settings
-from computeswarm.core.text import clean_line
 from computeswarm.payments.channels.seller import SellerChannels
 from computeswarm.payments.channels.terms import ChannelOffer
 from computeswarm.payments.confirmation import Confirmations
 from computeswarm.payments.policy import SettlementPolicy
 from computeswarm.payments.settlement import Settlements
 from computeswarm.seller.agent import SellerAgent
-from computeswarm.seller.config import SellerConfig
+from computeswarm.seller.configure import read_config
 from computeswarm.seller.executors.base import Executor
 from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
 from computeswarm.seller.executors.process import ProcessExecutor
-from computeswarm.seller.gpus import GpuMonitor, Inventory, detect
+from computeswarm.seller.gpus import GpuMonitor, detect
 from computeswarm.seller.images import ImageStore
-
-_ENDPOINT = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
-_MAX_SLOTS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +65,7 @@ async def build_seller(
     inventory = await detect(folder)
     executor, notes = await choose_executor(settings, paths, trusted)
     config = replace(
-        _config(settings, paths, inventory),
+        read_config(settings, paths.seller, inventory.hardware),
         trusted=frozenset(wallet.lower() for wallet in trusted),
         **(tune or {}),
     )
@@ -119,6 +112,7 @@ async def build_seller(
         open_channels,
         clock,
         notes=(*inventory.notes, *notes),
+        settings=settings,
     )
     return SellerParts(agent, rpc)
 
@@ -153,35 +147,3 @@ async def choose_executor(
         raise ExecutorError(" ".join(str(problem) for problem in found))
     note = "Jobs run without a sandbox, so only your trusted wallets are served."
     return process, (f"{note} {why}".strip(),)
-
-
-def _config(settings: Settings, paths: Paths, inventory: Inventory) -> SellerConfig:
-    price = parse_usdc(settings.price)
-    if price == 0:
-        raise ConfigError("The price is 0; set a price above 0 USDC an hour.")
-    if not 1 <= settings.slice_seconds <= 3600:
-        raise ConfigError("slice_seconds is from 1 to 3600.")
-    if not 1 <= settings.tick_seconds <= 60:
-        raise ConfigError("tick_seconds is from 1 to 60.")
-    if not 1 <= settings.max_job_seconds <= 30 * 86400:
-        raise ConfigError("max_job_seconds is from 1 to 2592000 (30 days).")
-    if settings.endpoint and not _ENDPOINT.fullmatch(settings.endpoint):
-        raise ConfigError(f"{settings.endpoint[:80]!r} is no address; write http://host:port.")
-    if settings.slots > _MAX_SLOTS:
-        raise ConfigError(f"slots is at most {_MAX_SLOTS}.")
-    name = clean_line(settings.node_name or platform.node() or "node", limit=60)
-    return SellerConfig(
-        folder=paths.seller,
-        chain=settings.chain,
-        name=name or "node",
-        market=settings.market,
-        hardware=inventory.hardware,
-        price_per_hour=price,
-        endpoint=settings.endpoint,
-        region=settings.region,
-        slots=settings.slots or max(1, len(inventory.gpus)),
-        slice_seconds=settings.slice_seconds,
-        tick_seconds=min(settings.tick_seconds, settings.slice_seconds),
-        max_job_seconds=settings.max_job_seconds,
-        keep_outputs=settings.keep_outputs,
-    )

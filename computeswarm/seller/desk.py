@@ -48,7 +48,7 @@ class JobDesk:
 
     Args:
         report: tells the market.
-        waiting: the queue's job ids, in order.
+        expect: a waiting job's place, and the seconds until it starts at most.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class JobDesk:
         notices: Notices,
         *,
         report: Callable[[str, JobUpdate], None],
-        waiting: Callable[[], list[str]],
+        expect: Callable[[str], tuple[int | None, int | None]],
     ) -> None:
         self.store = store
         self.meters: dict[str, Meter] = {}
@@ -76,7 +76,7 @@ class JobDesk:
         self._clock = clock
         self._notices = notices
         self._report = report
-        self._waiting = waiting
+        self._expect = expect
         self._logs: dict[str, EventLog] = {}
 
     def close(self) -> None:
@@ -106,6 +106,13 @@ class JobDesk:
         job = self.store.advance(job_id, state, at_ms=self.now_ms(), durable=durable)
         self._write(job_id, StateEvent, state=state)
         self._report(job_id, JobUpdate(state=state, paid=job.paid))
+        return job
+
+    def step_back(self, job_id: str, reason: str) -> Job:
+        """After a crash a job that was starting waits again."""
+        job = self.store.step_back(job_id)
+        self._write(job_id, StateEvent, state=job.state, reason=reason)
+        self._report(job_id, JobUpdate(state=job.state, paid=job.paid))
         return job
 
     def say(self, job_id: str, reason: str) -> None:
@@ -257,11 +264,10 @@ class JobDesk:
             metered_ms, cost, due = meter.milliseconds(now), meter.cost(now), meter.left_ms(now)
         elif not job.state.terminal:
             due = min(job.slices_paid * quote.slice_seconds, quote.max_seconds) * 1000
-        position = None
+        position = starts_in = None
         missing: tuple[str, ...] = ()
         if job.state is JobState.QUEUED:
-            waiting = self._waiting()
-            position = waiting.index(job.job_id) + 1 if job.job_id in waiting else None
+            position, starts_in = self._expect(job.job_id)
         if job.state in (JobState.AWAITING_PAYMENT, JobState.QUEUED):
             missing = self._inputs.missing(job.job_id, job.spec)
         metered_at = self.metered_at.get(job.job_id, job.phases.metered)
@@ -279,6 +285,8 @@ class JobDesk:
             slice_seconds=quote.slice_seconds,
             max_seconds=quote.max_seconds,
             queue_position=position,
+            starts_in_seconds=starts_in,
+            paused=meter is not None and meter.paused,
             missing_inputs=missing,
             exit_code=job.exit_code,
             metered_ms=metered_ms,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from computeswarm.core.channels import SCHEME
 from computeswarm.core.errors import Conflict, Forbidden
 from computeswarm.core.ids import new_job_id
-from computeswarm.core.jobs import ExecuteReply, ExecuteRequest, Phases
+from computeswarm.core.jobs import ExecuteReply, ExecuteRequest, JobSpec, Phases
 from computeswarm.core.quotes import Quote
 from computeswarm.core.states import JobState
 from computeswarm.core.x402 import PaymentProof
@@ -55,7 +55,7 @@ class Intake:
     desk: JobDesk
     inputs: InputStore
     settlements: Settlements
-    gate: Callable[[], None]
+    gate: Callable[[JobSpec], None]
     secret: bytes
     owner_only: bool
     till: ChannelTill
@@ -208,7 +208,7 @@ class Intake:
         return self.offers.open(request.quote, request.spec)
 
     def _check_open(self, request: ExecuteRequest) -> None:
-        self.gate()
+        self.gate(request.spec)
         if request.quote is not None:
             self.offers.check_fresh(self.offers.open(request.quote, request.spec))
         self.offers.check(request.spec)

@@ -54,6 +54,10 @@ class MachineWatch:
         """GPUs that take no new job: the driver has lost them."""
         return {index for index, reading in enumerate(self._now) if reading.fault}
 
+    def foreign(self) -> dict[int, str]:
+        """GPUs that somebody else than a job of ours uses, and who, in words."""
+        return {}
+
     def utilization(self) -> int | None:
         """Mean load of the GPUs in percent; of the processor on a cpu node."""
         if not self._hardware.gpus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,11 +14,13 @@ from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import PrivateKey, same_address
 from computeswarm.core.errors import BadRequest, QuoteExpired, Unprocessable
 from computeswarm.core.jobs import OUTPUT_DIR, JobSpec
+from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import RECORD_KIND, Isolation, NodeRecord, node_id
 from computeswarm.core.quotes import QUOTE_KIND, QUOTE_SECONDS, Quote, Scheme
 from computeswarm.core.signing import Signed
 from computeswarm.seller.config import MIB, SellerConfig
 from computeswarm.seller.inputs import uploaded_bytes
+from computeswarm.seller.queue import priority_seconds
 
 _NODE_JOB_MARGIN = 256 * MIB
 _RESERVED = ("COMPUTESWARM_", "LD_", "NVIDIA_", "CUDA_VISIBLE")
@@ -40,6 +43,8 @@ class Offers:
     clock: Clock
     price_per_hour: int
     endpoint: str = ""
+    expect: Callable[[JobSpec, int], tuple[int, int | None]] = lambda *_: (0, 0)
+    """How many would stand before a job of that priority, and when it starts at the latest."""
     channels: bool = False
     """Jobs may be paid by a channel: set once the chain is known to have the contract."""
     _last_seq: int = 0
@@ -70,16 +75,26 @@ class Offers:
         )
         return Signed.make(self.key, RECORD_KIND, config.chain.chain_id, record)
 
-    def quote(self, spec: JobSpec, scheme: Scheme = "exact") -> Quote:
-        """Terms for a job at the present price.
+    def quote(
+        self, spec: JobSpec, scheme: Scheme = "exact", offer_per_hour: int | None = None
+    ) -> Quote:
+        """Terms for a job at the present price, or at the higher one that its buyer offers.
 
         Raises:
-            Unprocessable: it can't run here, or can't be paid so.
+            Unprocessable: it can't run here, can't be paid so, or less than the price is offered.
         """
         self.check(spec)
-        return self.priced(spec, scheme)
+        if offer_per_hour is not None and offer_per_hour < self.price_per_hour:
+            raise Unprocessable(
+                f"The price is {format_usdc(self.price_per_hour)} USDC an hour; offer at least "
+                "that, or nothing.",
+                allowed=self.price_per_hour,
+            )
+        return self.priced(spec, scheme, offer_per_hour)
 
-    def priced(self, spec: JobSpec, scheme: Scheme = "exact") -> Quote:
+    def priced(
+        self, spec: JobSpec, scheme: Scheme = "exact", offer_per_hour: int | None = None
+    ) -> Quote:
         """The same terms for a job that nobody has checked.
 
         Raises:
@@ -89,7 +104,11 @@ class Offers:
         if ticks and not self.channels:
             raise Unprocessable("This node takes no payment channels; pay it by slices.")
         now = int(self.clock.now())
-        chain = self.config.chain
+        chain, config = self.config.chain, self.config
+        price = offer_per_hour or self.price_per_hour
+        priority = priority_seconds(price, self.price_per_hour)
+        waiting, starts_in = self.expect(spec, priority)
+        closes = config.windows.closes_at(now) if config.evict_at_close else None
         return Quote(
             quote_id=f"qt-{secrets.token_hex(10)}",
             node_id=self.node_id,
@@ -99,12 +118,23 @@ class Offers:
             asset=chain.usdc.address,
             pay_to=self.key.address,
             scheme=scheme,
-            price_per_hour=self.price_per_hour * max(1, spec.gpu_count),
+            price_per_hour=price * max(1, spec.gpu_count),
             slice_seconds=self.config.tick_seconds if ticks else self.config.slice_seconds,
             max_seconds=spec.max_seconds,
             issued_at=now,
             expires_at=now + QUOTE_SECONDS,
+            minimum_charge=config.minimum_charge,
+            priority_seconds=priority,
+            waiting=waiting,
+            starts_in_seconds=starts_in,
+            evicted_at=None if closes is None else int(closes),
+            pause_seconds=self._pause_seconds(spec),
+            keep_inputs_seconds=int(self.config.keep_inputs),
+            keep_outputs_seconds=int(self.config.keep_outputs),
         )
+
+    def _pause_seconds(self, spec: JobSpec) -> int:
+        return self.config.pause_seconds if spec.gpu_count and self.config.pause_when_used else 0
 
     def sign(self, quote: Quote) -> Signed:
         """The offer as it is given out."""

@@ -14,6 +14,7 @@ from computeswarm.core.ids import JobIdText, NodeIdText
 from computeswarm.core.nodes import Address, Atoms, Isolation
 from computeswarm.core.signing import Document
 from computeswarm.core.states import JobState
+from computeswarm.seller.earnings import EarningsRow
 
 EventLevel = Literal["info", "good", "warning", "error"]
 
@@ -82,32 +83,29 @@ class OwnerJob(Document):
     started_ms: int | None = None
     ended_ms: int | None = None
     queue_position: int | None = None
-
-
-class DayEarnings(Document):
-    """One day (UTC)."""
-
-    day: str
-    """ISO date."""
-    gross: Atoms
-    refunded: Atoms
-    jobs: int
+    """1 is next."""
+    starts_in_seconds: int | None = None
+    """At most; None where nobody can say."""
+    paused: bool = False
+    """It stands still, at no cost, for the owner uses its GPU. It keeps its graphics memory."""
+    priority_seconds: int = 0
+    """So much earlier than it came it counts in the queue, for what it pays."""
 
 
 class Earnings(Document):
-    """Gross is what buyers paid; refunds are what went back; owed is what still has to.
+    """What selling brought in the last 30 of the owner's days.
 
-    ``vouched`` is what is signed for on channels and not claimed yet: no part of the sums before.
+    ``vouched`` is what is signed for on channels and not claimed yet: no part of the sums.
     """
 
-    today: Atoms = 0
-    week: Atoms = 0
-    month: Atoms = 0
-    refunded_month: Atoms = 0
-    owed: Atoms = 0
+    days: tuple[EarningsRow, ...] = ()
+    """Oldest first."""
+    gpus: tuple[EarningsRow, ...] = ()
+    """Of the same days together."""
+    total: EarningsRow = EarningsRow(key="total", label="all")
     vouched: Atoms = 0
-    by_day: tuple[DayEarnings, ...] = ()
-    """The last 30 days, oldest first."""
+    electricity_price: Atoms = 0
+    """A kilowatt-hour, as set by the owner."""
 
 
 class OwnerEvent(Document):
@@ -141,6 +139,11 @@ class OwnerStatus(Document):
     accepting: bool
     """New jobs are taken."""
     paused: bool
+    draining: bool = False
+    mood: str = "taking"
+    """taking, starting, stopping, paused, draining, drained, closed, in_use or no_gas."""
+    mood_reason: str = ""
+    """The mood in a sentence; empty where jobs are taken."""
     stopping: bool
     market: MarketLink
     price_per_hour: Atoms
@@ -163,6 +166,14 @@ class OwnerStatus(Document):
     """Newest last."""
     notes: tuple[str, ...] = ()
     """What the owner should know or do, such as that no GPU was found."""
+
+
+class Wish(Document):
+    """``POST /owner/pause`` and ``/owner/drain``: why, in the owner's words, which buyers see."""
+
+    reason: str = Field(default="", max_length=500)
+    then_stop: bool = False
+    """Of ``drain``: stop when no job is left."""
 
 
 class PriceChange(Document):

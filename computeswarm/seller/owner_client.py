@@ -11,6 +11,7 @@ import httpx
 from computeswarm.core.errors import SellerUnavailable, from_problem
 from computeswarm.core.signing import parse_json
 from computeswarm.core.text import clean_line
+from computeswarm.seller.earnings import By, EarningsReport
 from computeswarm.seller.owner import OwnerFile, OwnerStatus
 
 OWNER_FILE = "owner.json"
@@ -60,12 +61,16 @@ class OwnerClient:
         """Everything at once."""
         return parse_json(OwnerStatus, await self._call("GET", "/owner/status"))
 
-    async def pause(self) -> None:
-        """Take no new jobs; those that are paid go on."""
-        await self._call("POST", "/owner/pause")
+    async def pause(self, reason: str = "") -> None:
+        """Take no new jobs; those that are paid go on. Buyers are told the reason."""
+        await self._call("POST", "/owner/pause", {"reason": reason} if reason else None)
+
+    async def drain(self, reason: str = "", *, then_stop: bool = False) -> None:
+        """Take no new jobs and finish those that are paid; then stop, if wanted."""
+        await self._call("POST", "/owner/drain", {"reason": reason, "then_stop": then_stop})
 
     async def resume(self) -> None:
-        """Take new jobs again."""
+        """Take new jobs again, after a pause or a drain."""
         await self._call("POST", "/owner/resume")
 
     async def set_price(self, atoms_per_hour: int) -> None:
@@ -80,6 +85,11 @@ class OwnerClient:
             Conflict: it has ended already.
         """
         await self._call("POST", f"/owner/jobs/{job_id}/evict")
+
+    async def earnings(self, days: int, by: By) -> EarningsReport:
+        """What selling brought and cost in the last ``days``, today included."""
+        path = f"/owner/earnings?days={days}&by={by}"
+        return parse_json(EarningsReport, await self._call("GET", path))
 
     async def stop(self) -> None:
         """Hand running jobs back and end the seller."""

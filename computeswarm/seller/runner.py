@@ -34,6 +34,8 @@ from computeswarm.seller.outputs import OutputsTooLarge, collect
 
 _log = logging.getLogger(__name__)
 _DRAIN_SECONDS = 5.0
+_PAUSE_SECONDS = 60.0
+"""A job that stands still is woken by whoever has it go on."""
 _MAX_FILES = 10_000
 _LOG_RATIO = 4
 """The log on disk may be so many times as large as the output that is kept."""
@@ -81,6 +83,37 @@ class JobRun:
         self._warned = False
         self._kept_bytes = 0
         self._full = False
+        self._running: Running | None = None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it stands still."""
+        return self._meter.paused
+
+    async def freeze(self) -> bool:
+        """Have the job stand still, at no cost from now on; False while there is nothing to stop.
+
+        Raises:
+            ExecutorError: this sandbox can't do it; the meter goes on.
+        """
+        if self._running is None or self._order is not None or self.frozen:
+            return False
+        self._meter.pause(self._tools.clock.monotonic())
+        try:
+            await self._running.freeze()
+        except BaseException:
+            self._meter.resume(self._tools.clock.monotonic())
+            raise
+        self._wake.set()
+        return True
+
+    async def thaw(self) -> None:
+        """Have it go on."""
+        if self._running is None or not self.frozen:
+            return
+        await self._running.thaw()
+        self._meter.resume(self._tools.clock.monotonic())
+        self._wake.set()
 
     def end(self, order: Order) -> None:
         """Have the job ended; the first order counts."""
@@ -147,6 +180,8 @@ class JobRun:
         try:
             self._meter.paid_slices = desk.store.get(self.job_id).slices_paid
             desk.meters[self.job_id] = self._meter
+            self._meter.launch()
+            self._running = running
             desk.step(self.job_id, JobState.RUNNING, durable=False)
             while not ended.done() and self._order is None:
                 self._wake.clear()
@@ -160,6 +195,7 @@ class JobRun:
             await asyncio.wait({pump}, timeout=_DRAIN_SECONDS)
             return exit_
         finally:
+            self._running = None
             if not ended.done():
                 await running.kill()
             for task in (pump, ended):
@@ -169,6 +205,8 @@ class JobRun:
     def _look(self, now: float, launched: float) -> float:
         """Give the order that is due, or the seconds until one may be."""
         meter, config = self._meter, self._tools.config
+        if meter.paused:
+            return _PAUSE_SECONDS
         grace = self._job.quote.grace_seconds
         if not meter.begun:
             silent_until = launched + config.silent_start

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from computeswarm.seller.job import Job
 from computeswarm.seller.owner import (
-    DayEarnings,
-    Earnings,
     OwnerGpu,
     OwnerJob,
     OwnerStatus,
@@ -18,24 +15,19 @@ if TYPE_CHECKING:
     from computeswarm.seller.agent import SellerAgent
 
 _ENDED_SHOWN = 50
-_DAYS = 30
-_FRESH_SECONDS = 2.0
-_DAY = 86400
 
 
 class StatusPage:
-    """Makes ``OwnerStatus``; sums over the ledger are kept for two seconds."""
+    """Makes ``OwnerStatus``."""
 
     def __init__(self, agent: SellerAgent) -> None:
         self._agent = agent
         self._started = agent.clock.now()
-        self._earnings = Earnings()
-        self._earnings_at = float("-inf")
 
     def make(self) -> OwnerStatus:
         """The seller now."""
         agent, config = self._agent, self._agent.config
-        blocked = agent.paused or agent.stopping or agent.gas_wei == 0
+        mood = agent.acceptance.mood()
         return OwnerStatus(
             node_id=agent.node_id,
             name=config.name,
@@ -44,8 +36,11 @@ class StatusPage:
             chain=config.chain.title,
             real_money=config.chain.real_money,
             started_at=self._started,
-            accepting=not blocked,
+            accepting=mood == "taking",
             paused=agent.paused,
+            draining=agent.acceptance.choices.draining,
+            mood=mood,
+            mood_reason=agent.acceptance.why(),
             stopping=agent.stopping,
             market=agent.market.link,
             price_per_hour=agent.offers.price_per_hour,
@@ -54,12 +49,12 @@ class StatusPage:
             isolation=agent.executor.isolation,
             images=agent.offers.images.names(),
             trusted=tuple(sorted(config.trusted)) if agent.executor.owner_only else (),
-            slots=config.slots,
+            slots=agent.slots.count,
             running=agent.running,
             queued=len(agent.queue),
             host=agent.machine.host(),
             gpus=tuple(self._gpu(index) for index in range(len(config.hardware.gpus))),
-            earnings=self._earned(),
+            earnings=agent.bookkeeper.summary(),
             gas_wei="" if agent.gas_wei is None else str(agent.gas_wei),
             jobs=self._jobs(),
             events=agent.notices.recent(),
@@ -112,44 +107,7 @@ class StatusPage:
             started_ms=job.phases.starting,
             ended_ms=job.phases.ended,
             queue_position=view.queue_position,
+            starts_in_seconds=view.starts_in_seconds,
+            paused=view.paused,
+            priority_seconds=job.quote.priority_seconds,
         )
-
-    def _earned(self) -> Earnings:
-        clock = self._agent.clock
-        if clock.monotonic() - self._earnings_at < _FRESH_SECONDS:
-            return self._earnings
-        today = datetime.fromtimestamp(clock.now(), UTC).replace(
-            hour=0, minute=0, second=0, microsecond=0
-        )
-        first = today - timedelta(days=_DAYS - 1)
-        days = self._days(first)
-        self._earnings = Earnings(
-            today=days[-1].gross,
-            week=sum(day.gross for day in days[-7:]),
-            month=sum(day.gross for day in days),
-            refunded_month=sum(day.refunded for day in days),
-            owed=self._agent.settlements.earned(clock.now()).owed,
-            vouched=self._agent.channels.unclaimed(),
-            by_day=tuple(days),
-        )
-        self._earnings_at = clock.monotonic()
-        return self._earnings
-
-    def _days(self, first: datetime) -> list[DayEarnings]:
-        """Sums for each of the days from ``first`` on (UTC): transfers, and what channels paid."""
-        days = self._agent.settlements.by_day(first.timestamp(), _DAYS)
-        settled, begun = [0] * _DAYS, [0] * _DAYS
-        for step in self._agent.channels.movements(first.timestamp()):
-            index = int((step.at - first.timestamp()) // _DAY)
-            if 0 <= index < _DAYS:
-                settled[index] += step.amount if step.kind == "settle" else 0
-                begun[index] += step.kind == "deposit"
-        return [
-            DayEarnings(
-                day=(first + timedelta(days=index)).date().isoformat(),
-                gross=day.received + settled[index],
-                refunded=day.refunded,
-                jobs=day.jobs + begun[index],
-            )
-            for index, day in enumerate(days)
-        ]

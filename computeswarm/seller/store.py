@@ -14,7 +14,7 @@ from typing import Any
 from computeswarm.core.errors import Conflict, JobNotFound
 from computeswarm.core.jobs import JobSpec, Payment, Phases
 from computeswarm.core.quotes import Quote
-from computeswarm.core.states import JobState, check_transition
+from computeswarm.core.states import JobState, check_recovery, check_transition
 from computeswarm.payments.storage import connect, transaction
 from computeswarm.seller.job import PAYMENTS_HELD, Job
 
@@ -54,6 +54,7 @@ CREATE TABLE IF NOT EXISTS payments (
     payer TEXT NOT NULL,
     PRIMARY KEY (job_id, slice)
 );
+CREATE TABLE IF NOT EXISTS restarts (job_id TEXT PRIMARY KEY, times INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 _PHASE = {
@@ -88,6 +89,16 @@ class JobStore:
             )
         row = self._db.execute("SELECT value FROM facts WHERE name = 'secret'").fetchone()
         return bytes(row[0])
+
+    def fact(self, name: str) -> bytes | None:
+        """Something small that was kept under this name."""
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def keep_fact(self, name: str, value: bytes) -> None:
+        """Keep it over restarts, in the place of what was there."""
+        with transaction(self._db) as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def live(self) -> list[Job]:
         """Jobs that have not ended, oldest first."""
@@ -247,6 +258,32 @@ class JobStore:
             changes["spec"] = job.spec.without_content().model_copy(update={"env": {}})
         with nullcontext() if durable else self._relaxed():
             return self._write(replace(job, state=state, phases=phases, **changes))
+
+    def step_back(self, job_id: str) -> Job:
+        """A job that was starting as the seller was interrupted waits again, at its old place.
+
+        Raises:
+            InvalidTransition: it was not starting.
+        """
+        job = self.get(job_id)
+        check_recovery(job.state, JobState.QUEUED)
+        phases = job.phases.model_copy(update={"starting": None})
+        with transaction(self._db) as db:
+            db.execute(
+                "INSERT INTO restarts VALUES (?, 1)"
+                " ON CONFLICT (job_id) DO UPDATE SET times = times + 1",
+                (job_id,),
+            )
+            db.execute(
+                "UPDATE jobs SET state = ?, phases = ? WHERE job_id = ?",
+                (JobState.QUEUED, phases.model_dump_json(), job_id),
+            )
+        return self._keep(replace(job, state=JobState.QUEUED, phases=phases))
+
+    def restarts(self, job_id: str) -> int:
+        """How often it has stepped back."""
+        row = self._db.execute("SELECT times FROM restarts WHERE job_id = ?", (job_id,)).fetchone()
+        return int(row[0]) if row else 0
 
     def update(self, job_id: str, **changes: Any) -> Job:
         """Change something other than the state."""

@@ -69,7 +69,7 @@ class Takings:
             return
         state = JobState.OUT_OF_FUNDS if job.state is JobState.RUNNING else JobState.FAILED
         order = Order(state, "The chain took back what was paid for the job.")
-        await agent.end_queued(job_id, order)
+        await agent.dispatcher.end_queued(job_id, order)
         if run is not None:
             run.end(order)
 

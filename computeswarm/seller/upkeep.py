@@ -66,11 +66,14 @@ class Upkeep:
             await asyncio.sleep(_ROUND_SECONDS)
             try:
                 await self._end_late_uploads()
-                self._agent.look_at_queue()  # a GPU may be well again
+                await self._agent.acceptance.look_at_hours()
+                self._agent.dispatcher.schedule()  # a GPU may be well again
+                self._agent.acceptance.look_if_drained()
                 self._agent.intake.sweep()
                 # known late where the chain was silent at the start
                 self._agent.offers.channels = self._agent.channels.available
                 await self._drop_old()
+                self._agent.inputs.tidy()
                 await self.look_at_gas()
             except Exception:
                 _log.exception("upkeep")  # the next round may do better
@@ -83,13 +86,13 @@ class Upkeep:
             if not agent.inputs.missing(job_id, job.spec):
                 continue
             now = agent.clock.monotonic()
-            if now - agent.upload_seen.get(job_id, 0.0) > patience:
+            if now - agent.dispatcher.upload_seen.get(job_id, 0.0) > patience:
                 text = f"No input came for {patience:g} s; everything goes back."
-            elif now > agent.upload_until.get(job_id, 0.0):
+            elif now > agent.dispatcher.upload_until.get(job_id, 0.0):
                 text = "The inputs came too slowly; everything goes back."
             else:
                 continue
-            await agent.end_queued(job_id, Order(JobState.FAILED, text, free=True))
+            await agent.dispatcher.end_queued(job_id, Order(JobState.FAILED, text, free=True))
 
     async def _drop_old(self) -> None:
         """What is kept of ended jobs has its time, and all of it together its size."""

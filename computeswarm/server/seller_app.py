@@ -108,9 +108,10 @@ class _Handlers:
 
     async def quote(self, request: web.Request) -> web.StreamResponse:
         asked = parse_json(QuoteRequest, await self._body(request))
-        self._agent.check_accepting()
+        self._agent.check_accepting(asked.spec)
         offers = self._agent.offers
-        return json_reply(offers.sign(offers.quote(asked.spec, asked.scheme)), headers=_NO_STORE)
+        quote = offers.quote(asked.spec, asked.scheme, asked.offer_per_hour)
+        return json_reply(offers.sign(quote), headers=_NO_STORE)
 
     async def execute(self, request: web.Request) -> web.StreamResponse:
         body = await self._body(request)

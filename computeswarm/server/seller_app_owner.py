@@ -5,16 +5,19 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
+from typing import cast, get_args
 
 from aiohttp import web
 
-from computeswarm.core.errors import Forbidden, Unauthorized, Unprocessable
+from computeswarm.core.errors import BadRequest, Forbidden, Unauthorized, Unprocessable
 from computeswarm.seller.agent import SellerAgent
-from computeswarm.seller.owner import OwnerStatus, PriceChange
+from computeswarm.seller.earnings import MAX_DAYS, By, EarningsReport
+from computeswarm.seller.owner import OwnerStatus, PriceChange, Wish
 from computeswarm.server.openapi import Route
 from computeswarm.server.web import json_reply, read_model
 
 _TOKEN = {"Authorization": "Bearer and the owner's token"}
+_BODIES = {"/owner/price": PriceChange}
 _Action = Callable[[web.Request], Awaitable[None]]
 
 
@@ -28,7 +31,7 @@ def owner_routes(agent: SellerAgent, token: str) -> list[Route]:
             await action(request)
             return json_reply(agent.status())
 
-        body = PriceChange if path.endswith("price") else None
+        body = _BODIES.get(path)
         return Route(
             "POST",
             path,
@@ -48,7 +51,17 @@ def owner_routes(agent: SellerAgent, token: str) -> list[Route]:
             replies={200: OwnerStatus},
             headers=_TOKEN,
         ),
+        Route(
+            "GET",
+            "/owner/earnings",
+            handlers.earnings,
+            "What selling brought and cost",
+            replies={200: EarningsReport},
+            query={"days": "so many of the owner's days, 7 by default", "by": "day, gpu or job"},
+            headers=_TOKEN,
+        ),
         post("/owner/pause", handlers.pause, "Take no new jobs"),
+        post("/owner/drain", handlers.drain, "Take no new jobs and finish those that are paid"),
         post("/owner/resume", handlers.resume, "Take jobs again"),
         post("/owner/price", handlers.price, "Ask another price from now on"),
         post("/owner/jobs/{id}/evict", handlers.evict, "End a job and refund it"),
@@ -76,8 +89,22 @@ class _OwnerHandlers:
         self.check(request)
         return json_reply(self._agent.status(), headers={"Cache-Control": "no-store"})
 
-    async def pause(self, _: web.Request) -> None:
-        self._agent.pause(True)
+    async def earnings(self, request: web.Request) -> web.StreamResponse:
+        self.check(request)
+        days, by = request.query.get("days", "7"), request.query.get("by", "day")
+        if not (days.isascii() and days.isdigit() and 1 <= int(days[:5]) <= MAX_DAYS):
+            raise BadRequest(f"days is from 1 to {MAX_DAYS}.")
+        if by not in get_args(By):
+            raise BadRequest("by is day, gpu or job.")
+        found = await self._agent.bookkeeper.report(int(days), cast("By", by))
+        return json_reply(found, headers={"Cache-Control": "no-store"})
+
+    async def pause(self, request: web.Request) -> None:
+        self._agent.pause(True, (await _wish(request)).reason)
+
+    async def drain(self, request: web.Request) -> None:
+        wish = await _wish(request)
+        self._agent.drain(wish.reason, then_stop=wish.then_stop)
 
     async def resume(self, _: web.Request) -> None:
         self._agent.pause(False)
@@ -93,6 +120,11 @@ class _OwnerHandlers:
 
     async def stop(self, _: web.Request) -> None:
         self._agent.stop_requested.set()
+
+
+async def _wish(request: web.Request) -> Wish:
+    """What was asked for; nothing in particular where there is no body."""
+    return await read_model(request, Wish) if request.can_read_body else Wish()
 
 
 def _loopback(request: web.Request) -> bool:

@@ -90,7 +90,7 @@ async def test_a_full_disk_keeps_what_is_paid_pending_and_loses_nothing(
     rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with rig() as r:
-        monkeypatch.setattr("computeswarm.seller.agent._DISK_SECONDS", 0.02)
+        monkeypatch.setattr("computeswarm.seller.takings._DISK_SECONDS", 0.02)
         before, tries, pay, full = await r.balance(), 0, JobStore.pay, True
 
         def no_room(store: JobStore, *args: Any) -> Any:
@@ -183,7 +183,7 @@ async def test_one_input_sent_many_times_at_once_fills_no_disk(rig: OpenRig) -> 
         go.set()
         assert [reply.status for reply in await asyncio.gather(*first)] == [409, 409]
         assert not folder.exists()
-        assert r.agent.upload_seen == {} == r.agent.upload_until
+        assert r.agent.dispatcher.upload_seen == {} == r.agent.dispatcher.upload_until
 
 
 async def test_a_trickle_of_input_holds_no_place_for_ever(
@@ -191,9 +191,9 @@ async def test_a_trickle_of_input_holds_no_place_for_ever(
 ) -> None:
     async with rig() as r:
         bought = await r.buy(spec(inputs=[input_file("x", b"aa")]))
-        left = r.agent.upload_until[bought.job_id] - r.agent.clock.monotonic()
+        left = r.agent.dispatcher.upload_until[bought.job_id] - r.agent.clock.monotonic()
         assert 590 < left < 601
-        r.agent.upload_until[bought.job_id] = 0
+        r.agent.dispatcher.upload_until[bought.job_id] = 0
         view = await bought.ended()
         assert view.state is JobState.FAILED and "slowly" in view.reason
         assert (await r.refunded(bought)).cost == 0
@@ -294,10 +294,10 @@ async def test_no_payment_is_looked_at_while_the_seller_recovers(rig: OpenRig) -
     async with rig() as r:
         bought = await r.buy(spec(ENDLESS))
         body = {"spec": spec(), "job_id": "job-" + "8" * 20}
-        r.agent._ready = False
+        r.agent.ready = False
         early = await r.call("POST", "/execute", json=body, headers=r.payment(10_000))
         slice_ = await bought.pay(1)
-        r.agent._ready = True
+        r.agent.ready = True
         assert (early.status, slice_.status) == (503, 503)
         assert not r.agent.settlements.claims("job-" + "8" * 20)
         assert len(r.agent.settlements.claims(bought.job_id)) == 1

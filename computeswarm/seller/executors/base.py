@@ -161,6 +161,20 @@ class Running(Protocol):
         """SIGKILL to the whole tree."""
         ...
 
+    async def freeze(self) -> None:
+        """Have the whole tree stand still; it keeps its memory, on the GPU too. Again is fine.
+
+        ``terminate`` and ``kill`` end a job that stands still as any other.
+
+        Raises (as ``thaw`` does):
+            ExecutorError: this sandbox can't do it.
+        """
+        ...
+
+    async def thaw(self) -> None:
+        """Have it go on. Again is fine."""
+        ...
+
 
 class Executor(Protocol):
     """One way of running jobs on this machine.

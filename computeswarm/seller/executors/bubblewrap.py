@@ -219,6 +219,7 @@ class BubblewrapExecutor:
             err,
             output_bytes=launch.limits.output_bytes,
             signal_tree=job.signal,
+            freeze_tree=job.freeze,
             finish=job.start_watching(),
         )
 
@@ -265,6 +266,9 @@ class _Job:
         # A signal to bubblewrap itself would end the job at once instead of asking it to end.
         own = {self.pid, self.status.init or self.pid}
         self.group.signal(number, skip=own)
+
+    def freeze(self, still: bool) -> None:
+        self.group.freeze(still)
 
     def start_watching(self) -> Callable[[Ended], Awaitable[Exit]]:
         watch = None

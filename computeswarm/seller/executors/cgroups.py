@@ -56,6 +56,31 @@ class Group:
                 continue
         return bool(members)
 
+    def freeze(self, still: bool) -> None:
+        """Have every member stand still, or go on; blocks for milliseconds, 5 s at most.
+
+        Raises:
+            ExecutorError: a member does not stop.
+        """
+        file = self.directories[0] / "cgroup.freeze"
+        if self.version == 2 and file.exists():
+            try:
+                file.write_text("1" if still else "0")
+            except OSError as error:
+                raise ExecutorError(f"The job can't be paused: {error}.") from error
+            return
+        if not still:
+            self.signal(signal.SIGCONT)
+            return
+        deadline = time.monotonic() + _REMOVE_SECONDS
+        # what forks while it is being stopped leaves a child that is not
+        while not all(_stopped(pid) for pid in self.pids()):
+            self.signal(signal.SIGSTOP)
+            if time.monotonic() > deadline:
+                self.signal(signal.SIGCONT)
+                raise ExecutorError("The job can't be paused: a process of it does not stop.")
+            time.sleep(0.001)
+
     def usage(self) -> Usage:
         if self.version == 2:
             cpu = _field(self.directories[0] / "cpu.stat", "usage_usec") / 1e6
@@ -256,6 +281,15 @@ def _removed(directory: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _stopped(pid: int) -> bool:
+    """Whether a process stands still, or is none any more."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state in "TtZX"
 
 
 def _number(file: Path) -> int:

@@ -107,6 +107,7 @@ class ProcessExecutor:
             err,
             output_bytes=launch.limits.output_bytes,
             signal_tree=job.signal,
+            freeze_tree=job.freeze,
             finish=finish,
         )
 
@@ -135,6 +136,11 @@ class _Job:
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
+
+    def freeze(self, still: bool) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            if self.lifeline >= 0:
+                os.write(self.lifeline, supervisor.FREEZE if still else supervisor.THAW)
 
     def _cut(self) -> None:
         if self.lifeline >= 0:

@@ -80,6 +80,7 @@ class ChildRunning:
 
     Args:
         signal_tree: send a signal to all of the job's processes.
+        freeze_tree: have all of them stand still, or go on; blocks for milliseconds.
         finish: called once when the child has ended: bury what is left, tell the exit.
     """
 
@@ -91,6 +92,7 @@ class ChildRunning:
         *,
         output_bytes: int,
         signal_tree: Callable[[int], None],
+        freeze_tree: Callable[[bool], None],
         finish: Callable[[Ended], Awaitable[Exit]],
     ) -> None:
         self._process = process
@@ -98,6 +100,8 @@ class ChildRunning:
         self._left = output_bytes
         self._truncated = False
         self._signal_tree = signal_tree
+        self._freeze_tree = freeze_tree
+        self._frozen = False
         self._finish = finish
         self._end = asyncio.create_task(self._wait(), name=f"job-{process.pid}")
 
@@ -133,6 +137,7 @@ class ChildRunning:
     async def terminate(self, grace: float) -> Exit:
         if not self._end.done():
             self._signal_tree(SIGTERM)
+            await self.thaw()
             try:
                 return await asyncio.wait_for(self.wait(), grace)
             except TimeoutError:
@@ -142,7 +147,18 @@ class ChildRunning:
     async def kill(self) -> Exit:
         if not self._end.done():
             self._signal_tree(SIGKILL)
+            await self.thaw()
         return await self.wait()
+
+    async def freeze(self) -> None:
+        if not self._end.done():
+            self._frozen = True
+            await asyncio.to_thread(self._freeze_tree, True)
+
+    async def thaw(self) -> None:
+        if self._frozen:
+            self._frozen = False
+            await asyncio.to_thread(self._freeze_tree, False)
 
     async def _wait(self) -> Exit:
         ended = await _wait_child(self._process.pid)

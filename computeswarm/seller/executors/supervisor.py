@@ -17,6 +17,8 @@ import sys
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 LINUX = sys.platform == "linux"
+FREEZE, THAW = b"s", b"c"
+"""Written to stdin: the job's whole tree is to stand still, or to go on."""
 
 
 def _prctl(option: int, value: int) -> None:
@@ -53,6 +55,12 @@ def _signal_all(number: int, group: int) -> None:
             os.kill(pid, number)
         except (ProcessLookupError, PermissionError):
             continue
+
+
+def _stop_all(group: int) -> None:
+    """Twice: what was forked as the first signals went out has not got one."""
+    for _ in range(2):
+        _signal_all(signal.SIGSTOP, group)
 
 
 def _bury(group: int) -> None:
@@ -103,11 +111,16 @@ def main(argv: list[str]) -> int:
     status = None
     while status is None:
         ready, _, _ = select.select([0, wake_read], [], [])
-        if 0 in ready and not os.read(0, 1):
+        wish = os.read(0, 1) if 0 in ready else None
+        if wish == b"":
             break
         woken = os.read(wake_read, 512) if wake_read in ready else b""
         if signal.SIGTERM in woken:
             _signal_all(signal.SIGTERM, job)
+        if wish == FREEZE:
+            _stop_all(job)
+        if wish == THAW:
+            _signal_all(signal.SIGCONT, job)
         status = _reaped(job)
     _bury(job)
     return _repeat(status)
