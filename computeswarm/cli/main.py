@@ -29,6 +29,7 @@ COMMANDS = {
     "pay": "buy from any x402 server on the internet",
     "channels": "list the deposits that pay for jobs, and bring them home",
     "seller": "rent this machine out",
+    "earnings": "what renting out brought, cost and left",
     "market": "run a market",
     "devnet": "run a local chain with test money",
     "images": "build and check the images that jobs run in",

@@ -102,21 +102,21 @@ def csv_row(entry: Entry, running: int) -> str:
             time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.at)),
             entry.role,
             entry.kind,
-            _cell(entry.job_id),
+            cell(entry.job_id),
             "" if entry.slice is None else entry.slice,
-            _cell(entry.peer),
-            _cell(entry.wallet),
+            cell(entry.peer),
+            cell(entry.wallet),
             entry.chain_id,
             entry.signed,
             format_usdc(entry.amount),
             entry.direction,
             running,
             entry.state,
-            _cell(entry.transaction),
+            cell(entry.transaction),
             "" if entry.block is None else entry.block,
             "" if entry.gas_wei is None else entry.gas_wei,
-            _cell(entry.channel),
-            _cell(entry.note),
+            cell(entry.channel),
+            cell(entry.note),
         )
     )
 
@@ -178,7 +178,7 @@ def _clean(text: str, limit: int = _NOTE_LIMIT) -> str:
     return text if _HARMLESS.fullmatch(text) else clean_line(text, limit=limit)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Strangers' text for a spreadsheet, which would run what looks like a formula."""
     bare = _clean(text)
     return f"'{bare}" if bare.startswith(_FORMULA) else bare

@@ -1,0 +1,79 @@
+"""``computeswarm earnings``: what renting this machine out brought, cost and left."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from computeswarm.core.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from computeswarm.cli.context import Context
+    from computeswarm.seller.earnings import EarningsReport
+
+_MAX_DAYS = 3_650
+_ABOUT = """\
+Kept is what buyers paid, less what went back and what still has to. Power is measured at the GPUs
+(the rest of the machine is not) and costs electricity_price; gas costs eth_price where it is real
+money. Days are this machine's own. The seller that runs is asked; where none does, its books are.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.epilog = _ABOUT
+    parser.add_argument("--days", metavar="N", type=_days, default=7, help="so many days (7)")
+    parser.add_argument("--by", choices=("day", "gpu", "job"), default="day", help="rows (day)")
+    parser.add_argument("--csv", action="store_true", help="comma-separated, for a spreadsheet")
+
+
+async def run(context: Context) -> int:
+    """Show earnings."""
+    from computeswarm.seller.earnings_export import HEAD, summary, table_row, to_csv
+
+    args = context.args
+    if args.csv and context.json:
+        raise UsageError("Choose one of --csv and --json.")
+    context.warn_of_real_money()
+    report = await _report(context)
+    if context.json:
+        context.document(report.model_dump(mode="json"))
+    elif args.csv:
+        sys.stdout.write(to_csv(report))
+    else:
+        context.table(HEAD[args.by], [table_row(args.by, row) for row in report.rows])
+        for line in summary(report):
+            context.text(line)
+    return ExitCode.OK
+
+
+async def _report(context: Context) -> EarningsReport:
+    """From the seller that runs, else from what it left on the disk."""
+    from computeswarm.core.errors import SellerUnavailable, Unauthorized
+    from computeswarm.seller.bookkeeping import prices_of
+    from computeswarm.seller.earnings import report
+    from computeswarm.seller.owner_client import OwnerClient
+
+    args, settings = context.args, context.settings
+    try:
+        async with OwnerClient.find(context.paths.seller) as owner:
+            return await owner.earnings(args.days, args.by)
+    except (SellerUnavailable, Unauthorized):
+        chain = settings.chain
+        return report(
+            context.paths.seller,
+            chain.chain_id,
+            chain.name,
+            days=args.days,
+            by=args.by,
+            now=time.time(),
+            prices=prices_of(settings),
+        )
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= _MAX_DAYS):
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no count of days; write 1 to 3650")
+    return int(text)

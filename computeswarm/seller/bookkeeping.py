@@ -1,0 +1,119 @@
+"""The running seller's side of earnings: it counts time and current, and sums up for its owner."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from computeswarm.core.money import parse_usdc
+from computeswarm.core.settings import Settings
+from computeswarm.seller.earnings import By, EarningsReport, Prices, report
+from computeswarm.seller.owner import Earnings
+from computeswarm.seller.usage import CPU, Reading, Unit, UsageLog
+
+if TYPE_CHECKING:
+    from computeswarm.seller.agent import SellerAgent
+
+SUMMARY_DAYS = 30
+_FRESH_SECONDS = 2.0
+_LOAD = 50
+"""A summary is kept for at least so many times as long as it took: 2 % of one core at most."""
+
+
+def prices_of(settings: Settings) -> Prices:
+    """What current and gas cost, by the settings. Test networks' ether is worth nothing.
+
+    Raises:
+        BadRequest: a setting is no amount.
+    """
+    ether = parse_usdc(settings.eth_price) if settings.chain.real_money else 0
+    return Prices(parse_usdc(settings.electricity_price), ether)
+
+
+class Bookkeeper:
+    """Owns ``usage.db``; ``tick`` it just before a job takes its place, or leaves it."""
+
+    def __init__(self, agent: SellerAgent) -> None:
+        self._agent = agent
+        config = agent.config
+        gpus = config.hardware.gpus
+        units = [Unit(gpu.uuid or f"gpu-{n}", n, gpu.model) for n, gpu in enumerate(gpus)]
+        units.append(Unit(CPU, len(gpus), config.hardware.cpu_model or CPU))
+        self._usage = UsageLog(config.folder / "usage.db", units, self._read, agent.clock)
+        self._summary = Earnings()
+        self._fresh_until = float("-inf")
+
+    def start(self) -> None:
+        """Begin to count."""
+        self._usage.start()
+
+    async def close(self) -> None:
+        """Write the rest."""
+        await self._usage.close()
+
+    def tick(self) -> None:
+        """Count up to now."""
+        self._usage.tick()
+
+    @property
+    def prices(self) -> Prices:
+        """As set now."""
+        return prices_of(self._agent.settings or Settings())
+
+    async def report(self, days: int, by: By) -> EarningsReport:
+        """The last ``days`` of the owner's days, today's included.
+
+        Raises:
+            ConfigError: not so many days, or a file can't be read.
+        """
+        self._usage.write()
+        return await asyncio.to_thread(self._report, days, by)
+
+    def summary(self) -> Earnings:
+        """For the owner's screen; some seconds old at most."""
+        if self._agent.clock.monotonic() >= self._fresh_until:
+            began = time.perf_counter()
+            by_day, by_gpu = (self._report(SUMMARY_DAYS, by) for by in ("day", "gpu"))
+            self._summary = Earnings(
+                days=by_day.rows,
+                gpus=by_gpu.rows,
+                total=by_day.total,
+                vouched=self._agent.channels.unclaimed(),
+                electricity_price=by_day.electricity_price,
+            )
+            fresh = max(_FRESH_SECONDS, _LOAD * (time.perf_counter() - began))
+            self._fresh_until = self._agent.clock.monotonic() + fresh
+        return self._summary
+
+    def _report(self, days: int, by: By) -> EarningsReport:
+        agent = self._agent
+        return report(
+            agent.config.folder,
+            agent.config.chain.chain_id,
+            agent.config.chain.name,
+            days=days,
+            by=by,
+            now=agent.clock.now(),
+            prices=self.prices,
+        )
+
+    def _read(self) -> Sequence[Reading]:
+        agent = self._agent
+        taking = agent.acceptance.mood() == "taking"
+        unwell = agent.unwell_gpus()
+        found = []
+        for index in range(len(agent.config.hardware.gpus)):
+            holder = agent.slots.holder(index)
+            power = agent.machine.reading(index).power_mw
+            found.append(
+                Reading(
+                    (holder,) if holder else (),
+                    offered=taking and index not in unwell,
+                    watts=None if power is None else power / 1000,
+                )
+            )
+        places = 0 if found else agent.slots.count
+        found.append(Reading(agent.slots.without_gpu(), offered=taking, places=places))
+        return found
