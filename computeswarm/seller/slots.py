@@ -73,3 +73,7 @@ class Slots:
             if gpu in place.gpus:
                 return job_id
         return ""
+
+    def without_gpu(self) -> tuple[str, ...]:
+        """The jobs that have a place and no GPU."""
+        return tuple(job_id for job_id, place in self._taken.items() if not place.gpus)

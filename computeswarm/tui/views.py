@@ -206,6 +206,17 @@ class HostItem:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuEarned:
+    """What one GPU brought in 30 days; ``net`` None where its current is not measured, ``sold``
+    None where it was never offered."""
+
+    label: str
+    kept: int
+    net: int | None = None
+    sold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EarningsItem:
     today: int = 0
     week: int = 0
@@ -217,6 +228,13 @@ class EarningsItem:
     """Oldest first: ISO date, and atoms less refunds."""
     vouched: int = 0
     """Signed for on channels and not claimed yet; in none of the sums."""
+    nets: tuple[int | None, ...] = (None, None, None)
+    """Today, 7 and 30 days, less gas and current; None where that is not measured."""
+    sold: float | None = None
+    """The share of the offered time that was sold in 7 days."""
+    electricity_price: int = 0
+    """Atoms a kilowatt-hour."""
+    gpus: tuple[GpuEarned, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

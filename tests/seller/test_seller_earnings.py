@@ -264,7 +264,7 @@ def _write_books(paths: Paths, dice: random.Random) -> None:
     for number in range(150):
         job = dice.choice(jobs)
         subject = job if dice.random() < 0.3 else f"{job}#{number}"
-        state = dice.choice(PAID + ["broadcast", "failed", "reverted"])
+        state = dice.choice([*PAID, "broadcast", "failed", "reverted"])
         at = NOW - dice.random() * 20 * 86400
         _claim(db, number, subject, dice.randrange(1, 10**7), state, at,
                tx=dice.choice(txs), reorged=dice.random() < 0.1,

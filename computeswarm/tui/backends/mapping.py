@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from computeswarm.core.events import (
     EndEvent,
     JobEvent,
@@ -14,10 +16,12 @@ from computeswarm.core.jobs import JobView, Phases
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.text import StreamDecoder, clean_line
-from computeswarm.seller.owner import OwnerGpu, OwnerJob, OwnerStatus
+from computeswarm.seller.earnings import EarningsRow
+from computeswarm.seller.owner import Earnings, OwnerGpu, OwnerJob, OwnerStatus
 from computeswarm.tui.views import (
     EarningsItem,
     EventItem,
+    GpuEarned,
     GpuItem,
     HostItem,
     LogKind,
@@ -157,7 +161,6 @@ def seller_item(status: OwnerStatus) -> SellerItem:
     notes = [clean_line(note) for note in status.notes if note not in told]
     if not market.connected and market.problem:
         notes.insert(0, clean_line(market.problem))
-    kept = [day.gross - day.refunded for day in earned.by_day]
     return SellerItem(
         node_id=status.node_id,
         name=clean_line(status.name, limit=60),
@@ -181,21 +184,46 @@ def seller_item(status: OwnerStatus) -> SellerItem:
         real_money=status.real_money,
         note=notes[0] if notes else "",
         gpus=tuple(_gpu(gpu) for gpu in status.gpus),
-        earnings=EarningsItem(
-            today=sum(kept[-1:]),
-            week=sum(kept[-7:]),
-            month=sum(kept),
-            refunded=earned.refunded_month,
-            owed=earned.owed,
-            vouched=earned.vouched,
-            by_day=tuple((day.day, sum_) for day, sum_ in zip(earned.by_day, kept, strict=True)),
-        ),
+        earnings=_earned(earned),
         jobs=tuple(_seller_job(job) for job in status.jobs),
         events=tuple(
             EventItem(event.at, event.level, clean_line(event.text, limit=500))
             for event in status.events
         ),
     )
+
+
+def _earned(earned: Earnings) -> EarningsItem:
+    days = earned.days
+    return EarningsItem(
+        today=sum(day.kept for day in days[-1:]),
+        week=sum(day.kept for day in days[-7:]),
+        month=earned.total.kept,
+        refunded=earned.total.refunded,
+        owed=earned.total.owed,
+        vouched=earned.vouched,
+        by_day=tuple((day.key, day.kept) for day in days),
+        nets=tuple(_net(rows) for rows in (days[-1:], days[-7:], days)),
+        sold=_share(days[-7:]),
+        electricity_price=earned.electricity_price,
+        gpus=tuple(
+            GpuEarned(clean_line(gpu.label, limit=60), gpu.kept, gpu.net, _share((gpu,)))
+            for gpu in earned.gpus
+        ),
+    )
+
+
+def _net(rows: Sequence[EarningsRow]) -> int | None:
+    """Less gas and current; None where no current was measured."""
+    known = [row for row in rows if row.net is not None]
+    gone = sum((row.electricity or 0) + row.gas for row in rows)
+    return sum(row.kept for row in rows) - gone if known else None
+
+
+def _share(rows: Sequence[EarningsRow]) -> float | None:
+    """How much of the offered time was sold."""
+    offered = sum(row.offered_seconds for row in rows)
+    return sum(row.sold_seconds for row in rows) / offered if offered else None
 
 
 def _gpu(gpu: OwnerGpu) -> GpuItem:
