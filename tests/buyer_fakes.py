@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -54,6 +55,7 @@ class FakeJob:
     view: JobView
     request: ExecuteRequest
     uploads: dict[str, bytes] = field(default_factory=dict)
+    parts: dict[str, bytearray] = field(default_factory=dict)
     outputs: dict[str, bytes] = field(default_factory=dict)
     events: list[Any] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,6 +98,10 @@ class FakeSeller:
         self.quote_key = self.key
         self.runs: Any = lambda job: None
         self.forged_path = ""
+        self.break_at = 0
+        """Bytes of a file after which the line breaks, once, on its way up or down."""
+        self.asked: list[tuple[str, str]] = []
+        """Method and range of each transfer."""
         self.payment = asyncio.Event()
         self.url = ""
 
@@ -146,6 +152,7 @@ class FakeSeller:
         app.router.add_post("/execute", self._execute)
         app.router.add_get("/jobs/{id}", self._view)
         app.router.add_post("/jobs/{id}/payments", self._payment)
+        app.router.add_get("/jobs/{id}/inputs/{sha}", self._input)
         app.router.add_put("/jobs/{id}/inputs/{sha}", self._upload)
         app.router.add_get("/jobs/{id}/events", self._events)
         app.router.add_get("/jobs/{id}/stream", self._stream)
@@ -284,14 +291,30 @@ class FakeSeller:
             return _drop(request)
         return _json(self.meter(job).model_dump(mode="json"))
 
+    async def _input(self, request: web.Request) -> web.Response:
+        job, sha = self._job(request), request.match_info["sha"]
+        size = next(f.size for f in job.request.spec.inputs if f.sha256 == sha)
+        received = size if sha in job.uploads else len(job.parts.get(sha, b""))
+        return _json({"sha256": sha, "size": size, "received": received})
+
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         job = self._job(request)
         sha = request.match_info["sha"]
         if self.hit("drop"):
             return _drop(request)
-        data = await request.read()
+        part = job.parts.setdefault(sha, bytearray())
+        ranged = re.match(r"bytes (\d+)-", request.headers.get("Content-Range", "bytes 0-"))
+        assert ranged is not None and int(ranged[1]) in (0, len(part))
+        del part[int(ranged[1]) :]
+        self.asked.append(("PUT", request.headers.get("Content-Range", "")))
+        while chunk := await request.content.readany():
+            part += chunk
+            if self.break_at and len(part) >= self.break_at:
+                self.break_at = 0
+                return _drop(request)
+        data = bytes(job.parts.pop(sha))
         if hashlib.sha256(data).hexdigest() != sha:
-            return _problem(422, "unprocessable")
+            return _problem(400, "bad_request")
         job.uploads[sha] = data
         missing = tuple(s for s in job.view.missing_inputs if s not in job.uploads)
         job.view = job.view.model_copy(update={"missing_inputs": missing})
@@ -348,9 +371,24 @@ class FakeSeller:
             listed["files"][0]["path"] = self.forged_path
         return _json(listed)
 
-    async def _output(self, request: web.Request) -> web.Response:
+    async def _output(self, request: web.Request) -> web.StreamResponse:
         data = self._job(request).outputs[request.match_info["path"]]
-        return web.Response(body=data[::-1] if self.hit("corrupt") else data)
+        tag = f'"{hashlib.sha256(data).hexdigest()}"'
+        ranged, condition = request.headers.get("Range", ""), request.headers.get("If-Range", "")
+        self.asked.append(("GET", ranged))
+        start = request.http_range.start or 0 if condition in ("", tag) else 0
+        body = data[::-1] if self.hit("corrupt") else data[start:]
+        headers = {"ETag": tag}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        if self.break_at:
+            broken = web.StreamResponse(status=206 if start else 200, headers=headers)
+            broken.content_length = len(body)
+            await broken.prepare(request)
+            await broken.write(body[: self.break_at])
+            self.break_at = 0
+            return _drop(request)
+        return web.Response(status=206 if start else 200, body=body, headers=headers)
 
 
 def _drop(request: web.Request) -> web.Response:

@@ -510,10 +510,23 @@ class Buyer:
         record = self._journal.find(job_id)
         return await self._seller(record.endpoint).outputs(access(record))
 
-    async def outputs(self, job_id: str, dest: Path, report: Report = ignore) -> list[Path]:
-        """Fetch what the job wrote to ``dest``, digests checked.
+    async def outputs(
+        self,
+        job_id: str,
+        dest: Path,
+        report: Report = ignore,
+        *,
+        overwrite: bool = False,
+        ours: dict[str, str] | None = None,
+    ) -> list[Path]:
+        """Fetch what the job wrote to ``dest``, digests checked; again carries on.
+
+        Args:
+            overwrite: replace other files of the same names.
+            ours: digests, by path, of what was fetched to ``dest`` before: those are replaced too.
 
         Raises:
+            WouldOverwrite: other files of these names are there; nothing was fetched.
             TooLarge, SellerUnavailable, NotFound, Gone.
         """
         record = self._journal.find(job_id)
@@ -523,6 +536,8 @@ class Buyer:
             dest,
             max_bytes=record.disk_bytes,
             report=report,
+            overwrite=overwrite,
+            ours=ours,
         )
 
     def _paying(self) -> Purchases:

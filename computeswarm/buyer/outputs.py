@@ -1,33 +1,182 @@
-"""Fetching what a job wrote: every digest checked, nothing written outside the chosen folder.
-
-The list comes from a stranger. Its paths are safe by their model, but the folder may hold links
-that were not: each part is opened below the one before it, and links are not followed.
-"""
+"""Fetching what a job wrote: several files at once, every digest checked, broken lines resumed."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import hashlib
-import os
-import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from computeswarm.buyer.folder import PartFile, WouldOverwrite, open_below, standing
+from computeswarm.buyer.http.bulk import Body
 from computeswarm.buyer.http.seller import Access, SellerClient
-from computeswarm.buyer.progress import Progress, Report
-from computeswarm.core.errors import ComputeSwarmError, SellerUnavailable, TooLarge
+from computeswarm.buyer.progress import Flow, Report
+from computeswarm.core.behind import BLOCK_BYTES, Behind
+from computeswarm.core.errors import SellerUnavailable, TooLarge, TooManyRequests, Unavailable
 from computeswarm.core.jobs import OutputFile
 from computeswarm.core.text import clean_line
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_BLOCK = 1024 * 1024
+AT_ONCE = 4
+_TRIES = 6
+"""Without a byte of progress."""
+
+
+@dataclass
+class Fetching:
+    """One seller's outputs of one job into one folder.
+
+    Args:
+        overwrite: replace other files of the same names.
+        ours: digests, by path, of what an earlier fetch of this run has written: older versions
+            of an output are replaced without asking.
+    """
+
+    seller: SellerClient
+    access: Access
+    dest: Path
+    report: Report
+    overwrite: bool = False
+    ours: dict[str, str] = field(default_factory=dict)
+
+    async def fetch(self, files: Iterable[OutputFile]) -> list[Path]:
+        """The files, below ``dest``; those that are there already are not fetched again.
+
+        Raises:
+            WouldOverwrite: other files of these names are there; nothing was fetched.
+            SellerUnavailable: he broke off, or sent other bytes than he listed.
+            NotFound, Conflict: he has another version of a file by now.
+            ComputeSwarmError, OSError: a file can't be written.
+        """
+        wanted = list(files)
+        found = {file.path: await asyncio.to_thread(standing, self.dest, file) for file in wanted}
+        self._check(wanted, found)
+        todo = [file for file in wanted if found[file.path] != file.sha256]
+        flow = Flow(
+            "downloading",
+            sum(file.size for file in todo),
+            self.report,
+            files=len(todo),
+            there=len(wanted) - len(todo),
+        )
+        flow.tell()
+        await self._all(sorted(todo, key=lambda file: file.size, reverse=True), flow)
+        flow.tell()
+        self.ours |= {file.path: file.sha256 for file in wanted}
+        return [self.dest.joinpath(*file.path.split("/")) for file in wanted]
+
+    def _check(self, wanted: list[OutputFile], found: Mapping[str, str]) -> None:
+        other = [f.path for f in wanted if found[f.path] not in ("", f.sha256)]
+        if not self.overwrite and (theirs := [path for path in other if path not in self.ours]):
+            raise WouldOverwrite.of(self.dest, theirs)
+
+    async def _all(self, files: list[OutputFile], flow: Flow) -> None:
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(file: OutputFile) -> None:
+            async with gate:
+                await self._named(file, flow)
+            flow.file_done()
+
+        tasks = [asyncio.ensure_future(one(file)) for file in files]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _named(self, file: OutputFile, flow: Flow) -> None:
+        try:
+            *folders, name = file.path.split("/")
+            with open_below(self.dest, folders) as folder:
+                await self._one(folder, name, file, flow)
+        except OSError as error:
+            if error.errno is not None and error.filename is None:
+                # the last resort names the file, and tells a full disk
+                error.filename = clean_line(str(self.dest / file.path))
+            raise
+
+    async def _one(self, folder: int, name: str, file: OutputFile, flow: Flow) -> None:
+        part, keep = PartFile(folder, name, file), True
+        try:
+            await asyncio.to_thread(part.open)
+            flow.found(earlier := part.received)
+            await self._receive(part, file, flow)
+            if earlier and not part.right:  # what an earlier try left may be the fault
+                flow.moved(-part.received)
+                part.restart()
+                await self._receive(part, file, flow)
+            if not part.right:
+                keep = False
+                raise SellerUnavailable(
+                    f"The seller sent other bytes for {clean_line(file.path)} than he listed; "
+                    "fetch the outputs again."
+                )
+            ours = self.overwrite or file.path in self.ours
+            if not await asyncio.to_thread(part.place, overwrite=ours):
+                raise WouldOverwrite.of(self.dest, [file.path])
+            keep = False
+        finally:
+            part.close(keep=keep)
+
+    async def _receive(self, part: PartFile, file: OutputFile, flow: Flow) -> None:
+        """The rest of a file; a broken line is made again, and goes on where it broke."""
+        tries = 0
+        while part.received < file.size or not tries:
+            before = part.received
+            try:
+                async with self.seller.download(self.access, file, part.received) as body:
+                    if part.received and not _goes_on(body, part.received):
+                        flow.moved(-part.received)
+                        part.restart()
+                    await _write(part, file, body, flow)
+                    if part.received < file.size:
+                        raise SellerUnavailable("The seller broke off; fetch the outputs again.")
+            except (Unavailable, TooManyRequests):
+                tries = 1 if part.received > before else tries + 1
+                if tries >= _TRIES:
+                    raise
+                await asyncio.sleep(min(0.1 * 2**tries, 3))
+            else:
+                return
+
+
+def _goes_on(body: Body, start: int) -> bool:
+    return body.status == 206 and body.headers.get("content-range", "").startswith(
+        f"bytes {start}-"
+    )
+
+
+async def _write(part: PartFile, file: OutputFile, body: Body, flow: Flow) -> None:
+    """A body to disk by the block; what has come is on it, however this ends."""
+    behind, block, size = Behind(), list[bytes](), 0
+    left = file.size - part.received
+    try:
+        async for chunk in body.chunks:
+            flow.moved(len(chunk))
+            block.append(chunk)
+            size += len(chunk)
+            left -= len(chunk)
+            if left < 0:
+                break  # more than listed: its digest is wrong
+            if size >= BLOCK_BYTES:
+                full, block, size = block, [], 0
+                await behind.then(part.write, full)
+    finally:
+        full, block = block, []
+        await behind.then(part.write, full)
+        await behind.wait()
 
 
 async def fetch_outputs(
-    seller: SellerClient, access: Access, dest: Path, *, max_bytes: int, report: Report
+    seller: SellerClient,
+    access: Access,
+    dest: Path,
+    *,
+    max_bytes: int,
+    report: Report,
+    overwrite: bool = False,
+    ours: dict[str, str] | None = None,
 ) -> list[Path]:
     """All outputs below ``dest``, which is made; files that are there already are not fetched.
 
@@ -36,90 +185,11 @@ async def fetch_outputs(
 
     Raises:
         TooLarge: the seller lists more.
-        SellerUnavailable: he broke off, or sent other bytes than he listed.
-        ComputeSwarmError: a file can't be written.
+        what ``Fetching.fetch`` raises.
     """
     listed = await seller.outputs(access)
     total = sum(file.size for file in listed.files)
     if total > max_bytes:
         raise TooLarge(f"The outputs are {total} bytes; this job may have at most {max_bytes}.")
-    done, written = 0, []
-    for file in listed.files:
-        report(Progress("downloading", done, total))
-        try:
-            written.append(await _fetch(seller, access, dest, file))
-        except OSError as error:
-            place = clean_line(str(dest / file.path))
-            if error.errno is not None and error.filename is None:
-                error.filename = place  # the last resort names the file, and tells a full disk
-            raise
-        done += file.size
-    report(Progress("downloading", total, total))
-    return written
-
-
-async def _fetch(seller: SellerClient, access: Access, dest: Path, file: OutputFile) -> Path:
-    *folders, name = file.path.split("/")
-    with _open_below(dest, folders) as folder:
-        if not await asyncio.to_thread(_is_there, folder, name, file):
-            temporary = f".{secrets.token_hex(8)}.part"
-            try:
-                descriptor = os.open(temporary, _NEW_FILE, 0o644, dir_fd=folder)
-                with os.fdopen(descriptor, "wb") as target:
-                    digest, size = hashlib.sha256(), 0
-                    async with seller.download(access, file.path) as chunks:
-                        async for chunk in chunks:
-                            size += len(chunk)
-                            if size > file.size:
-                                break
-                            digest.update(chunk)
-                            target.write(chunk)
-                if size != file.size or digest.hexdigest() != file.sha256:
-                    raise SellerUnavailable(
-                        f"The seller sent other bytes for {clean_line(file.path)} than he listed; "
-                        "fetch the outputs again."
-                    )
-                os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=folder)
-    return dest.joinpath(*folders, name)
-
-
-@contextlib.contextmanager
-def _open_below(dest: Path, folders: list[str]) -> Iterator[int]:
-    """A descriptor of the folder below ``dest``; the folders on the way are made."""
-    dest.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in folders:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(part, dir_fd=descriptor)
-            try:
-                below = os.open(part, _FOLDER, dir_fd=descriptor)
-            except OSError as error:
-                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                    raise
-                raise ComputeSwarmError(
-                    f"{clean_line(str(dest / part))} is no folder of its own; move it away, or "
-                    "choose another folder for the outputs."
-                ) from None
-            os.close(descriptor)
-            descriptor = below
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _is_there(folder: int, name: str, file: OutputFile) -> bool:
-    try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    except OSError:
-        return False
-    with os.fdopen(descriptor, "rb") as present:
-        if os.fstat(descriptor).st_size != file.size:
-            return False
-        digest = hashlib.sha256()
-        while block := present.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest() == file.sha256
+    fetching = Fetching(seller, access, dest, report, overwrite, ours if ours is not None else {})
+    return await fetching.fetch(listed.files)

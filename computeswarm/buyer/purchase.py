@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from computeswarm.buyer.cashier import Cashier
@@ -15,7 +14,8 @@ from computeswarm.buyer.http.base import Answer
 from computeswarm.buyer.http.seller import Access, SellerClient, execute_body
 from computeswarm.buyer.journal import JobJournal, JobRecord, Stage
 from computeswarm.buyer.offer import Offer
-from computeswarm.buyer.progress import Progress, Report
+from computeswarm.buyer.progress import Report
+from computeswarm.buyer.uploads import send_inputs, uploads_of
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import (
     BadRequest,
@@ -29,8 +29,7 @@ from computeswarm.core.signing import parse_json
 from computeswarm.payments.guard import Purpose
 from computeswarm.payments.journal import Fate, SignedPayment
 
-_BLOCK = 256 * 1024
-_UPLOAD_TRIES = 5
+_LOOKS = 5
 
 
 def access(record: JobRecord) -> Access:
@@ -152,7 +151,7 @@ class Purchases:
         return self._journal.see(check_view(record, reply.job))
 
     async def upload(self, record: JobRecord, seller: SellerClient, report: Report) -> JobRecord:
-        """Send the inputs that the seller misses; starts over with what is still missing.
+        """Send the inputs that the seller misses; what is there already is not sent again.
 
         Raises:
             BadRequest: a local file is gone or has changed since the job was planned.
@@ -160,54 +159,27 @@ class Purchases:
         """
         if record.view is not None and not record.view.missing_inputs:
             return record
-        for attempt in range(_UPLOAD_TRIES):
-            try:
-                # asked afresh: the reply to a repeated payment is as old as its first
-                record = await self._look(record, seller)
-                if record.view is None or not record.view.missing_inputs or record.state.terminal:
-                    return record
-                await self._send(record, seller, record.view, report)
-                return await self._look(record, seller)
-            except Unavailable:
-                if attempt == _UPLOAD_TRIES - 1:
-                    raise
-                await asyncio.sleep(min(0.25 * 2**attempt, 2))
-        raise AssertionError("not reached")
+        # asked afresh: the reply to a repeated payment is as old as its first
+        record = await self._look(record, seller)
+        if record.view is None or not record.view.missing_inputs or record.state.terminal:
+            return record
+        spec = self._journal.request(record.job_id).spec
+        sizes = {f.sha256: f.size for f in spec.inputs if f.content is None}
+        uploads = uploads_of(
+            record.view.missing_inputs, sizes, self._journal.sources(record.job_id)
+        )
+        there = len(sizes) - len(record.view.missing_inputs)
+        await send_inputs(seller, access(record), uploads, report, there=max(0, there))
+        return await self._look(record, seller)
 
     async def _look(self, record: JobRecord, seller: SellerClient) -> JobRecord:
-        return self._journal.see(check_view(record, await seller.job(access(record))))
-
-    async def _send(
-        self, record: JobRecord, seller: SellerClient, view: JobView, report: Report
-    ) -> None:
-        sizes = {f.sha256: f.size for f in self._journal.request(record.job_id).spec.inputs}
-        sources = self._journal.sources(record.job_id)
-        # only what is an input of this job: a seller can't ask for other files
-        wanted = [digest for digest in view.missing_inputs if digest in sources]
-        total, done = sum(sizes[digest] for digest in wanted), 0
-        for digest in wanted:
-            path, size = sources[digest], sizes[digest]
-            before = done
-
-            def tell(sent: int, before: int = before) -> None:
-                report(Progress("uploading", before + sent, total))
-
-            chunks = _read(path, size, tell)
-            await seller.upload(access(record), digest, size, chunks)
-            done += size
-
-
-async def _read(path: Path, size: int, tell: Any) -> AsyncIterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            sent = 0
-            while block := await asyncio.to_thread(file.read, _BLOCK):
-                sent += len(block)
-                if sent > size:
-                    break
-                tell(sent)
-                yield block
-    except OSError as error:
-        raise BadRequest(f"{path} can't be read any more: {error.strerror}.") from None
-    if sent != size:
-        raise BadRequest(f"{path} has changed since the job was planned; run it again.")
+        for attempt in range(_LOOKS):
+            try:
+                view = await seller.job(access(record))
+            except Unavailable:
+                if attempt == _LOOKS - 1:
+                    raise
+                await asyncio.sleep(min(0.25 * 2**attempt, 2))
+            else:
+                return self._journal.see(check_view(record, view))
+        raise AssertionError("not reached")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from computeswarm.core.jobs import JobView, StreamName
+from computeswarm.core.jobs import JobView, OutputFile, StreamName
 from computeswarm.core.signing import Document
 from computeswarm.core.states import JobState
 
@@ -64,6 +64,14 @@ class MeterEvent(_Event):
     memory_used_bytes: int | None = None
 
 
+class FilesEvent(_Event):
+    """New versions of files below ``outputs/`` can be fetched; the job runs on
+    (``JobSpec.stream_outputs``). A version is named by its digest."""
+
+    type: Literal["files"] = "files"
+    files: tuple[OutputFile, ...] = Field(max_length=100)
+
+
 class EndEvent(_Event):
     """The last event of every stream: the job as it ended."""
 
@@ -72,7 +80,8 @@ class EndEvent(_Event):
 
 
 JobEvent = Annotated[
-    StateEvent | OutputEvent | PaymentEvent | MeterEvent | EndEvent, Field(discriminator="type")
+    StateEvent | OutputEvent | PaymentEvent | MeterEvent | FilesEvent | EndEvent,
+    Field(discriminator="type"),
 ]
 EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
 EVENTS: TypeAdapter[list[JobEvent]] = TypeAdapter(list[JobEvent])

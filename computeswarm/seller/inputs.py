@@ -1,135 +1,182 @@
-"""Uploaded inputs: streamed to disk under caps, kept by digest until their job has ended."""
+"""Uploaded inputs: resumable, checked by their digest, and kept for their buyer's next job."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import os
-import secrets
+import errno
 import shutil
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from computeswarm.core.errors import BadRequest, NotFound, StorageFull, TooLarge, TooManyRequests
-from computeswarm.core.jobs import InputFile, JobSpec
+from computeswarm.core.behind import BLOCK_BYTES, Behind
+from computeswarm.core.clock import Clock
+from computeswarm.core.errors import NotFound, StorageFull, TooLarge, TooManyRequests
+from computeswarm.core.jobs import InputFile, InputState, JobSpec
+from computeswarm.seller.inputcache import InputCache, Key
+from computeswarm.seller.parts import Part
 
-_AT_ONCE = 2
-"""Copies of one input under way: a client may try again before we know that his line broke."""
+JOB_UPLOADS = 8
+"""Uploads of one job under way; each holds two blocks in memory."""
+ALL_UPLOADS = 48
+_FICLONE = 0x40049409
+"""Linux's request to share a file's blocks until one of the two is written to."""
 
 
 class InputStore:
-    """Files of jobs that wait, below one folder, ``limit`` bytes in all."""
+    """What jobs need of files, below one folder.
 
-    def __init__(self, folder: Path, *, limit: int) -> None:
-        self._folder = folder
-        self._limit = limit
-        self._promised: dict[str, int] = {}
-        self._arriving: Counter[Path] = Counter()
+    Args:
+        limit: bytes in all.
+        keep: seconds for which an input stays after its last use, for its buyer's next job.
+        buyer_of: the wallet that pays for a job.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        *,
+        limit: int,
+        keep: float,
+        buyer_of: Callable[[str], str],
+    ) -> None:
+        self._cache = InputCache(folder, clock, limit=limit, keep=keep)
+        self._buyer_of = buyer_of
+        self._jobs: dict[str, tuple[str, dict[Key, int]]] = {}
+        """Of live jobs: the wallet, and what they have pinned."""
+        self._arriving: Counter[str] = Counter()
 
     def missing(self, job_id: str, spec: JobSpec) -> tuple[str, ...]:
         """Digests that have to be uploaded still, each once."""
-        wanted = dict.fromkeys(file.sha256 for file in spec.inputs if file.content is None)
+        wanted = {file.sha256: file.size for file in spec.inputs if file.content is None}
         if not wanted:
             return ()
-        try:
-            here = set(os.listdir(self._folder / job_id))  # noqa: PTH208 - one call for all
-        except FileNotFoundError:
-            here = set()
-        return tuple(digest for digest in wanted if digest not in here)
+        wallet = self._wallet(job_id)
+        return tuple(d for d, size in wanted.items() if not self._cache.has((wallet, d), size))
+
+    def state(self, job_id: str, spec: JobSpec, sha256: str) -> InputState:
+        """How much of an input is here.
+
+        Raises:
+            NotFound: not an input of this job.
+        """
+        file = _uploaded(spec, sha256)
+        received = self._cache.received((self._wallet(job_id), sha256), file.size)
+        return InputState(sha256=sha256, size=file.size, received=min(received, file.size))
 
     def promise(self, job_id: str, spec: JobSpec) -> None:
-        """Keep room for a job's uploads.
+        """Keep what a job needs and has here already, and room for the rest of its uploads.
 
         Raises:
             StorageFull: there is none.
         """
-        size = uploaded_bytes(spec)
-        others = sum(n for known, n in self._promised.items() if known != job_id)
-        if others + size > self._limit:
-            raise StorageFull("This seller has no room for the inputs now; try again later.")
-        self._promised[job_id] = size
+        if job_id in self._jobs or not uploaded_bytes(spec):
+            return
+        wallet = self._wallet(job_id)
+        wanted = {(wallet, f.sha256): f.size for f in spec.inputs if f.content is None}
+        self._jobs[job_id] = (wallet, wanted)
+        self._cache.pin(wanted)
 
     async def receive(
         self,
         job_id: str,
         spec: JobSpec,
         sha256: str,
+        span: tuple[int, int],
         chunks: AsyncIterator[bytes],
         progress: Callable[[], None],
-    ) -> None:
-        """Store one upload, once size and digest are right; a repetition is fine.
+    ) -> InputState:
+        """Take the bytes of an upload from ``span[0]`` to before ``span[1]``, which is the file's
+        size unless more requests follow. What came is kept if the line breaks.
+
+        ``progress`` is called for each block, and stops the upload by what it raises.
 
         Raises:
             NotFound: not an input of this job.
-            TooLarge, BadRequest: not the bytes that were announced.
-            TooManyRequests: the same input comes in several times over.
+            Conflict: ``span`` is not where to go on (``extra['received']`` is), or another
+                request sends this input now.
+            TooLarge, BadRequest: not the bytes that were announced; nothing of them is kept.
+            TooManyRequests: too many uploads at once.
+            StorageFull: the disk is full; what is here stays.
         """
-        file = next((f for f in spec.inputs if f.sha256 == sha256 and f.content is None), None)
-        if file is None:
-            raise NotFound("The job has no such input; see missing_inputs.")
-        target = self._path(job_id, sha256)
-        if self._arriving[target] >= _AT_ONCE:
-            raise TooManyRequests("This input is being sent already; wait for that.")
-        self._arriving[target] += 1
+        file = _uploaded(spec, sha256)
+        key = (self._wallet(job_id), sha256)
+        if self._arriving[job_id] >= JOB_UPLOADS or self._arriving.total() >= ALL_UPLOADS:
+            raise TooManyRequests("Many inputs are being sent just now; wait for some of them.")
+        self._arriving[job_id] += 1
         try:
-            await self._store(file, target, chunks, progress)
+            if not self._cache.has(key, file.size):  # else it came by another line meanwhile
+                await self._take(key, file, span, chunks, progress)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._cache.make_room()
+            raise StorageFull("The seller's disk is full; go on with this input later.") from error
         finally:
-            self._arriving[target] -= 1
-            if not self._arriving[target]:
-                del self._arriving[target]
+            self._arriving -= Counter({job_id: 1})
+        return self.state(job_id, spec, sha256)
 
-    @staticmethod
-    async def _store(
-        file: InputFile, target: Path, chunks: AsyncIterator[bytes], progress: Callable[[], None]
+    async def _take(
+        self,
+        key: Key,
+        file: InputFile,
+        span: tuple[int, int],
+        chunks: AsyncIterator[bytes],
+        progress: Callable[[], None],
     ) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+        part, writer = self._cache.part(key, file.size), object()
+        await asyncio.to_thread(part.begin, writer, span[0])
         try:
-            await _copy(file, chunks, part, progress)
-            progress()  # a job that ended meanwhile has no folder any more
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+            await _write(part, writer, chunks, progress)
+        except TooLarge:
+            await asyncio.to_thread(part.remove)
+            raise
+        if span[1] < file.size:
+            return  # the rest is to come
+        progress()  # a job that ended meanwhile takes none
+        await asyncio.to_thread(part.finish, writer, self._cache.path(key))
+        self._cache.completed(key, file.size)
 
     async def place(self, job_id: str, spec: JobSpec, workdir: Path) -> None:
-        """Write all inputs of a job into its fresh folder.
+        """Write all inputs of a job into its fresh folder, as copies of its own.
 
         Raises:
             StorageFull: they don't fit, by their bytes, their number or their names.
         """
         if not spec.inputs:
             return
+        wallet = self._wallet(job_id)
+        self._cache.touch((wallet, f.sha256) for f in spec.inputs if f.content is None)
         try:
-            await asyncio.to_thread(self._place, job_id, spec, workdir)
+            await asyncio.to_thread(self._place, wallet, spec, workdir)
         except OSError as error:
             raise StorageFull(f"The inputs don't fit into the job: {error.strerror}.") from error
 
     def forget(self, job_id: str) -> None:
-        """Remove a job's uploads."""
-        self._promised.pop(job_id, None)
-        shutil.rmtree(self._folder / job_id, ignore_errors=True)
+        """A job needs its inputs no more; they stay for a while."""
+        _, wanted = self._jobs.pop(job_id, ("", {}))
+        self._cache.unpin(wanted)
 
-    def keep_only(self, job_ids: set[str]) -> None:
-        """Remove what a crash left of other jobs."""
-        with contextlib.suppress(FileNotFoundError):
-            for folder in self._folder.iterdir():
-                if folder.name not in job_ids:
-                    shutil.rmtree(folder, ignore_errors=True)
+    def tidy(self) -> None:
+        """Remove inputs whose time is over."""
+        self._cache.tidy()
 
-    def _place(self, job_id: str, spec: JobSpec, workdir: Path) -> None:
+    def _place(self, wallet: str, spec: JobSpec, workdir: Path) -> None:
         for file in spec.inputs:
             target = workdir / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             data = file.data()
             if data is None:
-                shutil.copyfile(self._path(job_id, file.sha256), target)
+                _clone(self._cache.path((wallet, file.sha256)), target)
             else:
                 target.write_bytes(data)
 
-    def _path(self, job_id: str, sha256: str) -> Path:
-        return self._folder / job_id / sha256
+    def _wallet(self, job_id: str) -> str:
+        known = self._jobs.get(job_id)
+        return known[0] if known is not None else self._buyer_of(job_id).lower()
 
 
 def uploaded_bytes(spec: JobSpec) -> int:
@@ -137,17 +184,54 @@ def uploaded_bytes(spec: JobSpec) -> int:
     return sum({f.sha256: f.size for f in spec.inputs if f.content is None}.values())
 
 
-async def _copy(
-    file: InputFile, chunks: AsyncIterator[bytes], part: Path, progress: Callable[[], None]
+def _uploaded(spec: JobSpec, sha256: str) -> InputFile:
+    file = next((f for f in spec.inputs if f.sha256 == sha256 and f.content is None), None)
+    if file is None:
+        raise NotFound("The job has no such input; see missing_inputs.")
+    return file
+
+
+async def _write(
+    part: Part, writer: object, chunks: AsyncIterator[bytes], progress: Callable[[], None]
 ) -> None:
-    digest, size = hashlib.sha256(), 0
-    with part.open("xb") as out:
+    """Chunks to disk by the block. What has come is on it, however this ends."""
+    behind = Behind()
+    block: list[bytes] = []
+    size = 0
+    try:
         async for chunk in chunks:
+            block.append(chunk)
             size += len(chunk)
-            if size > file.size:
-                raise TooLarge(f"The input is longer than its {file.size} bytes; nothing was kept.")
-            digest.update(chunk)
-            out.write(chunk)
-            progress()
-    if size != file.size or digest.hexdigest() != file.sha256:
-        raise BadRequest("The input is not what the job announced; send the right file.")
+            if size >= BLOCK_BYTES:
+                progress()
+                full, block, size = block, [], 0
+                await behind.then(part.append, writer, full)
+        last, block = block, []
+        await behind.then(part.append, writer, last)
+        await behind.wait()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            await behind.then(part.append, writer, block)
+            await behind.wait()
+        raise
+
+
+def _clone(source: Path, target: Path) -> None:
+    """A copy that shares no byte with its source once either is written to: the job may do with it
+    what it likes. Not a second name of the same file, which the job could change."""
+    with source.open("rb") as old, target.open("wb") as new:
+        if _share_blocks(old.fileno(), new.fileno()):
+            return
+    shutil.copyfile(source, target)
+
+
+def _share_blocks(source: int, target: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:
+        return False  # another file system, or one that can't
+    return True

@@ -19,7 +19,7 @@ from computeswarm.core.errors import (
     TooManyRequests,
     Unauthorized,
 )
-from computeswarm.core.jobs import JobView, OutputList
+from computeswarm.core.jobs import InputState, JobView, OutputList
 from computeswarm.core.signing import Document, parse_json
 from computeswarm.core.x402 import PaymentProof
 from computeswarm.seller.agent import SellerAgent
@@ -38,6 +38,7 @@ from computeswarm.server.web import (
 _log = get_logger("seller")
 _BYTES = "application/octet-stream"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", re.ASCII)
 _METER_SECONDS = 1.0
 _PING_SECONDS = 20.0
 _FRAME_LIMIT = 64 * 1024
@@ -83,11 +84,19 @@ class _JobHandlers:
                 headers=_KEY,
             ),
             Route(
+                "GET",
+                f"{job}/inputs/{{sha256}}",
+                self.input,
+                "How much of an input is here (HEAD: in Upload-Offset)",
+                replies={200: InputState},
+                headers=_KEY,
+            ),
+            Route(
                 "PUT",
                 f"{job}/inputs/{{sha256}}",
                 self.upload,
-                "Send an input, as raw bytes",
-                replies={204: None},
+                "Send an input, as raw bytes; Content-Range goes on where it broke off",
+                replies={202: InputState, 204: None},
                 headers=_KEY,
             ),
             Route(
@@ -157,18 +166,31 @@ class _JobHandlers:
         headers = {**answer.headers, **_NO_STORE}
         return bytes_reply(answer.body, status=answer.status, headers=headers)
 
+    async def input(self, request: web.Request) -> web.StreamResponse:
+        return _input_reply(200, self._input(request)[1])
+
     async def upload(self, request: web.Request) -> web.StreamResponse:
+        job, before = self._input(request)
+        self._agent.uploaded(job.job_id)
+        span = _content_range(request, before.size)
+        now = await self._agent.inputs.receive(
+            job.job_id,
+            job.spec,
+            before.sha256,
+            span,
+            stream_body(request, limit=span[1] - span[0]),
+            lambda: self._agent.uploaded(job.job_id),
+        )
+        if now.received < now.size:
+            return _input_reply(202, now)
+        self._agent.dispatcher.schedule()
+        return web.Response(status=204)
+
+    def _input(self, request: web.Request) -> tuple[Job, InputState]:
         job, sha256 = self._job(request), request.match_info["sha256"]
         if not _SHA256.fullmatch(sha256):
             raise BadRequest("An input is named by its sha256 in lower-case hex.")
-        self._agent.uploaded(job.job_id)
-        size = max((f.size for f in job.spec.inputs if f.sha256 == sha256), default=0)
-        chunks = stream_body(request, limit=size)
-        await self._agent.inputs.receive(
-            job.job_id, job.spec, sha256, chunks, lambda: self._agent.uploaded(job.job_id)
-        )
-        self._agent.look_at_queue()
-        return web.Response(status=204)
+        return job, self._agent.inputs.state(job.job_id, job.spec, sha256)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         job = self._job(request)
@@ -279,6 +301,26 @@ class _JobHandlers:
                 await reply.write(chunk)
             await reply.write_eof()
         return reply
+
+
+def _input_reply(status: int, state: InputState) -> web.Response:
+    headers = {"Upload-Offset": str(state.received), "Upload-Length": str(state.size)}
+    return json_reply(state, status=status, headers={**headers, **_NO_STORE})
+
+
+def _content_range(request: web.Request, size: int) -> tuple[int, int]:
+    """First byte of a body and the one after its last; the whole file without ``Content-Range``.
+
+    Raises:
+        BadRequest: it can't be read, or is not within the file.
+    """
+    text = request.headers.get(hdrs.CONTENT_RANGE)
+    if text is None:
+        return 0, size
+    found = _CONTENT_RANGE.fullmatch(text.strip())
+    if found is None or int(found[3]) != size or not int(found[1]) <= int(found[2]) < size:
+        raise BadRequest(f"Content-Range is bytes FROM-TO/{size}, with TO below {size}.")
+    return int(found[1]), int(found[2]) + 1
 
 
 def _listed(job: Job) -> OutputList:

@@ -34,7 +34,7 @@ async def test_the_job_starts_when_the_last_input_is_there(rig: OpenRig) -> None
         assert output_of(events) == b"300000\n10\n6\n"
         late = await bought.call("PUT", f"/inputs/{b}", data=B)
         assert late.status == 409
-        assert not list((r.paths.seller / "inputs").iterdir())
+        assert not list((r.paths.seller / "inputs").rglob("*.part"))
 
 
 async def test_wrong_bytes_are_refused_and_leave_nothing(rig: OpenRig) -> None:

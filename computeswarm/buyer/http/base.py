@@ -105,25 +105,10 @@ class Peer:
         async with self._open(method, path, body, headers, params, seconds) as response:
             answer = await self._whole(response, limit)
         if answer.status >= 400 and answer.status not in accept:
-            raise self._problem(answer)
+            raise self.problem(answer)
         if 300 <= answer.status < 400:
             raise self._unavailable(f"{self._who} at {self.url} sends us elsewhere; not followed.")
         return answer
-
-    @asynccontextmanager
-    async def download(
-        self, path: str, *, headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The chunks of a large body as they come; the caller counts them.
-
-        Raises:
-            Unavailable: it broke off.
-            ComputeSwarmError: what the problem document names.
-        """
-        async with self._open("GET", path, None, headers, None, None) as response:
-            if response.status_code != 200:
-                raise self._problem(await self._whole(response, MAX_PROBLEM))
-            yield response.aiter_raw()
 
     @asynccontextmanager
     async def _open(
@@ -144,10 +129,14 @@ class Peer:
             ):
                 yield response
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
-            raise self._unavailable(
-                f"{self._who} at {clean_line(self.url)} does not answer "
-                f"({clean_line(str(error) or 'time is up', limit=80)}); try again in a while."
-            ) from None
+            raise self.silent(error) from None
+
+    def silent(self, error: Exception) -> Unavailable:
+        """The error for no answer, or half of one."""
+        return self._unavailable(
+            f"{self._who} at {clean_line(self.url)} does not answer "
+            f"({clean_line(str(error) or 'time is up', limit=80)}); try again in a while."
+        )
 
     async def _whole(self, response: httpx.Response, limit: int) -> Answer:
         body = bytearray()
@@ -160,7 +149,8 @@ class Peer:
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, bytes(body))
 
-    def _problem(self, answer: Answer) -> ComputeSwarmError:
+    def problem(self, answer: Answer) -> ComputeSwarmError:
+        """The error that an answer names; its text is clean."""
         try:
             document = answer.json() if len(answer.body) <= MAX_PROBLEM else None
         except BadRequest:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote as quote_path
 
 from computeswarm.buyer.http.base import ANSWER_SECONDS, Answer, Peer
+from computeswarm.buyer.http.bulk import Body, Bulk
 from computeswarm.core.errors import BadRequest, SellerUnavailable
 from computeswarm.core.events import EVENTS, JobEvent, OutputEvent
 from computeswarm.core.jobs import (
     ExecuteRequest,
+    InputState,
     JobSpec,
     JobView,
+    OutputFile,
     OutputList,
     QuoteRequest,
 )
@@ -61,10 +64,12 @@ class SellerClient:
 
     def __init__(self, url: str) -> None:
         self._peer = Peer(url, who="The seller", unavailable=SellerUnavailable)
+        self._bulk = Bulk(self._peer)
         self.url = self._peer.url
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._bulk.close()
         await self._peer.close()
 
     async def quote(self, spec: JobSpec, scheme: Scheme = "exact") -> Signed:
@@ -128,17 +133,27 @@ class SellerClient:
             raise BadRequest("The seller's stream of events can't be read.")
         return check_events(page.get("events"))
 
-    async def upload(
-        self, access: Access, sha256: str, size: int, chunks: AsyncIterator[bytes]
-    ) -> None:
-        """Send one input; the seller checks size and digest."""
-        await self._peer.request(
-            "PUT",
-            f"/jobs/{access.job_id}/inputs/{sha256}",
-            body=chunks,
-            headers={**access.headers, "Content-Length": str(size)},
-            seconds=None,
+    async def input_state(self, access: Access, sha256: str) -> InputState:
+        """How much of an input he has."""
+        answer = await self._peer.request(
+            "GET", f"/jobs/{access.job_id}/inputs/{sha256}", headers=access.headers
         )
+        return parse_json(InputState, answer.body)
+
+    async def upload(
+        self,
+        access: Access,
+        sha256: str,
+        start: int,
+        size: int,
+        chunks: AsyncGenerator[bytes, None],
+    ) -> None:
+        """Send an input of ``size`` bytes from byte ``start`` on; the seller checks its digest."""
+        headers = dict(access.headers)
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        place = f"/jobs/{access.job_id}/inputs/{sha256}"
+        await self._bulk.put(place, chunks, size - start, headers, total=size)
 
     async def outputs(self, access: Access) -> OutputList:
         """The files the job left."""
@@ -154,11 +169,14 @@ class SellerClient:
         return listed
 
     def download(
-        self, access: Access, path: str
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The bytes of one output."""
-        place = f"/jobs/{access.job_id}/outputs/{quote_path(path)}"
-        return self._peer.download(place, headers=access.headers)
+        self, access: Access, file: OutputFile, start: int = 0
+    ) -> AbstractAsyncContextManager[Body]:
+        """The bytes of one output from ``start`` on: of this version of it, or none at all."""
+        tag = f'"{file.sha256}"'
+        headers = {**access.headers, "If-Match": tag}
+        if start:
+            headers |= {"Range": f"bytes={start}-", "If-Range": tag}
+        return self._bulk.get(f"/jobs/{access.job_id}/outputs/{quote_path(file.path)}", headers)
 
 
 def execute_body(request: ExecuteRequest) -> bytes:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from computeswarm.cli.context import Context
 from computeswarm.cli.options import add_settings
-from computeswarm.core.errors import ExitCode
+from computeswarm.core.errors import ComputeSwarmError, ExitCode
 
 if TYPE_CHECKING:
     from computeswarm.core.crypto import PrivateKey
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 30.0
 _SETTINGS = (
     *("price", "node_name", "host", "port", "endpoint", "region", "executor", "slots"),
-    *("slice_seconds", "tick_seconds", "max_job_seconds", "keep_outputs", "password_file"),
+    *("slice_seconds", "tick_seconds", "max_job_seconds", "keep_outputs", "keep_inputs", "password_file"),
     *("facilitator", "rpc_confirm", "confirm_safe_above", "confirm_finalized_above"),
     *("max_gas_share", "eth_price"),
 )
@@ -78,13 +79,24 @@ def _headless(context: Context) -> int:
             "refund; twice, at once."
         )
 
+    async def reload(seller: RunningSeller) -> None:
+        try:
+            changes = await seller.agent.reload(context.read_settings_again())
+        except ComputeSwarmError as error:
+            context.note(f"The settings stay as they are: {error.detail}")
+            return
+        for change in changes or ["The settings are what they were."]:
+            context.note(change)
+
     async def serve() -> None:
         trusted = [key.address, *context.args.trust]
         async with ending_with(context.args.parent):
             opening = open_seller(
                 context.settings, context.paths, key, trusted=trusted, grace=GRACE_SECONDS
             )
-            await run_until_signal(opening, ready=announce)
+            # the SIGHUP of a terminal that closes is no wish for new settings
+            again = None if sys.stdin.isatty() else reload
+            await run_until_signal(opening, ready=announce, reload=again)
 
     run(serve())
     return ExitCode.OK
