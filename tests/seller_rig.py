@@ -85,6 +85,9 @@ class Reply:
     def json(self) -> Any:
         return json.loads(self.body)
 
+    def text(self) -> str:
+        return self.body.decode()
+
 
 @dataclass
 class Bought:
