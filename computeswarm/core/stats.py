@@ -8,6 +8,21 @@ from computeswarm.core.nodes import UNIX_SECONDS, Atoms, Label
 from computeswarm.core.signing import Document
 
 
+class PricePercentiles(Document):
+    """What sellers ask, each wallet counted once with its lowest price; atoms per GPU and hour.
+
+    Of wallets that have finished a job where there are three such, of all otherwise: a stranger
+    can list any number of nodes at any price, but not sell from them.
+    """
+
+    sellers: int = Field(ge=1)
+    p10: Atoms
+    p25: Atoms
+    p50: Atoms
+    p75: Atoms
+    p90: Atoms
+
+
 class GPUStats(Document):
     """One GPU model; prices in atoms per GPU and hour, over the nodes that are online."""
 
@@ -16,6 +31,8 @@ class GPUStats(Document):
     idle: int = Field(ge=0)
     min_price: Atoms
     median_price: Atoms
+    asked: PricePercentiles | None = None
+    """None where a market does not tell."""
 
 
 class MarketStats(Document):

@@ -7,35 +7,28 @@ from collections.abc import Iterable
 from statistics import median_low
 
 from computeswarm.core.nodes import NodeStatus
-from computeswarm.core.stats import GPUStats, MarketStats
+from computeswarm.core.stats import GPUStats, MarketStats, PricePercentiles
 from computeswarm.market.directory import Node
 from computeswarm.market.jobs import Jobs
 
 _MODELS = 200
+_ENOUGH = 3
+"""Wallets that have finished a job; below that all of them count."""
 
 
 def market_stats(nodes: Iterable[Node], jobs: Jobs, now: float) -> MarketStats:
     """Statistics at ``now`` (unix seconds)."""
     states: Counter[NodeStatus] = Counter()
-    models: defaultdict[str, list[tuple[int, bool]]] = defaultdict(list)
+    models: defaultdict[str, list[Node]] = defaultdict(list)
     for node in nodes:
         status = node.status_at(now)
         states[status] += 1
         if status is not NodeStatus.OFFLINE:
             gpus = node.record.hardware.gpus
             model = gpus[0].model if gpus else "cpu"
-            models[model].append((node.record.price_per_hour, status is NodeStatus.IDLE))
-    rows = [
-        GPUStats(
-            model=model,
-            nodes=len(offers),
-            idle=sum(idle for _, idle in offers),
-            min_price=min(price for price, _ in offers),
-            median_price=median_low(price for price, _ in offers),
-        )
-        for model, offers in models.items()
-    ]
-    rows.sort(key=lambda row: (-row.nodes, row.model))
+            models[model].append(node)
+    shown = sorted(models.items(), key=lambda item: (-len(item[1]), item[0]))[:_MODELS]
+    rows = [_of_model(model, found, now) for model, found in shown]
     total = sum(states.values())
     return MarketStats(
         time=int(now),
@@ -44,11 +37,43 @@ def market_stats(nodes: Iterable[Node], jobs: Jobs, now: float) -> MarketStats:
         nodes_idle=states[NodeStatus.IDLE],
         nodes_busy=states[NodeStatus.BUSY],
         nodes_draining=states[NodeStatus.DRAINING],
-        gpus=tuple(rows[:_MODELS]),
+        gpus=tuple(rows),
         jobs_total=sum(jobs.by_state.values()),
         jobs={state: count for state, count in sorted(jobs.by_state.items()) if count},
         mean_job_ms=jobs.metered_ms // jobs.ended if jobs.ended else 0,
         paid=max(0, jobs.paid),
+    )
+
+
+def _of_model(model: str, nodes: list[Node], now: float) -> GPUStats:
+    prices = [node.record.price_per_hour for node in nodes]
+    return GPUStats(
+        model=model,
+        nodes=len(nodes),
+        idle=sum(node.status_at(now) is NodeStatus.IDLE for node in nodes),
+        min_price=min(prices),
+        median_price=median_low(prices),
+        asked=price_percentiles(nodes),
+    )
+
+
+def price_percentiles(nodes: Iterable[Node]) -> PricePercentiles:
+    """What the wallets behind these nodes (at least one) ask."""
+    lowest: dict[str, int] = {}
+    proven: set[str] = set()
+    for node in nodes:
+        wallet, price = node.record.wallet.lower(), node.record.price_per_hour
+        lowest[wallet] = min(price, lowest.get(wallet, price))
+        if node.succeeded:
+            proven.add(wallet)
+    counted = proven if len(proven) >= _ENOUGH else lowest.keys()
+    prices = sorted(lowest[wallet] for wallet in counted)
+
+    def at(percent: int) -> int:
+        return prices[min(len(prices) - 1, len(prices) * percent // 100)]
+
+    return PricePercentiles(
+        sellers=len(prices), p10=at(10), p25=at(25), p50=at(50), p75=at(75), p90=at(90)
     )
 
 

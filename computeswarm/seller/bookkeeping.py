@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING
 
 from computeswarm.core.money import parse_usdc
 from computeswarm.core.settings import Settings
+from computeswarm.core.stats import MarketStats
 from computeswarm.seller.earnings import By, EarningsReport, Prices, report
 from computeswarm.seller.owner import Earnings
+from computeswarm.seller.pricing import CPU_MODEL, PriceAdvice, PriceAdvisor, advise
 from computeswarm.seller.usage import CPU, Reading, Unit, UsageLog
 
 if TYPE_CHECKING:
     from computeswarm.seller.agent import SellerAgent
 
 SUMMARY_DAYS = 30
+_LATELY_DAYS = 7
+_ENOUGH_HOURS = 6 * 3600
+"""Seconds on offer after which it says something how many of them were sold."""
+_ENOUGH_SOLD = 600
+"""Seconds of work after which its current is known."""
+_MOSTLY = 900
+"""Permille of the time that the current was measured."""
 _FRESH_SECONDS = 2.0
 _LOAD = 50
 """A summary is kept for at least so many times as long as it took: 2 % of one core at most."""
@@ -44,14 +53,20 @@ class Bookkeeper:
         self._usage = UsageLog(config.folder / "usage.db", units, self._read, agent.clock)
         self._summary = Earnings()
         self._fresh_until = float("-inf")
+        self.advisor = PriceAdvisor(config.market, self.advice, self._tell)
 
     def start(self) -> None:
-        """Begin to count."""
+        """Begin to count, and to ask what others ask."""
         self._usage.start()
+        self.advisor.start()
 
     async def close(self) -> None:
         """Write the rest."""
+        await self.advisor.close()
         await self._usage.close()
+
+    def _tell(self, advice: PriceAdvice) -> None:
+        self._agent.notices.tell(advice.sentence(self._agent.offers.price_per_hour))
 
     def tick(self) -> None:
         """Count up to now."""
@@ -86,6 +101,28 @@ class Bookkeeper:
             fresh = max(_FRESH_SECONDS, _LOAD * (time.perf_counter() - began))
             self._fresh_until = self._agent.clock.monotonic() + fresh
         return self._summary
+
+    def advice(self, stats: MarketStats | None) -> PriceAdvice:
+        """A price to think about, by what the market says."""
+        gpus = self._agent.config.hardware.gpus
+        model = gpus[0].model if gpus else CPU_MODEL
+        days = self.summary().days[-_LATELY_DAYS:]
+        offered = sum(day.offered_seconds for day in days)
+        sold = sum(day.sold_seconds for day in days) / offered if offered > _ENOUGH_HOURS else None
+        return advise(stats, model, break_even=self._break_even(), sold=sold)
+
+    def _break_even(self) -> int:
+        """Atoms that the current of a busy GPU's hour costs: as measured while jobs ran, or else as
+        much as its power limit lets it take; 0 where neither is known."""
+        rows = [row for row in self.summary().gpus if (row.measured_permille or 0) > _MOSTLY]
+        sold = sum(row.sold_seconds for row in rows)
+        if sold >= _ENOUGH_SOLD:
+            spent = sum((row.electricity or 0) - (row.idle_electricity or 0) for row in rows)
+            return spent * 3600 // sold
+        gpus = range(len(self._agent.config.hardware.gpus))
+        limits = [self._agent.machine.reading(index).power_limit_mw for index in gpus]
+        known = [limit for limit in limits if limit is not None]
+        return max(known, default=0) * self.prices.electricity // 1_000_000
 
     def _report(self, days: int, by: By) -> EarningsReport:
         agent = self._agent

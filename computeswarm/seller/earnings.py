@@ -207,6 +207,18 @@ def report(
     )
 
 
+def sold_model(folder: Path) -> str:
+    """The model of the first GPU that this seller had; ``cpu`` without one.
+
+    Raises:
+        ConfigError: a file can't be read.
+    """
+    with _files(folder) as files:
+        db = files["usage"]
+        row = db.execute("SELECT * FROM units ORDER BY place LIMIT 1").fetchone() if db else None
+        return CPU if row is None or row["unit"] == CPU else str(row["model"])
+
+
 def _by_day(
     calendar: list[tuple[str, float]], money: Iterable[Piece], usage: Iterable[sqlite3.Row]
 ) -> dict[str, _Sums]:

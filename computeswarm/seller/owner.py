@@ -15,6 +15,7 @@ from computeswarm.core.nodes import Address, Atoms, Isolation
 from computeswarm.core.signing import Document
 from computeswarm.core.states import JobState
 from computeswarm.seller.earnings import EarningsRow
+from computeswarm.seller.pricing import PriceAdvice
 
 EventLevel = Literal["info", "good", "warning", "error"]
 
@@ -159,6 +160,8 @@ class OwnerStatus(Document):
     host: OwnerHost
     gpus: tuple[OwnerGpu, ...] = ()
     earnings: Earnings = Earnings()
+    advice: PriceAdvice | None = None
+    """A price to think about; never applied by itself."""
     gas_wei: str = ""
     """Native balance of the wallet as a decimal string; empty while unknown."""
     jobs: tuple[OwnerJob, ...] = ()

@@ -55,6 +55,7 @@ class StatusPage:
             host=agent.machine.host(),
             gpus=tuple(self._gpu(index) for index in range(len(config.hardware.gpus))),
             earnings=agent.bookkeeper.summary(),
+            advice=agent.bookkeeper.advisor.advice,
             gas_wei="" if agent.gas_wei is None else str(agent.gas_wei),
             jobs=self._jobs(),
             events=agent.notices.recent(),

@@ -12,6 +12,9 @@ from computeswarm.core.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from computeswarm.cli.context import Context
     from computeswarm.seller.earnings import EarningsReport
+    from computeswarm.seller.pricing import PriceAdvice
+
+    Found = tuple[EarningsReport, PriceAdvice, int]
 
 _MAX_DAYS = 3_650
 _ABOUT = """\
@@ -37,40 +40,59 @@ async def run(context: Context) -> int:
     if args.csv and context.json:
         raise UsageError("Choose one of --csv and --json.")
     context.warn_of_real_money()
-    report = await _report(context)
+    report, advice, price = await _asked(context) or await _read(context)
     if context.json:
-        context.document(report.model_dump(mode="json"))
+        found = {"price_per_hour": price, "advice": advice.model_dump(mode="json")}
+        context.document(report.model_dump(mode="json") | found)
     elif args.csv:
         sys.stdout.write(to_csv(report))
     else:
         context.table(HEAD[args.by], [table_row(args.by, row) for row in report.rows])
-        for line in summary(report):
+        for line in (*summary(report), advice.sentence(price)):
             context.text(line)
     return ExitCode.OK
 
 
-async def _report(context: Context) -> EarningsReport:
-    """From the seller that runs, else from what it left on the disk."""
+async def _asked(context: Context) -> Found | None:
+    """From the seller that runs; None where none does."""
     from computeswarm.core.errors import SellerUnavailable, Unauthorized
-    from computeswarm.seller.bookkeeping import prices_of
-    from computeswarm.seller.earnings import report
     from computeswarm.seller.owner_client import OwnerClient
+    from computeswarm.seller.pricing import PriceAdvice
 
-    args, settings = context.args, context.settings
+    args = context.args
     try:
         async with OwnerClient.find(context.paths.seller) as owner:
-            return await owner.earnings(args.days, args.by)
+            status = await owner.status()
+            report = await owner.earnings(args.days, args.by)
     except (SellerUnavailable, Unauthorized):
-        chain = settings.chain
-        return report(
-            context.paths.seller,
-            chain.chain_id,
-            chain.name,
-            days=args.days,
-            by=args.by,
-            now=time.time(),
-            prices=prices_of(settings),
-        )
+        return None
+    return report, status.advice or PriceAdvice(model="cpu"), status.price_per_hour
+
+
+async def _read(context: Context) -> Found:
+    """From what it left on the disk, and what the market says now."""
+    from computeswarm.core.errors import ComputeSwarmError
+    from computeswarm.core.money import parse_usdc
+    from computeswarm.seller.bookkeeping import prices_of
+    from computeswarm.seller.earnings import report, sold_model
+    from computeswarm.seller.pricing import advise, fetch_stats
+
+    args, settings, folder = context.args, context.settings, context.paths.seller
+    found = report(
+        folder,
+        settings.chain.chain_id,
+        settings.chain.name,
+        days=args.days,
+        by=args.by,
+        now=time.time(),
+        prices=prices_of(settings),
+    )
+    try:
+        stats = await fetch_stats(settings.market, timeout=2.0)
+    except ComputeSwarmError:
+        stats = None
+    advice = advise(stats, sold_model(folder), break_even=0, sold=found.total.utilisation)
+    return found, advice, parse_usdc(settings.price)
 
 
 def _days(text: str) -> int:
