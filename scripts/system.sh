@@ -11,6 +11,7 @@ need bwrap bubblewrap
 need setpriv util-linux
 need mkfs.ext4 e2fsprogs
 need tmux tmux
+need dockerd docker.io
 need node nodejs
 need npm npm
 ldconfig -p | grep -q libcairo.so.2 || missing+=(libcairo2)

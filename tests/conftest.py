@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["chain_fixtures", "demo_fixtures"]
+pytest_plugins = ["chain_fixtures", "demo_fixtures", "docker_engine"]
 
 
 @pytest.fixture(autouse=True)
