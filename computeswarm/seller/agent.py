@@ -30,6 +30,7 @@ from computeswarm.seller.desk import JobDesk
 from computeswarm.seller.dispatch import Dispatcher
 from computeswarm.seller.executors.base import Executor
 from computeswarm.seller.gpus import GpuMonitor
+from computeswarm.seller.health import Health
 from computeswarm.seller.images import ImageStore
 from computeswarm.seller.inputs import InputStore
 from computeswarm.seller.intake import Intake
@@ -100,6 +101,8 @@ class SellerAgent:
         """All that a crash left is recovered."""
         self.stopping = False
         self.gas_wei: int | None = None
+        self.chain_problem = ""
+        """Why the chain does not answer; empty while it does."""
         self.stop_requested = asyncio.Event()
         self.wallet = key.address
         self.offers = Offers(
@@ -185,6 +188,7 @@ class SellerAgent:
         )
         self._status = StatusPage(self)
         self._upkeep = Upkeep(self, rpc)
+        self.health = Health(self)
 
     @property
     def node_id(self) -> str:
@@ -238,6 +242,7 @@ class SellerAgent:
         self.market.start()
         self.owner_use.start()
         self._upkeep.start()
+        self.health.start()
         self.ready = True
         self.notices.tell(f"Selling as {self.node_id} at {self.offers.endpoint}.", "good")
         self.dispatcher.schedule()
@@ -273,6 +278,7 @@ class SellerAgent:
 
     async def _close(self) -> None:
         await self._upkeep.close()
+        await self.health.close()
         await self.owner_use.close()
         await self.dispatcher.close()
         await self.bookkeeper.close()

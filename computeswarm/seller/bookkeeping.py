@@ -13,7 +13,7 @@ from computeswarm.core.stats import MarketStats
 from computeswarm.seller.earnings import By, EarningsReport, Prices, report
 from computeswarm.seller.owner import Earnings
 from computeswarm.seller.pricing import CPU_MODEL, PriceAdvice, PriceAdvisor, advise
-from computeswarm.seller.usage import CPU, Reading, Unit, UsageLog
+from computeswarm.seller.usage import CPU, Ever, Reading, Unit, UsageLog
 
 if TYPE_CHECKING:
     from computeswarm.seller.agent import SellerAgent
@@ -71,6 +71,11 @@ class Bookkeeper:
     def tick(self) -> None:
         """Count up to now."""
         self._usage.tick()
+
+    @property
+    def ever(self) -> tuple[Ever, ...]:
+        """What each unit did since the first start."""
+        return tuple(self._usage.ever.values())
 
     @property
     def prices(self) -> Prices:

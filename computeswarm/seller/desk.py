@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from computeswarm.core.errors import StorageFull
 from computeswarm.core.events import (
     CHUNK_BYTES,
     EndEvent,
+    FilesEvent,
     OutputEvent,
     PaymentEvent,
     StateEvent,
@@ -21,16 +22,19 @@ from computeswarm.core.events import (
 from computeswarm.core.jobs import (
     JobUpdate,
     JobView,
+    OutputFile,
     OutputList,
     Payment,
     StreamName,
 )
+from computeswarm.core.logs import get_logger
 from computeswarm.core.states import JobState
 from computeswarm.seller.accounts import JobAccounts
 from computeswarm.seller.config import SellerConfig
 from computeswarm.seller.eventlog import EventLog
 from computeswarm.seller.inputs import InputStore
 from computeswarm.seller.job import Job
+from computeswarm.seller.liveoutputs import LiveOutputs
 from computeswarm.seller.meter import Meter
 from computeswarm.seller.notices import Notices
 from computeswarm.seller.store import JobStore
@@ -38,6 +42,7 @@ from computeswarm.seller.store import JobStore
 if TYPE_CHECKING:
     from computeswarm.payments.channels.seller import Charge
 
+_log = get_logger("seller")
 _RETRY_SECONDS = 2.0
 _OPEN_LOGS = 160
 """More than the owner's screen looks at each second: all that wait or run, and 50 that ended."""
@@ -69,6 +74,9 @@ class JobDesk:
         """Of jobs that run."""
         self.metered_at: dict[str, int] = {}
         """When their time began to cost, in unix milliseconds."""
+        self.live: dict[str, LiveOutputs] = {}
+        """Of running jobs whose outputs are streamed."""
+        shutil.rmtree(config.folder / "live", ignore_errors=True)  # what a crash left
         self._config = config
         self._node_id = node_id
         self._inputs = inputs
@@ -105,6 +113,7 @@ class JobDesk:
         """Take a step that is not the last."""
         job = self.store.advance(job_id, state, at_ms=self.now_ms(), durable=durable)
         self._write(job_id, StateEvent, state=state)
+        _log.info("job_step", job_id=job_id, state=str(state), paid_atoms=job.paid)
         self._report(job_id, JobUpdate(state=state, paid=job.paid))
         return job
 
@@ -226,6 +235,20 @@ class JobDesk:
             self._write(job_id, PaymentEvent, direction="refunded", amount=back.amount)
         self._write(job_id, StateEvent, state=state, reason=job.reason)
         self._write_end(job)
+        _log.info(
+            "job_completed",
+            job_id=job_id,
+            state=str(state),
+            exit_code=exit_code,
+            duration_ms=job.metered_ms,
+            total_ms=(job.phases.ended or 0) - (job.phases.created or 0),
+            cost_atoms=job.cost,
+            paid_atoms=job.paid,
+            refund_atoms=job.refund,
+            buyer=job.buyer,
+            image=job.spec.image,
+            gpus=job.spec.gpu_count,
+        )
         self._report(
             job_id,
             JobUpdate(
@@ -306,6 +329,14 @@ class JobDesk:
     def outputs_folder(self, job_id: str) -> Path:
         """Where a job's outputs are kept."""
         return self._config.folder / "outputs" / job_id
+
+    def live_folder(self, job_id: str) -> Path:
+        """Where copies of a running job's settled outputs lie."""
+        return self._config.folder / "live" / job_id
+
+    def settled(self, job_id: str, files: Sequence[OutputFile]) -> None:
+        """Tell the buyer of new versions that he can fetch."""
+        self._write(job_id, FilesEvent, files=tuple(files))
 
     def kept_bytes(self, job: Job) -> int:
         """What an ended job's outputs and log take on the disk."""

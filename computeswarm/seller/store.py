@@ -289,6 +289,13 @@ class JobStore:
         """Change something other than the state."""
         return self._write(replace(self.get(job_id), **changes))
 
+    def ended_by_state(self) -> dict[JobState, int]:
+        """How many jobs ever ended in each state."""
+        ended = [state for state in JobState if state.terminal]
+        rows = self._db.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state").fetchall()
+        found = {row[0]: row[1] for row in rows}
+        return {state: found.get(str(state), 0) for state in ended}
+
     def unfiled_refunds(self) -> list[Job]:
         """Ended jobs whose account was not handed to the payments, for a crash came between."""
         rows = self._db.execute(

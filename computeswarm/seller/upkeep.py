@@ -44,15 +44,18 @@ class Upkeep:
     async def look_at_gas(self) -> None:
         """Ask for the wallet's native balance once a minute, more often while there is none."""
         agent, now = self._agent, self._agent.clock.monotonic()
-        every = _GAS_SECONDS if agent.gas_wei else _NO_GAS_SECONDS
+        well = agent.gas_wei and not agent.chain_problem
+        every = _GAS_SECONDS if well else _NO_GAS_SECONDS
         if self._gas_at is not None and now - self._gas_at < every:
             return
         self._gas_at = now
         try:
             found = await self._rpc.native_balance(agent.wallet)
         except ChainUnavailable as error:
+            agent.chain_problem = error.detail
             agent.notices.tell(error.detail, "warning")
             return
+        agent.chain_problem = ""
         changed = (found == 0) != (agent.gas_wei == 0)
         agent.gas_wei = found
         if changed:

@@ -52,6 +52,12 @@ INSERT INTO usage VALUES (?,?,?,?,?,?,?) ON CONFLICT (quarter, unit, job_id) DO 
     millijoules = millijoules + excluded.millijoules
 """
 
+_EVER = """
+SELECT unit, CASE job_id WHEN '' THEN '' ELSE 'job' END AS held, SUM(ms), SUM(offered_ms),
+    SUM(measured_ms), SUM(millijoules)
+FROM usage GROUP BY unit, held
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -74,6 +80,24 @@ class Reading:
     offered: bool
     watts: float | None = None
     places: int = 1
+
+
+@dataclass(slots=True)
+class Ever:
+    """A unit's sums since the first start, as far as they are on the disk: they only rise."""
+
+    unit: Unit
+    sold_ms: int = 0
+    offered_ms: int = 0
+    measured_ms: int = 0
+    millijoules: int = 0
+
+    def add(self, job_id: str, ms: int, offered_ms: int, measured_ms: int, mj: int) -> None:
+        """Count a row."""
+        self.sold_ms += ms if job_id else 0
+        self.offered_ms += offered_ms
+        self.measured_ms += measured_ms
+        self.millijoules += mj
 
 
 @dataclass(slots=True)
@@ -107,6 +131,10 @@ class UsageLog:
                 "INSERT OR REPLACE INTO units VALUES (?,?,?)",
                 [(unit.key, unit.place, unit.model) for unit in units],
             )
+        self.ever = {unit.key: Ever(unit) for unit in units}
+        for unit_key, *counts in self._db.execute(_EVER):
+            if unit_key in self.ever:
+                self.ever[unit_key].add(*counts)
 
     def start(self) -> None:
         """Begin to read, once a second."""
@@ -153,15 +181,23 @@ class UsageLog:
 
     def write(self) -> None:
         """Put what was counted on the disk. Whole units only: the fractions wait for the next."""
-        whole, rest = [], {}
+        whole: list[tuple[int, str, str, int, int, int, int]] = []
+        rest: dict[tuple[int, str, str], _Sum] = {}
         for key, held in self._sums.items():
             counts = (held.ms, held.offered_ms, held.measured_ms, held.millijoules)
-            ints = [int(count) for count in counts]
-            whole.append((*key, *ints))
-            rest[key] = _Sum(*(count - done for count, done in zip(counts, ints, strict=True)))
+            done = (
+                int(held.ms),
+                int(held.offered_ms),
+                int(held.measured_ms),
+                int(held.millijoules),
+            )
+            whole.append((*key, *done))
+            rest[key] = _Sum(*(count - part for count, part in zip(counts, done, strict=True)))
         if whole:
             with transaction(self._db, durable=False) as db:
                 db.executemany(_ADD, whole)
+            for _, unit, job_id, *ints in whole:
+                self.ever[unit].add(job_id, *ints)
         newest = int(self._clock.now() // QUARTER)
         self._sums = {key: held for key, held in rest.items() if key[0] >= newest}
         self._written = self._clock.monotonic()

@@ -1,4 +1,7 @@
-"""Structured events on stderr: one JSON object a line, through the standard library's logging."""
+"""How a server's events are written to stderr: lines for people, or one JSON object a line.
+
+Whoever runs the server keeps and rotates them (journald, a container's engine).
+"""
 
 from __future__ import annotations
 
@@ -6,40 +9,17 @@ import json
 import logging
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
-_ROOT = "computeswarm"
+from computeswarm.core.errors import ConfigError
+from computeswarm.core.logs import ROOT, EventLogger, get_logger
+from computeswarm.core.text import clean_line
 
+__all__ = ["EventLogger", "JsonFormatter", "TextFormatter", "get_logger", "setup_logging"]
 
-class EventLogger:
-    """Logs named events with fields: ``log.info("node_registered", node_id=…)``."""
-
-    def __init__(self, logger: logging.Logger) -> None:
-        self._logger = logger
-
-    def debug(self, event: str, **fields: Any) -> None:
-        self._emit(logging.DEBUG, event, None, fields)
-
-    def info(self, event: str, **fields: Any) -> None:
-        self._emit(logging.INFO, event, None, fields)
-
-    def warning(self, event: str, **fields: Any) -> None:
-        self._emit(logging.WARNING, event, None, fields)
-
-    def error(self, event: str, *, exc: BaseException | None = None, **fields: Any) -> None:
-        """An event somebody should look at; ``exc`` adds its traceback."""
-        self._emit(logging.ERROR, event, exc, fields)
-
-    def _emit(
-        self, level: int, event: str, exc: BaseException | None, fields: dict[str, Any]
-    ) -> None:
-        if self._logger.isEnabledFor(level):
-            self._logger.log(level, event, exc_info=exc, extra={"fields": fields})
-
-
-def get_logger(name: str) -> EventLogger:
-    """The logger of a part of the house, such as ``market``."""
-    return EventLogger(logging.getLogger(f"{_ROOT}.{name}"))
+LogFormat = Literal["text", "json"]
+_LONGEST = 2_000
+"""Letters of one value."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -49,24 +29,67 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         entry: dict[str, Any] = {
-            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "time": _stamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
+            "event": _cut(record.getMessage()),
+            **{name: _cut(value) for name, value in _fields(record).items()},
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry, default=str)
 
 
-def setup_logging(level: str = "info", stream: TextIO | None = None) -> None:
-    """Send all events to ``stream`` (stderr by default) from ``level`` on."""
+class TextFormatter(logging.Formatter):
+    """``time LEVEL event name=value …``; strangers' text is cleaned, and quoted where it has spaces
+    or could pass for another field."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = [f"{name}={_quoted(value)}" for name, value in _fields(record).items()]
+        event = clean_line(record.getMessage(), limit=_LONGEST)
+        line = " ".join([_stamp(record), f"{record.levelname:<7}", event, *fields])
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def setup_logging(
+    level: str = "info", stream: TextIO | None = None, *, log_format: str = "text"
+) -> None:
+    """Send all events to ``stream`` (stderr by default) from ``level`` on.
+
+    Raises:
+        ConfigError: no such format, or no such level.
+    """
+    formatters: dict[str, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
+    if log_format not in formatters:
+        raise ConfigError(f"log_format is text or json, not {log_format[:40]!r}.")
+    if level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ConfigError(f"log_level is debug, info, warning or error, not {level[:40]!r}.")
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(formatters[log_format]())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)  # other people's libraries
-    logging.getLogger(_ROOT).setLevel(level.upper())
+    logging.getLogger(ROOT).setLevel(level.upper())
+
+
+def _stamp(record: logging.LogRecord) -> str:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{stamp}.{int(record.msecs):03d}Z"
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = getattr(record, "fields", {})
+    return fields
+
+
+def _cut(value: Any) -> Any:
+    return value[:_LONGEST] if isinstance(value, str) else value
+
+
+def _quoted(value: Any) -> str:
+    text = clean_line(str(value), limit=_LONGEST)
+    plain = text and not any(letter in text for letter in ' "=\\')
+    return text if plain else json.dumps(text, ensure_ascii=False)

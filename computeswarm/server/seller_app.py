@@ -19,6 +19,7 @@ from computeswarm.seller.manifest import manifest
 from computeswarm.server.openapi import Route, build_app
 from computeswarm.server.seller_app_jobs import job_routes
 from computeswarm.server.seller_app_owner import owner_routes
+from computeswarm.server.seller_app_watch import watch_routes
 from computeswarm.server.web import (
     JSON_CONTENT_TYPE,
     JSON_LIMIT,
@@ -38,7 +39,12 @@ def build_seller_app(agent: SellerAgent, owner_token: str) -> web.Application:
     """The seller's application; starting and stopping the agent is the caller's."""
     handlers = _Handlers(agent)
     return build_app(
-        [*handlers.routes(), *job_routes(agent), *owner_routes(agent, owner_token)],
+        [
+            *handlers.routes(),
+            *job_routes(agent),
+            *owner_routes(agent, owner_token),
+            *watch_routes(agent, owner_token),
+        ],
         title="ComputeSwarm seller",
         description="Runs jobs on this machine, paid by the second in USDC with x402.",
     )
@@ -57,7 +63,6 @@ class _Handlers:
     def routes(self) -> list[Route]:
         return [
             Route("GET", "/", self.index, "What this is", replies={200: JSON_CONTENT_TYPE}),
-            Route("GET", "/health", self.health, "Alive?", replies={200: JSON_CONTENT_TYPE}),
             Route(
                 "GET",
                 "/x402.json",
@@ -96,12 +101,6 @@ class _Handlers:
                 "x402": "/x402.json",
             }
         )
-
-    async def health(self, _: web.Request) -> web.StreamResponse:
-        agent = self._agent
-        state = "stopping" if agent.stopping else "ok"
-        value = {"status": state, "running": agent.running, "queued": len(agent.queue)}
-        return json_reply(value, headers=_NO_STORE)
 
     async def manifest(self, _: web.Request) -> web.StreamResponse:
         return json_reply(manifest(self._agent))

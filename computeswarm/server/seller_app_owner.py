@@ -69,6 +69,18 @@ def owner_routes(agent: SellerAgent, token: str) -> list[Route]:
     ]
 
 
+def check_owner(request: web.Request, owner_token: str) -> None:
+    """Raises Forbidden, Unauthorized: not the owner, or not at his own machine."""
+    if "Forwarded" in request.headers or "X-Forwarded-For" in request.headers:
+        raise Forbidden("The owner's routes are not served through a proxy.")
+    if not _loopback(request):
+        raise Forbidden("The owner's routes are for this machine only.")
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    given = token.strip().encode("utf-8", "replace")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given, owner_token.encode()):
+        raise Unauthorized("The owner's token is missing or wrong.")
+
+
 class _OwnerHandlers:
     def __init__(self, agent: SellerAgent, token: str) -> None:
         self._agent = agent
@@ -76,14 +88,7 @@ class _OwnerHandlers:
 
     def check(self, request: web.Request) -> None:
         """Raises Forbidden, Unauthorized: not the owner."""
-        if "Forwarded" in request.headers or "X-Forwarded-For" in request.headers:
-            raise Forbidden("The owner's routes are not served through a proxy.")
-        if not _loopback(request):
-            raise Forbidden("The owner's routes are for this machine only.")
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        given = token.strip().encode("utf-8", "replace")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._token.encode()):
-            raise Unauthorized("The owner's token is missing or wrong.")
+        check_owner(request, self._token)
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         self.check(request)

@@ -12,7 +12,7 @@ DEFAULT_PORT = 8402
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_settings(parser, "host", "port")
+    add_settings(parser, "host", "port", "log_format")
 
 
 def run(context: Context) -> int:
@@ -22,7 +22,7 @@ def run(context: Context) -> int:
     from computeswarm.server.serving import Server, run, run_until_signal
 
     settings = context.settings
-    setup_logging(settings.log_level)
+    setup_logging(settings.log_level, log_format=settings.log_format)
     chain = settings.chain
     market = open_market(context.paths.market / "market.db", chain=chain)
     server = Server(build_market_app(market))

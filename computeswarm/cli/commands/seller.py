@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 30.0
 _SETTINGS = (
     *("price", "node_name", "host", "port", "endpoint", "region", "executor", "slots"),
-    *("slice_seconds", "tick_seconds", "max_job_seconds", "keep_outputs", "keep_inputs", "password_file"),
+    *(
+        "slice_seconds",
+        "tick_seconds",
+        "max_job_seconds",
+        "keep_outputs",
+        "keep_inputs",
+        "password_file",
+    ),
     *("facilitator", "rpc_confirm", "confirm_safe_above", "confirm_finalized_above"),
-    *("max_gas_share", "eth_price"),
+    *("max_gas_share", "eth_price", "electricity_price", "log_format"),
 )
 
 
@@ -53,7 +60,7 @@ def _headless(context: Context) -> int:
     from computeswarm.server.seller_build import open_seller
     from computeswarm.server.serving import run, run_until_signal
 
-    setup_logging(context.settings.log_level)
+    setup_logging(context.settings.log_level, log_format=context.settings.log_format)
     context.warn_of_real_money()
     key = _unlock(context)
     chain = context.settings.chain

@@ -47,7 +47,7 @@ async def demo_stack(
     seller_key = PrivateKey.generate()
     async with AsyncExitStack() as stack:
         log = stack.enter_context(home.log_file.open("a", encoding="utf-8"))
-        setup_logging(settings.log_level, log)
+        setup_logging(settings.log_level, log, log_format=settings.log_format)
         # a wallet takes a second of key derivation, the chain less; neither needs the other
         buyer_key, devnet = await asyncio.gather(
             asyncio.to_thread(_buyer_wallet, home), start_devnet(engine=engine)
