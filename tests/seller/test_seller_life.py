@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -39,13 +40,13 @@ async def until(condition: Callable[[], Any]) -> None:
 
 def hours_until(minutes: float) -> Windows:
     """A window that began an hour ago and ends in some minutes."""
-    begun, ends = (datetime.now() + timedelta(minutes=m) for m in (-60, minutes))  # noqa: DTZ005
+    begun, ends = (datetime.now() + timedelta(minutes=m) for m in (-60, minutes))
     return Windows.parse(f"{begun:%H:%M}-{ends:%H:%M}")
 
 
 def shut() -> Windows:
     """A window that begins in two hours."""
-    begins, ends = (datetime.now() + timedelta(hours=h) for h in (2, 3))  # noqa: DTZ005
+    begins, ends = (datetime.now() + timedelta(hours=h) for h in (2, 3))
     return Windows.parse(f"{begins:%H:%M}-{ends:%H:%M}")
 
 
@@ -98,7 +99,7 @@ async def test_who_offers_more_goes_first_and_everybody_knows_when(rig: OpenRig)
         assert "Place 1 in the queue; starts in 1m" in places[0]
         assert "A job that pays more came before it. Place 2" in places[1]
         status = r.agent.status()
-        assert [job.starts_in_seconds for job in status.jobs[:3]][0] is None
+        assert next(job.starts_in_seconds for job in status.jobs[:3]) is None
         await first.call("POST", "/cancel")
         one, two = await asyncio.gather(rich.ended(), plain.ended())
         assert one.phases.ended is not None and two.phases.starting is not None
@@ -265,8 +266,7 @@ async def test_settings_are_reloaded_or_wait_for_the_next_start(rig: OpenRig) ->
         r.agent.set_price(5 * PRICE)
 
         def changed(**changes: Any) -> Settings:
-            from dataclasses import replace
-
+            assert settings is not None
             return replace(settings, **changes)
 
         told = await r.agent.reload(changed(queue_limit=1, windows="00:00-24:00", region="mars"))

@@ -73,8 +73,11 @@ class Group:
             self.signal(signal.SIGCONT)
             return
         deadline = time.monotonic() + _REMOVE_SECONDS
-        # what forks while it is being stopped leaves a child that is not
-        while not all(_stopped(pid) for pid in self.pids()):
+        before: set[int] | None = None
+        # what forks while it is being stopped leaves a child that is not, so they have to be the
+        # same ones twice
+        while (now := self.pids()) != before or not all(_stopped(pid) for pid in now):
+            before = now
             self.signal(signal.SIGSTOP)
             if time.monotonic() > deadline:
                 self.signal(signal.SIGCONT)
@@ -284,11 +287,11 @@ def _removed(directory: Path) -> bool:
 
 
 def _stopped(pid: int) -> bool:
-    """Whether a process stands still, or is none any more."""
+    """Whether a process stands still, or is dead and not buried."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()[0]
     except (OSError, IndexError):
-        return True
+        return False  # it has ended, and may have left a child
     return state in "TtZX"
 
 

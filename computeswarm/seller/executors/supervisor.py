@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 
+_STOP_TRIES = 50
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 LINUX = sys.platform == "linux"
 FREEZE, THAW = b"s", b"c"
@@ -58,9 +59,22 @@ def _signal_all(number: int, group: int) -> None:
 
 
 def _stop_all(group: int) -> None:
-    """Twice: what was forked as the first signals went out has not got one."""
-    for _ in range(2):
+    """Again until all stand still, and are the same: what is forked meanwhile gets no signal."""
+    before: set[int] = set()
+    for _ in range(_STOP_TRIES):
         _signal_all(signal.SIGSTOP, group)
+        now = _descendants() if LINUX else before
+        if now == before and all(_stopped(pid) for pid in now):
+            return
+        before = now
+
+
+def _stopped(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            return file.read().rpartition(b")")[2].split()[0] in b"TtZX"
+    except OSError:
+        return not LINUX  # it has ended, and may have left a child
 
 
 def _bury(group: int) -> None:
