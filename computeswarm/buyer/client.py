@@ -221,20 +221,36 @@ class Buyer:
 
     # Buying
 
-    async def quote(self, node: ComputeNode, plan: JobPlan, *, scheme: Scheme = "exact") -> Offer:
+    async def quote(
+        self,
+        node: ComputeNode,
+        plan: JobPlan,
+        *,
+        scheme: Scheme = "exact",
+        offer_per_hour: int | None = None,
+    ) -> Offer:
         """The node's signed offer for a job, checked against its signed record.
 
         Args:
             scheme: a transfer for each slice (``exact``), or one deposit and a voucher for every
                 few seconds (``batch-settlement``).
+            offer_per_hour: atoms for a GPU and hour, more than is asked, for a better place in the
+                queue. The whole job is at that price.
 
         Raises:
             SellerUnavailable, Unprocessable, Unauthorized, PolicyRefused, QuoteExpired.
         """
         self._payable([node] if self._key is not None else [])  # nobody else is told of the job
-        signed = await self._seller(node.info.endpoint).quote(plan.spec, scheme)
-        now = self._clock.now()
-        return check_quote(signed, node, plan, chain=self.chain, now=now, scheme=scheme)
+        signed = await self._seller(node.info.endpoint).quote(plan.spec, scheme, offer_per_hour)
+        return check_quote(
+            signed,
+            node,
+            plan,
+            chain=self.chain,
+            now=self._clock.now(),
+            scheme=scheme,
+            offer_per_hour=offer_per_hour,
+        )
 
     async def start(self, offer: Offer, *, budget: int, report: Report = ignore) -> JobRecord:
         """Buy the first slice and start the job. The same offer again carries on with the same

@@ -78,13 +78,14 @@ def check_quote(
     chain: ChainInfo,
     now: float,
     scheme: Scheme = "exact",
+    offer_per_hour: int | None = None,
 ) -> Offer:
     """The offer in a seller's answer.
 
     Raises:
         Unauthorized: not signed by the wallet of the node's record.
         BadRequest: it is for another job, node, chain or token, or paid in another way.
-        PolicyRefused: dearer than the signed record says, or paid to somebody else.
+        PolicyRefused: dearer than the signed record says and was offered, or paid to somebody else.
         QuoteExpired: its time is up, or its clock is far from ours.
     """
     record = node.info
@@ -101,7 +102,8 @@ def check_quote(
         raise PolicyRefused("The quote pays somebody else than the node's owner.", rule="payee")
     if quote.scheme != scheme:
         raise BadRequest("The seller's quote is to be paid in another way than was asked for.")
-    if quote.price_per_hour > record.price_per_hour * max(1, plan.spec.gpu_count):
+    most = max(record.price_per_hour, offer_per_hour or 0)
+    if quote.price_per_hour > most * max(1, plan.spec.gpu_count):
         raise PolicyRefused("The quote is dearer than the node's signed price.", rule="price")
     if quote.max_seconds != plan.spec.max_seconds:
         raise BadRequest("The seller's quote has another time limit than the job.")

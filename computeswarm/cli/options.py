@@ -58,6 +58,7 @@ def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
     for name in names:
         field = known[name]
         kind = "N" if isinstance(field.default, int) else "TEXT"
+        kind = "yes|no" if isinstance(field.default, bool) else kind
         # the value stays text: Settings converts it, as it does for variables and the file
         parser.add_argument(
             "--" + name.replace("_", "-"),

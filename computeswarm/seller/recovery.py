@@ -36,7 +36,11 @@ async def recover(agent: SellerAgent) -> None:
 
 
 async def _start_anew(agent: SellerAgent, job: Job) -> None:
-    """It had printed nothing and cost nothing: its buyer need not know more than that."""
+    """It had printed nothing and cost nothing. One with a network may have done something all the
+    same in the moment before its start was written down, and nobody wants that twice."""
+    if job.spec.network:
+        await agent.desk.end(job.job_id, JobState.SELLER_LOST, reason=_CRASHED)
+        return
     if agent.desk.store.restarts(job.job_id) >= MAX_RESTARTS:
         await agent.desk.end(job.job_id, JobState.SELLER_LOST, reason=_TOO_OFTEN)
         agent.notices.tell(f"{job.job_id} was starting at each crash; refunded.", "warning")

@@ -72,9 +72,13 @@ class SellerClient:
         await self._bulk.close()
         await self._peer.close()
 
-    async def quote(self, spec: JobSpec, scheme: Scheme = "exact") -> Signed:
+    async def quote(
+        self, spec: JobSpec, scheme: Scheme = "exact", offer_per_hour: int | None = None
+    ) -> Signed:
         """An offer for the spec; inline bytes stay at home."""
-        asked = QuoteRequest(spec=spec.without_content(), scheme=scheme)
+        asked = QuoteRequest(
+            spec=spec.without_content(), scheme=scheme, offer_per_hour=offer_per_hour
+        )
         body = asked.model_dump_json().encode()
         answer = await self._peer.request("POST", "/quotes", body=body, headers=_JSON)
         return parse_json(Signed, answer.body)

@@ -32,6 +32,7 @@ Examples:
   computeswarm run train.py --gpu 'gpu:4090 price<0.5' --input data.csv --output results
   computeswarm run simulate.py --budget 0.20 --max-time 5m --yes -- --samples 1000000
   computeswarm run --pay channel train.py
+  computeswarm run --node nd-0123456789ab --offer 0.80 train.py
   computeswarm run --input data -- python -c 'print(open("data/a.txt").read())'
 """
 
@@ -57,6 +58,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--pay",
         choices=("slices", "channel"),
         help="a transfer for each slice (slices), or one deposit and a voucher every few seconds",
+    )
+    parser.add_argument(
+        "--offer",
+        metavar="USDC",
+        help="pay so much for a GPU and hour, more than is asked, for a better place in the queue",
     )
     parser.add_argument("--yes", action="store_true", help="pay without asking")
 
@@ -104,9 +110,11 @@ async def _offer(context: Context, buyer: Buyer, plan: JobPlan) -> Offer:
     from computeswarm.core.quotes import scheme_of
 
     args, scheme = context.args, scheme_of(context.settings.pay)
+    offer = _offered(args.offer)
     if args.node:
         node = await buyer.node(args.node)
-        return await buyer.quote(node, _for_node(plan, node, args.gpus), scheme=scheme)
+        plan = _for_node(plan, node, args.gpus)
+        return await buyer.quote(node, plan, scheme=scheme, offer_per_hour=offer)
     nodes = await buyer.candidates(
         args.gpu,
         image=plan.spec.image,
@@ -122,11 +130,18 @@ async def _offer(context: Context, buyer: Buyer, plan: JobPlan) -> Offer:
     failure: ComputeSwarmError | None = None
     for node in nodes[:_TRIES]:
         try:
-            return await buyer.quote(node, _for_node(plan, node, args.gpus), scheme=scheme)
+            fitted = _for_node(plan, node, args.gpus)
+            return await buyer.quote(node, fitted, scheme=scheme, offer_per_hour=offer)
         except (Unavailable, Unprocessable, Conflict, PolicyRefused) as error:
             failure = failure or error
     assert failure is not None
     raise failure
+
+
+def _offered(text: str | None) -> int | None:
+    from computeswarm.core.money import parse_usdc
+
+    return parse_usdc(text) if text else None
 
 
 def _for_node(plan: JobPlan, node: ComputeNode, gpus: int | None) -> JobPlan:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from computeswarm.cli.commands import seller_owner
 from computeswarm.cli.context import Context
 from computeswarm.cli.options import add_settings
 from computeswarm.core.errors import ComputeSwarmError, ExitCode
@@ -30,6 +31,8 @@ _SETTINGS = (
         "keep_inputs",
         "password_file",
     ),
+    *("windows", "window_end", "pause_when_used", "pause_minutes", "power_limit_watts"),
+    *("queue_limit", "minimum_charge"),
     *("facilitator", "rpc_confirm", "confirm_safe_above", "confirm_finalized_above"),
     *("max_gas_share", "eth_price", "electricity_price", "log_format"),
 )
@@ -48,9 +51,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a wallet whose jobs may run without a sandbox (executor process); may be repeated",
     )
     add_settings(parser, *_SETTINGS)
+    seller_owner.configure(parser)
 
 
 def run(context: Context) -> int:
+    if context.args.action is not None:
+        return seller_owner.act(context)
     return _headless(context) if context.args.headless else _with_app(context)
 
 
