@@ -49,6 +49,8 @@ class OwnerGpu(Document):
     power_limit_mw: int | None = None
     job_id: str = ""
     """The job that has it now."""
+    trouble: str = ""
+    """Why it takes no job: it is lost, or its owner uses it; empty while it does."""
     samples: tuple[GpuSample, ...] = ()
 
 

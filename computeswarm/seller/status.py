@@ -78,8 +78,17 @@ class StatusPage:
             memory_bytes=gpu.memory_bytes,
             power_limit_mw=agent.machine.reading(index).power_limit_mw,
             job_id=agent.slots.holder(index),
+            trouble=self._trouble(index),
             samples=tuple(agent.machine.samples(index)),
         )
+
+    def _trouble(self, index: int) -> str:
+        machine = self._agent.machine
+        if fault := machine.reading(index).fault:
+            return fault
+        if index in self._agent.owner_use.gpus:
+            return f"Used by {machine.foreign().get(index) or 'its owner until just now'}."
+        return ""
 
     def _jobs(self) -> tuple[OwnerJob, ...]:
         """Those that live in their order, then those that ended last."""

@@ -194,6 +194,10 @@ class GpuItem:
     power_w: float | None = None
     power_limit_w: float | None = None
     job_id: str = ""
+    trouble: str = ""
+    """Why it takes no job: it is lost, or its owner uses it."""
+    is_slice: bool = False
+    """A part of a GPU (MIG)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +256,19 @@ class SellerJob:
     max_seconds: int
     started_ms: int | None = None
     queue_position: int | None = None
+    """1 is next."""
+    starts_in: int | None = None
+    """Seconds at most; None where nobody can say."""
+    paused: bool = False
+    """Its owner uses the GPU; it costs nothing meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceItem:
+    """A price to think about: atoms an hour (0 for none), and the whole sentence."""
+
+    suggested: int
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +300,10 @@ class SellerItem:
     real_money: bool = False
     note: str = ""
     """What the owner should know: why the market doesn't list it, say."""
+    mood: str = "taking"
+    """How it feels about new jobs, in the seller's own word."""
+    mood_reason: str = ""
+    advice: AdviceItem | None = None
     gpus: tuple[GpuItem, ...] = ()
     earnings: EarningsItem = field(default_factory=EarningsItem)
     jobs: tuple[SellerJob, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lone_seller import seller_process
 from seller_rig import open_rig, spec
 from textual.widgets import Input
 from tui_drive import make_app, seller_screen, until
@@ -13,6 +14,7 @@ from computeswarm.chain.devnet import Devnet
 from computeswarm.core.clock import SystemClock
 from computeswarm.core.states import JobState
 from computeswarm.tui.backends.live_seller import LiveSeller
+from computeswarm.tui.widgets.header import Header
 
 ENDLESS = "import time\nprint('up', flush=True)\nwhile True: time.sleep(0.05)"
 
@@ -52,3 +54,27 @@ async def test_price_pause_and_evict_reach_the_seller(devnet: Devnet, tmp_path: 
             assert view.state is JobState.SELLER_LOST
         view = await rig.refunded(job)
         assert view.refund is not None and view.refund.amount > 0
+
+
+async def test_a_killed_agent_is_said_and_its_successor_is_attached(
+    devnet: Devnet, tmp_path: Path
+) -> None:
+    """As with an agent that a service manager started, killed and started again."""
+    async with seller_process(devnet, tmp_path) as (process, rig):
+        owner = LiveSeller(rig.paths.seller)
+        app = make_app(FakeBuyer(jobs=[]), owner, mode="seller", clock=SystemClock())
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: app.screen.query("#queue"), "Seller mode")
+            screen = seller_screen(pilot)
+            await until(pilot, lambda: screen.status, "its first answer")
+            process.kill()
+            await process.wait()
+            header = screen.query_one(Header)
+            await until(pilot, lambda: header.link.state == "offline", "the loss")
+            assert "by itself" in str(screen.query_one("#event-pane").border_subtitle)
+            assert "does not answer" in screen.refusal("pause")
+            async with seller_process(devnet, tmp_path):
+                await until(pilot, lambda: header.link.state == "live", "the new one")
+                await pilot.press("o")
+                await until(pilot, lambda: screen.status and screen.status.mood == "paused")
+                assert (await owner.earnings_csv()).startswith("by,key,label")

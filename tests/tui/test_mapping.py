@@ -20,7 +20,8 @@ from computeswarm.core.nodes import (
 from computeswarm.core.signing import Signed
 from computeswarm.core.states import JobState
 from computeswarm.seller.owner import OwnerStatus
-from computeswarm.tui.backends.mapping import EventReader, node_item, seller_item
+from computeswarm.tui.backends.mapping import EventReader, node_item
+from computeswarm.tui.backends.seller_mapping import seller_item
 from computeswarm.tui.views import LogLine
 
 KEY = PrivateKey.generate()
@@ -113,8 +114,13 @@ def test_the_owners_document_loses_nothing_and_brings_no_escapes() -> None:
                       "power_limit_mw": 450_000,
                       "samples": [{"at": 1, "utilization_pct": 3},
                                   {"at": 2, "utilization_pct": 98, "power_mw": 402_000}]}],
-            "earnings": {"today": 5, "by_day": [
-                {"day": "2025-11-25", "gross": 9, "refunded": 4, "jobs": 1}]},
+            "earnings": {
+                "days": [{"key": "2025-11-25", "label": "2025-11-25", "kept": 5, "gas": 1,
+                          "electricity": 2, "net": 2, "sold_seconds": 1, "offered_seconds": 4}],
+                "gpus": [{"key": "GPU-1", "label": "#0 " + EVIL, "kept": 5}],
+                "total": {"key": "total", "label": "all", "kept": 5}},
+            "advice": {"model": EVIL, "sellers": 3, "low": 1, "middle": 2, "high": 3,
+                       "suggested": 2, "why": "x"},
             "events": [{"at": 1, "level": "warning", "text": EVIL}],
         }
     )  # fmt: skip
@@ -126,4 +132,7 @@ def test_the_owners_document_loses_nothing_and_brings_no_escapes() -> None:
     assert item.gpus[0].memory_used is None
     assert item.earnings.by_day == (("2025-11-25", 5),)
     assert (item.earnings.today, item.earnings.week, item.earnings.month) == (5, 5, 5)
+    assert item.earnings.nets == (2, 2, 2) and item.earnings.sold == 0.25
+    assert (item.earnings.gpus[0].label, item.earnings.gpus[0].net) == ("GPU 0", None)
+    assert item.advice is not None and "\x1b" not in item.advice.sentence
     assert item.events[0].text == "[red]x[/]"

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from tui_drive import make_app, settled, until
 from tui_fake import (
     FLEET,
+    GPUS,
     JOBS,
     NOW,
     FakeBuyer,
@@ -31,6 +32,7 @@ from computeswarm.core.settings import real_money_refused
 from computeswarm.core.text import clean_line
 from computeswarm.tui.app import ComputeSwarmApp
 from computeswarm.tui.views import LogLine
+from computeswarm.tui.widgets.header import Header
 
 SIZES = {"80x24": (80, 24), "120x40": (120, 40)}
 DOWN = MarketUnavailable("The market at http://market.example:8402 does not answer; is it running?")
@@ -222,6 +224,40 @@ def test_download(snap_compare: Snap) -> None:
 def test_price(snap_compare: Snap) -> None:
     app = make_app(FakeBuyer(), FakeSeller(), mode="seller")
     assert _shot(snap_compare, app, "80x24", _keys("p"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_real_money_without_a_seller(snap_compare: Snap, size: str) -> None:
+    assert _shot(snap_compare, make_app(FakeBuyer(real_money=True), mode="seller"), size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_seller_that_died(snap_compare: Snap, size: str) -> None:
+    seller = FakeSeller()
+
+    async def then(pilot: Pilot[None]) -> None:
+        seller.fault = SellerUnavailable("The seller at http://127.0.0.1:8403 does not answer.")
+        await until(pilot, lambda: pilot.app.screen.query_one(Header).link.state == "offline")
+
+    assert _shot(snap_compare, make_app(FakeBuyer(), seller, mode="seller"), size, then)
+
+
+def test_evict(snap_compare: Snap) -> None:
+    app = make_app(FakeBuyer(), FakeSeller(), mode="seller")
+    assert _shot(snap_compare, app, "80x24", _keys("x"))
+
+
+def test_slices_and_a_paused_job(snap_compare: Snap) -> None:
+    state = seller_status()
+    parts = tuple(
+        replace(gpu, model="A100 80GB", is_slice=True, power_w=None, trouble="") for gpu in GPUS
+    )
+    jobs = (replace(state.jobs[0], paused=True), *state.jobs[1:])
+    unmeasured = replace(state.earnings, nets=(None, None, None), owed=0)
+    seller = FakeSeller(
+        replace(state, gpus=parts, jobs=jobs, earnings=unmeasured, mood="draining", paused=True)
+    )
+    assert _shot(snap_compare, make_app(FakeBuyer(), seller, mode="seller"), "80x24")
 
 
 def test_find_in_the_log(snap_compare: Snap) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from computeswarm.core.errors import SellerUnavailable, Unauthorized
+from computeswarm.seller.earnings_export import to_csv
 from computeswarm.seller.owner_client import OwnerClient
-from computeswarm.tui.backends.mapping import seller_item
+from computeswarm.tui.backends.seller_mapping import seller_item
 from computeswarm.tui.views import SellerItem
+
+CSV_DAYS = 365
 
 
 class LiveSeller:
@@ -37,6 +40,12 @@ class LiveSeller:
 
     async def resume(self) -> None:
         await self._client.resume()
+
+    async def drain(self) -> None:
+        await self._client.drain()
+
+    async def earnings_csv(self) -> str:
+        return to_csv(await self._client.earnings(CSV_DAYS, "day"))
 
     async def set_price(self, atoms_per_hour: int) -> None:
         await self._client.set_price(atoms_per_hour)

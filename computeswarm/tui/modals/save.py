@@ -1,4 +1,4 @@
-"""Where to save a log."""
+"""Where to save a log, or other text."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from computeswarm.tui.widgets.pane import line
 class SaveModal(Dialog[None]):
     """Writes on enter; never over a file that is there."""
 
-    def __init__(self, path: Path, text: str) -> None:
-        super().__init__("Save the log")
+    def __init__(self, path: Path, text: str, title: str = "Save the log") -> None:
+        super().__init__(title)
         self._path, self._text = path, text
 
     def content(self) -> ComposeResult:
@@ -29,7 +29,7 @@ class SaveModal(Dialog[None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         path = Path(event.value).expanduser()
         try:
-            with path.open("x", encoding="utf-8") as file:
+            with path.open("x", encoding="utf-8", newline="") as file:
                 file.write(self._text)
         except FileExistsError:
             self._problem(f"{path} is there already; give another name.")

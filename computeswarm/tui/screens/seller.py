@@ -24,7 +24,7 @@ from computeswarm.tui.widgets.event_pane import EventPane
 from computeswarm.tui.widgets.gpu_panel import GpuPanel
 from computeswarm.tui.widgets.header import Header, Link, real_money
 from computeswarm.tui.widgets.log_view import LogView
-from computeswarm.tui.widgets.pane import Notice, line, lines
+from computeswarm.tui.widgets.pane import Notice, Part, line, lines
 from computeswarm.tui.widgets.queue_pane import QueuePane
 
 STATUS_EVERY, ATTACH_EVERY = 1.0, 2.0
@@ -41,6 +41,8 @@ class SellerScreen(ModeScreen):
         self.status: SellerItem | None = None
         self._seller: SellerBackend | None = None
         self._poll: Poll | None = None
+        self._gone = ""
+        """Why the seller does not answer; empty while it does."""
 
     def body(self) -> list[Widget]:
         middle = Container(
@@ -66,7 +68,9 @@ class SellerScreen(ModeScreen):
         self._seller = backends.seller
         self.set_class(self._seller is None, "-no-seller")
         if self._seller is None:
-            self.query_one(Header).link = Link("none")
+            header = self.query_one(Header)
+            header.link = Link("none")
+            header.alarm = real_money(backends.buyer.identity.real_money)
             self.query_one("#no-seller", Notice).update(_how_to_sell())
             self.refresh_footer()
             self.set_timer(ATTACH_EVERY, lambda: self._look_again(backends))
@@ -87,17 +91,12 @@ class SellerScreen(ModeScreen):
 
     def on_seller_loaded(self, event: m.SellerLoaded) -> None:
         self.link_good()
+        self._gone = ""
         status = self.status = event.status
         self.query_one(GpuPanel).load(status)
         self.query_one(EarningsPane).load(status.earnings)
         self.query_one(QueuePane).load(status.jobs, status.paused)
         self.query_one(EventPane).load(status.events)
-        if status.paused:
-            state = ("◫ paused", "bold $warning")
-        elif status.listed:
-            state = ("✓ listed", "$success")
-        else:
-            state = ("✗ not listed", "bold $error")
         header = self.query_one(Header)
         header.alarm = real_money(status.real_money)
         header.facts = (
@@ -105,14 +104,19 @@ class SellerScreen(ModeScreen):
             (short_address(status.wallet), "$muted"),
             (status.name, ""),
             (f"{price(status.price)} USDC/h", "$muted"),
-            state,
+            _state(status),
             (f"today {money(status.earnings.today, 4)}", "bold $bright"),
         )
-        self.query_one(EventPane).foot((status.note, "$warning"))
+        self.query_one(EventPane).foot((status.note or status.mood_reason, "$warning"))
         self.refresh_footer()
 
     def on_feed_failed(self, event: m.FeedFailed) -> None:
         self.link_broken(event.error)
+        self._gone = event.error.detail
+        self.query_one(EventPane).foot(
+            (f"✗ {event.error.detail} Attaches by itself when it is back.", "$error")
+        )
+        self.refresh_footer()
         if self.status is None:
             panel = self.query_one(GpuPanel)
             panel.notice("✗", event.error.title, event.error.detail, tone="$error")
@@ -133,10 +137,12 @@ class SellerScreen(ModeScreen):
         return self.query_one(QueuePane).table.current
 
     def refusal(self, action: str) -> str:
-        if action not in ("price", "pause", "evict"):
+        if action not in ("price", "pause", "drain", "evict", "export"):
             return ""
         if self._seller is None or self.status is None:
             return "No seller is attached:  computeswarm seller  starts one."
+        if self._gone:
+            return "The seller does not answer; it goes on once it is back."
         if action == "evict" and (self.selected is None or self.selected.state.terminal):
             return "No live job is under the cursor."
         return ""
@@ -158,7 +164,7 @@ class SellerScreen(ModeScreen):
         from computeswarm.tui.modals.price import PriceModal
 
         unit = "GPU and hour" if self.status.gpus else "hour"
-        self.app.push_screen(PriceModal(self.status.price, unit), self._priced)
+        self.app.push_screen(PriceModal(self.status.price, unit, self.status.advice), self._priced)
 
     def _priced(self, atoms: int | None) -> None:
         if atoms is not None and self._seller is not None:
@@ -172,6 +178,33 @@ class SellerScreen(ModeScreen):
         else:
             self._do(self._seller.pause(), "Paused: jobs that run go on, no new ones are taken.")
 
+    def action_drain(self) -> None:
+        if self.refused("drain") or self.status is None or self._seller is None:
+            return
+        if self.status.mood in ("draining", "drained"):
+            self._do(self._seller.resume(), "New jobs are taken again.")
+        else:
+            self._do(self._seller.drain(), "Draining: what is paid is finished, no new jobs.")
+
+    def action_export(self) -> None:
+        if self.refused("export") or self._seller is None:
+            return
+        self.run_worker(self._export(self._seller), group="owner", exit_on_error=False)
+
+    async def _export(self, seller: SellerBackend) -> None:
+        from datetime import datetime
+        from pathlib import Path
+
+        from computeswarm.tui.modals.save import SaveModal
+
+        try:
+            text = await seller.earnings_csv()
+        except ComputeSwarmError as error:
+            self.swarm.say(error.detail, title=error.title, severity="error")
+            return
+        today = datetime.fromtimestamp(self.now).date().isoformat()
+        self.app.push_screen(SaveModal(Path(f"earnings-{today}.csv"), text, "Save the earnings"))
+
     def action_evict(self) -> None:
         job = self.selected
         if self.refused("evict") or job is None or self._seller is None:
@@ -181,7 +214,8 @@ class SellerScreen(ModeScreen):
         seller = self._seller
         question = AskModal(
             f"End {short_job(job.job_id)}?",
-            "The buyer gets his unused seconds back and what the job wrote so far.",
+            f"The buyer gets back all that he paid: {money(job.paid)} USDC.",
+            "He keeps what the job wrote so far.",
             yes="End the job",
             no="Let it run",
         )
@@ -202,6 +236,26 @@ class SellerScreen(ModeScreen):
             self.swarm.say(done)
         if self._poll is not None:
             self._poll.kick()
+
+
+_MOODS = {
+    "paused": "◫ paused",
+    "draining": "↓ draining",
+    "drained": "↓ drained",
+    "closed": "◷ closed",
+    "in_use": "◼ in use",
+    "no_gas": "✗ no gas",
+    "stopping": "■ stopping",
+    "starting": "◌ starting",
+}
+
+
+def _state(status: SellerItem) -> Part:
+    if (mood := _MOODS.get(status.mood)) is not None:
+        return (mood, "bold $warning")
+    if status.paused:
+        return (_MOODS["paused"], "bold $warning")
+    return ("✓ listed", "$success") if status.listed else ("✗ not listed", "bold $error")
 
 
 def _how_to_sell() -> Content:

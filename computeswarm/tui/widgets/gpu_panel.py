@@ -43,7 +43,9 @@ class GpuPanel(Pane):
         kind = f"{len(status.gpus)} GPU" if status.gpus else "CPU"
         self.head((kind, "bold"), (f"  {status.executor} · {status.isolation}", "$muted"))
         jobs = "1 job" if status.slots == 1 else f"{status.slots} jobs"
-        self.foot((f"{jobs} at a time", "$muted"))
+        watts = [gpu.power_w for gpu in status.gpus if gpu.power_w is not None]
+        power = f"{sum(watts):.0f} W now · " if watts else ""
+        self.foot((f"{power}{jobs} at a time", "$muted"))
         self.show_body()
         self._draw()
 
@@ -61,6 +63,7 @@ class GpuPanel(Pane):
         if status.gpus:
             rows = [self._gpu(gpu, width) for gpu in status.gpus]
             rows.insert(0, self._heading(width))
+            rows += [_trouble(gpu, width) for gpu in status.gpus if gpu.trouble]
             rows.append(self._host(width))
         else:
             rows = [
@@ -86,7 +89,7 @@ class GpuPanel(Pane):
         heat = DASH if gpu.temperature_c is None else f"{'!' if hot else ''}{gpu.temperature_c}°"
         return line(
             (f"{gpu.index:<2}", "$muted"),
-            (f"{gpu.model[:12]:<13}", "bold"),
+            (f"{_model(gpu):<13}", "bold"),
             (f"{use:>4} ", "bold $primary"),
             *_chart(gpu.past, chart),
             "  ",
@@ -94,7 +97,7 @@ class GpuPanel(Pane):
             f"{f'{used}/{size(gpu.memory_total)}':<11}",
             (f"{heat:>4}", "$error" if hot else ""),
             f"{_power(gpu):>11}  ",
-            (short_job(gpu.job_id) if gpu.job_id else "○ idle", "" if gpu.job_id else "$muted"),
+            _holder(gpu),
         )
 
     def _host(self, width: int) -> Content:
@@ -136,6 +139,21 @@ def _widths(width: int) -> tuple[int, int]:
     """Cells for the chart and for the memory's bar, which needs a wide screen."""
     bar = 9 if width >= 90 else 0
     return max(8, min(SAMPLES, width - 60 - bar)), bar
+
+
+def _model(gpu: GpuItem) -> str:
+    """Twelve cells; a part of a GPU says so."""
+    return f"{gpu.model[:8]} MIG" if gpu.is_slice else gpu.model[:12]
+
+
+def _holder(gpu: GpuItem) -> Part:
+    if gpu.job_id:
+        return short_job(gpu.job_id)
+    return ("✗ not sold", "$warning") if gpu.trouble else ("○ idle", "$muted")
+
+
+def _trouble(gpu: GpuItem, width: int) -> Content:
+    return line((f"! GPU {gpu.index}: {gpu.trouble}"[: max(10, width)], "$warning"))
 
 
 def _power(gpu: GpuItem) -> str:

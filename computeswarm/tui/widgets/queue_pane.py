@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual.app import ComposeResult
 
 from computeswarm.tui.format import (
+    DASH,
     JOB_STATES,
     clock,
     duration,
@@ -19,9 +20,18 @@ from computeswarm.tui.widgets.table import Column, Table
 
 
 def _state(job: SellerJob) -> tuple[str, str]:
+    if job.paused:
+        return "◫ paused", "warning"
     glyph, word, tone = JOB_STATES[job.state]
-    place = f" #{job.queue_position + 1}" if job.queue_position is not None else ""
+    place = f" #{job.queue_position}" if job.queue_position is not None else ""
     return f"{glyph} {word}{place}", tone
+
+
+def _time(job: SellerJob) -> tuple[str, str]:
+    """How long it has run; of one that waits, when it starts at the latest."""
+    if job.queue_position is None:
+        return clock(job.metered_ms / 1000), ""
+    return (DASH if job.starts_in is None else f"≤{clock(job.starts_in)}"), "muted"
 
 
 COLUMNS: tuple[Column[SellerJob], ...] = (
@@ -31,10 +41,10 @@ COLUMNS: tuple[Column[SellerJob], ...] = (
     Column("IMAGE", 9, lambda j: (j.image, "muted"), rank=6),
     Column("GPU", 3, lambda j: (str(j.gpu_count), ""), right=True, rank=7),
     Column("STATE", 12, _state),
-    Column("TIME", 7, lambda j: (clock(j.metered_ms / 1000), ""), right=True),
+    Column("TIME", 8, _time, right=True),
     Column("LIMIT", 7, lambda j: (duration(j.max_seconds), "muted"), right=True, rank=5),
-    Column("$/H", 6, lambda j: (price(j.price), ""), right=True, rank=5),
-    Column("EARNED", 7, lambda j: (spent(j.cost), "accent"), right=True, rank=1),
+    Column("$/H", 5, lambda j: (price(j.price), ""), right=True, rank=1),
+    Column("EARNED", 7, lambda j: (spent(j.cost), "accent"), right=True, rank=2),
 )
 
 
@@ -59,6 +69,6 @@ class QueuePane(Pane):
         if jobs:
             self.show_body()
         elif paused:
-            self.notice("◫", "Paused: no new jobs are taken", "o takes them again")
+            self.notice("◫", "No new jobs are taken", "o takes them again")
         else:
             self.notice("◇", "No job yet", "Listed and waiting; buyers come by themselves")
