@@ -47,6 +47,9 @@ class Image:
     """What was asked of pip, as asked."""
     libpath: Path | None = None
     """Directory of ``libpython`` where the interpreter needs it."""
+    container: str = ""
+    """The id of its container image in Docker's engine, ``sha256:…``; empty where there is none. The
+    paths above are then those inside, but ``site`` stays the host's."""
     root: Path | None = None
     """A directory that becomes ``/`` (read-only); ``None`` is the machine's own ``/usr``."""
 

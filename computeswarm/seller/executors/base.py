@@ -7,7 +7,7 @@ these same types.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -67,6 +67,9 @@ class Launch:
     limits: Limits
     gpus: tuple[GPUInfo, ...] = ()
     network: bool = False
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """More of the job's environment, that must be seen by the job alone: never on a command line,
+    in a container's description, in a log or in an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +213,27 @@ class Executor(Protocol):
         """End all jobs and give back what is kept between them. The last call."""
         ...
 
-    async def prepare(self, job_id: str, limits: Limits) -> Workspace:
-        """Make the job's directory.
+    async def expect(self, image: Image, limits: Limits, gpus: Sequence[GPUInfo] = ()) -> None:
+        """Have a sandbox ready for the next job, which will probably be of this kind. It is used
+        once; where a sandbox takes no time to make, nothing is done.
+
+        Raises:
+            ExecutorError: none can be made.
+        """
+        ...
+
+    async def prepare(
+        self,
+        job_id: str,
+        limits: Limits,
+        *,
+        image: Image | None = None,
+        gpus: Sequence[GPUInfo] = (),
+    ) -> Workspace:
+        """Make the job's directory, and what more of its sandbox can be made ahead.
+
+        Args:
+            image, gpus: what ``start`` will be given, where that is known.
 
         Raises:
             ExecutorError: it can't be made.

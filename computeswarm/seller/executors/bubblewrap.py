@@ -26,7 +26,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 from computeswarm.core.errors import ExecutorError, Unprocessable
-from computeswarm.core.nodes import Isolation
+from computeswarm.core.nodes import GPUInfo, Isolation
 from computeswarm.seller.executors import devices, layout, seccomp
 from computeswarm.seller.executors.base import Exit, Launch, Limits, Problem
 from computeswarm.seller.executors.cgroups import Group, Hierarchy, find_hierarchy
@@ -39,10 +39,10 @@ from computeswarm.seller.executors.workspace import (
     checked_job_id,
     hand_over,
     is_root,
-    measure,
+    watch_size,
 )
+from computeswarm.seller.images import Image
 
-_WATCH_SECONDS = 0.25
 _LAST_SIGNAL = 64
 
 Directory = MountedWorkspace | DirectoryWorkspace
@@ -165,7 +165,17 @@ class BubblewrapExecutor:
                 with contextlib.suppress(OSError):
                     base.rmdir()
 
-    async def prepare(self, job_id: str, limits: Limits) -> BubblewrapWorkspace:
+    async def expect(self, image: Image, limits: Limits, gpus: Sequence[GPUInfo] = ()) -> None:
+        """Nothing takes long enough here to be made ahead."""
+
+    async def prepare(
+        self,
+        job_id: str,
+        limits: Limits,
+        *,
+        image: Image | None = None,
+        gpus: Sequence[GPUInfo] = (),
+    ) -> BubblewrapWorkspace:
         checked_job_id(job_id)
         holder = self._hold(job_id, limits)
         try:
@@ -273,17 +283,11 @@ class _Job:
     def start_watching(self) -> Callable[[Ended], Awaitable[Exit]]:
         watch = None
         if isinstance(self.space, DirectoryWorkspace):
-            watch = asyncio.create_task(self._watch_disk())
+            watch = asyncio.create_task(watch_size(self.space.path, self.limits, self._kill))
         return functools.partial(self.finish, watch)
 
-    async def _watch_disk(self) -> None:
-        """Where no file system caps the job directory, end a job that outgrows it."""
-        while True:
-            used, entries = await asyncio.to_thread(measure, self.space.path)
-            if used > self.limits.disk_bytes or entries > self.limits.inodes:
-                self.signal(SIGKILL)
-                return
-            await asyncio.sleep(_WATCH_SECONDS)
+    async def _kill(self) -> None:
+        self.signal(SIGKILL)
 
     async def finish(self, watch: asyncio.Task[None] | None, ended: Ended) -> Exit:
         if watch is not None:

@@ -27,7 +27,7 @@ def job_environment(
         "OMP_NUM_THREADS": str(max(1, math.ceil(launch.limits.cpus))),
         "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
     }
-    for name, value in launch.env.items():
+    for name, value in {**launch.env, **launch.secrets}.items():
         if not name or "=" in name or "\0" in name + value or len(value) > _MAX_BYTES:
             raise Unprocessable(f"The environment variable {name[:40]!r} can't be set; rename it.")
         if not _STEERS_THE_LOADER.match(name):

@@ -8,13 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL
 
 from computeswarm.core.errors import ExecutorError, StorageFull, Unprocessable
-from computeswarm.core.nodes import Isolation
+from computeswarm.core.nodes import GPUInfo, Isolation
 from computeswarm.seller.executors import supervisor
 from computeswarm.seller.executors.base import (
     MIB,
@@ -28,6 +28,7 @@ from computeswarm.seller.executors.base import (
 from computeswarm.seller.executors.environment import job_environment
 from computeswarm.seller.executors.running import ChildRunning, Ended, spawn
 from computeswarm.seller.executors.workspace import DirectoryWorkspace, checked_job_id
+from computeswarm.seller.images import Image
 
 
 class ProcessExecutor:
@@ -57,7 +58,17 @@ class ProcessExecutor:
     async def close(self) -> None:
         await self.reap()
 
-    async def prepare(self, job_id: str, limits: Limits) -> DirectoryWorkspace:
+    async def expect(self, image: Image, limits: Limits, gpus: Sequence[GPUInfo] = ()) -> None:
+        """Nothing takes long enough here to be made ahead."""
+
+    async def prepare(
+        self,
+        job_id: str,
+        limits: Limits,
+        *,
+        image: Image | None = None,
+        gpus: Sequence[GPUInfo] = (),
+    ) -> DirectoryWorkspace:
         path = self._jobs / checked_job_id(job_id)
         try:
             (path / OUTPUTS_DIR).mkdir(parents=True)

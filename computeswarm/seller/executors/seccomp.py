@@ -20,19 +20,23 @@ _NR, _ARCH, _ARGS = 0, 4, 16  # offsets in struct seccomp_data; both machines ar
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
-_NETLINK_ROUTE = 0
-_NEW_NAMESPACE = 0x7E020000  # CLONE_NEWNS|CGROUP|UTS|IPC|USER|PID|NET
-_TERMINAL_IOCTLS = (0x5412, 0x541C, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCSETD
+NETLINK_ROUTE = 0
+NAMESPACE_FLAGS = (
+    0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,
+)  # fmt: skip
+"""CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET."""
+_NEW_NAMESPACE = sum(NAMESPACE_FLAGS)
+TERMINAL_IOCTLS = (0x5412, 0x541C, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCSETD
 _X32_BIT = 0x40000000
 _LAST_KNOWN = 462  # mseal; from 424 on all machines share their numbers
 
-_SHARED_DENIED = {
+SHARED_DENIED = {
     "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
     "fspick": 433, "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442,
     "quotactl_fd": 443, "memfd_secret": 447, "statmount": 457, "listmount": 458,
     "lsm_set_self_attr": 460,
 }  # fmt: skip
-_ABSENT = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "clone3": 435}
+ABSENT = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "clone3": 435}
 """Answered with ENOSYS, as on an older kernel, so that libraries fall back."""
 
 
@@ -126,7 +130,7 @@ def _socket(machine: Machine) -> list[bytes]:
         _op(_JEQ, AF_INET6, 3, 0),
         _op(_JEQ, AF_NETLINK, 0, 3),
         _load_arg(2),
-        _op(_JEQ, _NETLINK_ROUTE, 0, 1),
+        _op(_JEQ, NETLINK_ROUTE, 0, 1),
         _op(_RET, _ALLOW),
         _fail(errno.EAFNOSUPPORT),
     ]
@@ -141,7 +145,7 @@ def _socket(machine: Machine) -> list[bytes]:
 
 def _ioctl(machine: Machine) -> list[bytes]:
     check = [_load_arg(1)]
-    for request in _TERMINAL_IOCTLS:
+    for request in TERMINAL_IOCTLS:
         check += [_op(_JEQ, request, 0, 1), _fail(errno.EPERM)]
     return _only_for(machine.ioctl, [*check, _op(_RET, _ALLOW)])
 
@@ -159,9 +163,9 @@ def build_filter(machine_name: str | None = None) -> bytes:
     if machine.x32:
         program += [_op(_JGE, _X32_BIT, 0, 1), _op(_RET, _KILL)]
     program += [_op(_JGE, _LAST_KNOWN + 1, 0, 1), _fail(errno.ENOSYS)]
-    for number in sorted(_ABSENT.values()):
+    for number in sorted(ABSENT.values()):
         program += _only_for(number, [_fail(errno.ENOSYS)])
-    for number in sorted({**machine.denied, **_SHARED_DENIED}.values()):
+    for number in sorted({**machine.denied, **SHARED_DENIED}.values()):
         program += _only_for(number, [_fail(errno.EPERM)])
     program += _clone(machine) + _socket(machine) + _ioctl(machine)
     program.append(_op(_RET, _ALLOW))

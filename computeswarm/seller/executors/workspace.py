@@ -16,7 +16,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ _INODE_BYTES = 256
 _FIRST_UID = 0x7E000000
 _UIDS = 0x00100000
 _MNT_DETACH = 2
+_WATCH_SECONDS = 0.25
 
 
 def is_root() -> bool:
@@ -210,6 +211,16 @@ def hand_over(path: Path, uid: int) -> None:
     """
     for entry in path.rglob("*"):
         os.lchown(entry, uid, uid)
+
+
+async def watch_size(path: Path, limits: Limits, end: Callable[[], Awaitable[object]]) -> None:
+    """Where no file system caps a job's directory: end a job that outgrows it."""
+    while True:
+        used, entries = await asyncio.to_thread(measure, path)
+        if used > limits.disk_bytes or entries > limits.inodes:
+            await end()
+            return
+        await asyncio.sleep(_WATCH_SECONDS)
 
 
 def measure(path: Path) -> tuple[int, int]:

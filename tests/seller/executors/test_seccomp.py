@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from computeswarm.seller.executors.seccomp import _ABSENT, _SHARED_DENIED, MACHINES, build_filter
+from computeswarm.seller.executors.seccomp import ABSENT, MACHINES, SHARED_DENIED, build_filter
 
 ALLOW, KILL = "allow", "kill"
 
@@ -39,9 +39,9 @@ def test_verdicts(name: str) -> None:
     machine, program = MACHINES[name], build_filter(name)
     arch = machine.audit_arch
     assert len(program) // 8 < 4096  # BPF_MAXINSNS
-    for number in (machine.denied | _SHARED_DENIED).values():
+    for number in (machine.denied | SHARED_DENIED).values():
         assert verdict(program, arch, number) == "EPERM"
-    for number in (*_ABSENT.values(), 463, 1000):
+    for number in (*ABSENT.values(), 463, 1000):
         assert verdict(program, arch, number) == "ENOSYS"
     other = next(m.audit_arch for m in MACHINES.values() if m is not machine)
     for foreign in (other, 0x40000003):  # the second is i386

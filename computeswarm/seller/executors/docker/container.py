@@ -1,0 +1,194 @@
+"""One live container: made and started ahead, given one order, followed to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from computeswarm.core.errors import ExecutorError
+from computeswarm.seller.executors.base import Exit, Stream
+from computeswarm.seller.executors.docker.engine import Engine, quietly, saying
+
+if TYPE_CHECKING:
+    from aiodocker.containers import DockerContainer
+    from aiodocker.stream import Stream as AttachedStream
+
+_STREAMS: dict[int, Stream] = {1: "stdout", 2: "stderr"}
+_LAST_SIGNAL = 64
+_GONE = "Docker's engine ended or lost the job."
+
+
+class Container:
+    """A container whose process 1 waits for its order. ``open`` makes one.
+
+    The attached connection is its life line: when it ends, so does the job.
+    """
+
+    def __init__(self, engine: Engine, inner: DockerContainer, line: AttachedStream) -> None:
+        self._engine = engine
+        self._inner = inner
+        self._line = line
+        self.pid = 0
+
+    @property
+    def id(self) -> str:
+        """The engine's id."""
+        return str(self._inner.id)
+
+    @classmethod
+    async def open(cls, engine: Engine, body: Mapping[str, Any]) -> Container:
+        """Create a container, attach to it and start it.
+
+        Raises:
+            ExecutorError: the engine refuses, and why.
+        """
+        async with saying("The job's container can't be made"):
+            inner = await engine.client.containers.create(dict(body))
+            line = inner.attach(stdin=True, stdout=True, stderr=True)
+            made = cls(engine, inner, line)
+            try:
+                await line.__aenter__()
+                await inner.start()
+                made.pid = int((await inner.show())["State"]["Pid"])
+            except BaseException:
+                await asyncio.shield(made.remove())
+                raise
+        return made
+
+    async def order(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        """Tell process 1 what to run.
+
+        Raises:
+            ExecutorError: the container has ended.
+        """
+        text = json.dumps({"argv": list(argv), "env": dict(env)}).encode()
+        try:
+            await self._line.write_in(b"%d\n%s" % (len(text), text))
+        except (OSError, RuntimeError, AssertionError) as error:
+            raise ExecutorError(_GONE) from error
+
+    async def chunks(self) -> AsyncIterator[tuple[Stream, bytes]]:
+        """Output as it comes, with the engine's back-pressure; an engine that dies ends it."""
+        import aiohttp
+
+        while True:
+            try:
+                message = await self._line.read_out()
+            except (aiohttp.ClientError, OSError):
+                return
+            if message is None:
+                return
+            yield _STREAMS.get(message.stream, "stdout"), message.data
+
+    async def ended(self) -> Exit:
+        """Wait for the end.
+
+        Raises:
+            ExecutorError: the engine went away.
+        """
+        async with saying(_GONE.rstrip(".")):
+            result = await self._inner.wait()
+            state = (await self._inner.show())["State"]
+        code = int(result.get("StatusCode", -1))
+        oom = bool(state.get("OOMKilled"))
+        if 128 < code <= 128 + _LAST_SIGNAL:
+            return Exit(None, code - 128, oom)
+        return Exit(code, None, oom)
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to process 1, which hands SIGTERM on."""
+        async with quietly():
+            await self._inner.kill(signal=signal.Signals(number).name)
+
+    async def pause(self) -> None:
+        """Have all of it stand still.
+
+        Raises:
+            ExecutorError: the engine refuses.
+        """
+        if not (await self._state()).get("Paused"):
+            async with saying("The job can't be paused"):
+                await self._inner.pause()
+
+    async def unpause(self) -> None:
+        """Have it go on."""
+        if (await self._state()).get("Paused"):
+            async with saying("The job can't go on"):
+                await self._inner.unpause()
+
+    async def _state(self) -> dict[str, Any]:
+        async with saying("The engine doesn't know the job"):
+            return dict((await self._inner.show())["State"])
+
+    async def remove(self) -> None:
+        """Kill what is left, and remove it. May be called twice."""
+        async with quietly():
+            await self._inner.delete(force=True, v=True)
+        with contextlib.suppress(Exception):  # the connection may be half made or gone
+            await self._line.close()
+
+
+class DockerRunning:
+    """A started job, see the protocol ``Running``."""
+
+    def __init__(
+        self, container: Container, output_bytes: int, finish: Callable[[], None] = lambda: None
+    ) -> None:
+        self._container = container
+        self._left = output_bytes
+        self._truncated = False
+        self._finish = finish
+        self._end = asyncio.create_task(self._wait(), name=f"container-{container.id[:12]}")
+
+    @property
+    def pid(self) -> int:
+        return self._container.pid
+
+    @property
+    def truncated(self) -> bool:
+        return self._truncated
+
+    async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
+        async for name, chunk in self._container.chunks():
+            kept = chunk[: self._left]
+            self._left -= len(kept)
+            self._truncated |= len(kept) < len(chunk)
+            if kept:
+                yield name, kept
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self._end)
+
+    async def terminate(self, grace: float) -> Exit:
+        if not self._end.done():
+            await self.thaw()
+            await self._container.signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    return await self.wait()
+        return await self.kill()
+
+    async def kill(self) -> Exit:
+        if not self._end.done():
+            with contextlib.suppress(ExecutorError):
+                await self._container.unpause()  # some engines kill nothing that is paused
+            await self._container.signal(signal.SIGKILL)
+        return await self.wait()
+
+    async def freeze(self) -> None:
+        if not self._end.done():
+            await self._container.pause()
+
+    async def thaw(self) -> None:
+        if not self._end.done():
+            await self._container.unpause()
+
+    async def _wait(self) -> Exit:
+        try:
+            return await self._container.ended()
+        finally:
+            self._finish()
