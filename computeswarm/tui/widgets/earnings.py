@@ -62,8 +62,10 @@ class EarningsPane(Pane):
             )
         if earned.by_day:
             rows.append(_week(earned, width))
+        if earned.owed:
+            owed = f"{_short(-earned.owed):>{room}}"
+            rows.append(line((f"{'owed':<{LABEL}}", "$muted"), (owed, "$warning")))
         rows += [_gpu(gpu, room) for gpu in earned.gpus if gpu.kept or gpu.sold]
-        rows.append(_note(earned))
         if earned.refunded or earned.vouched:
             back = f"went back {_short(earned.refunded)}"
             rows.append(line((f"{back}  vouched {_short(earned.vouched)}"[:width], "$muted")))
@@ -88,16 +90,10 @@ def _gpu(gpu: GpuEarned, room: int) -> Content:
     )
 
 
-def _note(earned: EarningsItem) -> Content:
-    if earned.nets[-1] is None:
-        return line(("power not measured: no net", "$muted"))
-    return line((f"net of gas and {price(earned.electricity_price)} a kWh", "$muted"))
-
-
 def _foot(earned: EarningsItem) -> Part:
-    if earned.owed:
-        return (f"owed to buyers {_short(earned.owed)}", "$warning")
-    return ("after refunds", "$muted")
+    if earned.nets[-1] is None:
+        return ("power not measured", "$muted")
+    return (f"power at {price(earned.electricity_price)}/kWh", "$muted")
 
 
 def _tone(net: int | None) -> str:

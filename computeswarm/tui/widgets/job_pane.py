@@ -13,6 +13,8 @@ from computeswarm.tui.widgets.table import Column, Table
 def state_of(job: JobItem) -> tuple[str, str]:
     """Glyph and word with their tone; the exit code where a job failed with one."""
     glyph, word, tone = JOB_STATES[job.state]
+    if job.paused and not job.ended:
+        return "‖ paused", "warning"
     if job.step and not job.ended:
         word = job.step
     if job.state == "failed" and job.exit_code:

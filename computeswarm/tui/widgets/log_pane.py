@@ -5,6 +5,8 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.widgets import Input
 
+from computeswarm.core.states import JobState
+
 from computeswarm.tui.format import JOB_STATES, clock, money, short_job, spent
 from computeswarm.tui.logbuffer import LogBuffer
 from computeswarm.tui.views import JobItem, Meter
@@ -19,6 +21,13 @@ WAITING = {
     "starting": "The sandbox starts; time costs from the first line on",
     "running": "Running; nothing written yet",
 }
+
+
+def _waits_for(job: JobItem) -> str:
+    """What the seller says of a job that waits: its place, and when it starts at the latest."""
+    if job.state is JobState.QUEUED and job.reason:
+        return job.reason
+    return WAITING.get(str(job.state), "Nothing yet")
 
 
 class LogPane(Pane):
@@ -57,7 +66,7 @@ class LogPane(Pane):
         if buffer.end or job.ended:
             self.show_body()
         else:
-            self.notice(JOB_STATES[job.state][0], WAITING.get(str(job.state), "Nothing yet"))
+            self.notice(JOB_STATES[job.state][0], _waits_for(job))
 
     def describe(self) -> None:
         """Say in the lower edge how the log is shown."""

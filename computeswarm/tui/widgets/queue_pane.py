@@ -44,7 +44,7 @@ COLUMNS: tuple[Column[SellerJob], ...] = (
     Column("TIME", 8, _time, right=True),
     Column("LIMIT", 7, lambda j: (duration(j.max_seconds), "muted"), right=True, rank=5),
     Column("$/H", 5, lambda j: (price(j.price), ""), right=True, rank=1),
-    Column("EARNED", 7, lambda j: (spent(j.cost), "accent"), right=True, rank=2),
+    Column("EARNED", 6, lambda j: (spent(j.cost), "accent"), right=True, rank=2),
 )
 
 
