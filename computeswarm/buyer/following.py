@@ -94,7 +94,11 @@ class Follower:
         elif isinstance(event, StateEvent):
             known = self._journal.get(record.job_id).view
             if known is not None and not event.state.terminal:
-                update = {"state": event.state, "reason": clean_line(event.reason)}
+                update = {
+                    "state": event.state,
+                    "reason": clean_line(event.reason),
+                    "paused": event.paused,
+                }
                 self._journal.see(known.model_copy(update=update))
 
     def _lost(self, record: JobRecord, error: SellerUnavailable) -> SellerUnavailable:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from computeswarm.buyer.offer import Offer
     from computeswarm.core.jobs import JobView
     from computeswarm.core.nodes import ComputeNode
-    from computeswarm.core.quotes import Quote
 
 GIB = 2**30
 SHORT_ID = 12
@@ -119,6 +118,8 @@ def job_lines(record: JobRecord) -> list[str]:
 
 def offer_lines(offer: Offer, *, budget: int, chain: str) -> list[str]:
     """What a person agrees to: price, first slice, most, payee, and what can be lost."""
+    from computeswarm.buyer.conditions import conditions
+
     info, quote = offer.node.info, offer.quote
     return [
         f"Node     {clean_line(info.name)} ({offer.node.node_id}), "
@@ -127,35 +128,11 @@ def offer_lines(offer: Offer, *, budget: int, chain: str) -> list[str]:
         *_paid_now(offer, budget),
         f"At most  {format_usdc(offer.most(budget))} USDC "
         f"(budget {format_usdc(budget)}, time limit {format_duration(quote.max_seconds)})",
-        *_wait_lines(quote),
+        *(f"{word:<8} {text}" for word, text in conditions(quote)),
         f"Payee    {quote.pay_to} on {chain}",
         f"The most you can lose: {format_usdc(offer.at_risk(budget))} USDC",
         *(LOCKED if offer.by_channel else ()),
     ]
-
-
-def _wait_lines(quote: Quote) -> list[str]:
-    """What comes before the start, and what the seller may do afterwards."""
-    lines = []
-    if quote.waiting or quote.starts_in_seconds != 0:
-        latest = (
-            "nobody can say when it starts"
-            if quote.starts_in_seconds is None
-            else f"starts in {format_duration(quote.starts_in_seconds)} at most, unless somebody "
-            "pays more"
-        )
-        lines.append(f"Queue    {quote.waiting} before it; {latest}; waiting costs nothing")
-    if quote.minimum_charge:
-        lines.append(f"Minimum  {format_usdc(quote.minimum_charge)} USDC once it was started")
-    if quote.evicted_at is not None:
-        ends = time.strftime("%H:%M", time.localtime(quote.evicted_at))
-        lines.append(f"Hours    what still runs at {ends} is ended, and all you paid comes back")
-    if quote.pause_seconds:
-        lines.append(
-            "Pauses   while the owner uses the GPU, at no cost; after "
-            f"{format_duration(quote.pause_seconds)} it ends and all you paid comes back"
-        )
-    return lines
 
 
 def _paid_now(offer: Offer, budget: int) -> list[str]:

@@ -24,6 +24,8 @@ class StateEvent(_Event):
     type: Literal["state"] = "state"
     state: JobState
     reason: str = Field(default="", max_length=500)
+    paused: bool = False
+    """It stands still, at no cost, from here to the next of these events."""
 
 
 class OutputEvent(_Event):

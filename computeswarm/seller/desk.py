@@ -124,9 +124,10 @@ class JobDesk:
         self._report(job_id, JobUpdate(state=job.state, paid=job.paid))
         return job
 
-    def say(self, job_id: str, reason: str) -> None:
+    def say(self, job_id: str, reason: str, *, paused: bool = False) -> None:
         """Tell the buyer something without a step."""
-        self._write(job_id, StateEvent, state=self.store.get(job_id).state, reason=reason)
+        state = self.store.get(job_id).state
+        self._write(job_id, StateEvent, state=state, reason=reason, paused=paused)
 
     def output(self, job_id: str, stream: StreamName, data: bytes) -> int:
         """Write what a job printed; bytes that it takes on disk.

@@ -107,6 +107,7 @@ class OwnerUse:
             run.job_id,
             "Paused while the owner uses the GPU; this time costs nothing. After "
             f"{format_duration(limit)} the job would end and all that was paid go back.",
+            paused=True,
         )
 
     async def _thaw(self, run: JobRun) -> None:

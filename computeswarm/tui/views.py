@@ -123,6 +123,8 @@ class JobItem:
     phases: tuple[tuple[str, int], ...] = ()
     """Each phase that began, in order, with its unix milliseconds."""
     outputs_ready: bool = False
+    paused: bool = False
+    """The seller's owner uses the GPU: it stands still, at no cost."""
 
     @property
     def ended(self) -> bool:
@@ -154,6 +156,8 @@ class OfferItem:
     real_money: bool = False
     deposit: int = 0
     """Atoms locked in a channel before the start; 0 where each slice is a transfer."""
+    conditions: tuple[tuple[str, str], ...] = ()
+    """What the quote says beside its price, a word and a sentence each."""
 
     @property
     def paid_now(self) -> int:

@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 from computeswarm.buyer.client import Buyer
+from computeswarm.buyer.conditions import conditions
 from computeswarm.buyer.journal import JobRecord
 from computeswarm.buyer.offer import Offer
 from computeswarm.buyer.progress import Progress
@@ -186,6 +187,7 @@ class LiveBuyer:
             usdc=quote.asset,
             real_money=chain.real_money,
             deposit=offer.most(budget) if offer.by_channel else 0,
+            conditions=tuple(conditions(quote)),
         )
 
     async def buy(self, offer: OfferItem, report: Report) -> str:
@@ -268,4 +270,5 @@ class LiveBuyer:
             refund=refund(view) if view else None,
             phases=phases(view.phases) if view else (),
             outputs_ready=view.outputs_ready if view else False,
+            paused=view.paused if view else False,
         )

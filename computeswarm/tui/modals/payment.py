@@ -171,6 +171,7 @@ def terms(offer: OfferItem, balance: int | None) -> Content:
         *_paid_now(offer),
         _row("At most", f"{money(offer.most)} USDC",
              f"  for {duration(offer.max_seconds)}; your budget is {money(offer.budget)}"),
+        *(_row(word, text) for word, text in offer.conditions),
         _row("Pay to", f"{short_address(offer.pay_to)}  ", signed),
         _row("Network", *_network(offer), f" · USDC {short_address(offer.usdc)}"),
     ]  # fmt: skip

@@ -6,7 +6,6 @@ from textual.app import ComposeResult
 from textual.widgets import Input
 
 from computeswarm.core.states import JobState
-
 from computeswarm.tui.format import JOB_STATES, clock, money, short_job, spent
 from computeswarm.tui.logbuffer import LogBuffer
 from computeswarm.tui.views import JobItem, Meter
