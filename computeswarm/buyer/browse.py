@@ -31,9 +31,21 @@ async def find_node(market: MarketClient, node_id: str) -> ComputeNode:
 
 
 async def candidates(
-    market: MarketClient, query: str, *, image: str, gpu_count: int, max_seconds: int
+    market: MarketClient,
+    query: str,
+    *,
+    image: str,
+    gpu_count: int,
+    max_seconds: int,
+    network: bool = False,
+    secrets: bool = False,
 ) -> list[ComputeNode]:
-    """Idle nodes that match and could take such a job, cheapest first."""
+    """Idle nodes that match and could take such a job, cheapest first.
+
+    Args:
+        network: only those that let jobs reach the internet.
+        secrets: only those that secrets can be sealed for.
+    """
     wanted = parse_query(query)
     fitting = [
         node
@@ -42,6 +54,8 @@ async def candidates(
         and image in node.info.images
         and len(node.info.hardware.gpus) >= gpu_count
         and node.info.max_job_seconds >= max_seconds
+        and (node.info.network or not network)
+        and (node.info.secrets_key or not secrets)
         and wanted.matches(node)  # the market's word alone doesn't choose whom we pay
     ]
     return sorted(fitting, key=lambda node: node.info.price_per_hour)

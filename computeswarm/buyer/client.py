@@ -113,7 +113,9 @@ class Buyer:
                 present_seconds=self._present_seconds,
                 reconcile=self._reconcile,
             )
-            self._purchases = Purchases(self._journal, self._cashier_of, self._clock)
+            self._purchases = Purchases(
+                self._key.address, self._journal, self._cashier_of, self._clock
+            )
         self.channels = ChannelAccounts(
             self._payments,
             self._journal,
@@ -190,15 +192,32 @@ class Buyer:
         return await find_node(self._market, node_id)
 
     async def candidates(
-        self, query: str = "", *, image: str = "python", gpu_count: int = 0, max_seconds: int = 1
+        self,
+        query: str = "",
+        *,
+        image: str = "python",
+        gpu_count: int = 0,
+        max_seconds: int = 1,
+        network: bool = False,
+        secrets: bool = False,
     ) -> list[ComputeNode]:
         """Idle nodes that match and could take such a job, cheapest first.
+
+        Args:
+            network: only those that let jobs reach the internet.
+            secrets: only those that secrets can be sealed for.
 
         Raises:
             PolicyRefused: there are some, and the policy allows to pay none of them.
         """
         found = await candidates(
-            self._market, query, image=image, gpu_count=gpu_count, max_seconds=max_seconds
+            self._market,
+            query,
+            image=image,
+            gpu_count=gpu_count,
+            max_seconds=max_seconds,
+            network=network,
+            secrets=secrets,
         )
         return found if self._key is None else self._payable(found)
 

@@ -40,6 +40,7 @@ class Offer:
     quote: Quote
     signed: Signed
     job_id: JobId = field(default_factory=new_job_id)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def first_amount(self) -> int:
@@ -113,4 +114,4 @@ def check_quote(
         )
     if quote.expires_at <= now or quote.expires_at > now + QUOTE_SECONDS + CLOCK_SKEW_SECONDS:
         raise QuoteExpired("The seller's quote is not valid now; check both clocks, or ask again.")
-    return Offer(node, plan.spec, plan.sources, quote, signed)
+    return Offer(node, plan.spec, plan.sources, quote, signed, secrets=plan.secrets)

@@ -25,6 +25,7 @@ from computeswarm.core.errors import (
     Unavailable,
 )
 from computeswarm.core.jobs import ExecuteReply, ExecuteRequest, JobView
+from computeswarm.core.sealing import purpose, seal
 from computeswarm.core.signing import parse_json
 from computeswarm.payments.guard import Purpose
 from computeswarm.payments.journal import Fate, SignedPayment
@@ -68,19 +69,35 @@ class Purchases:
     """Buys jobs with one wallet, and carries on with those that a crash interrupted.
 
     Args:
+        buyer: the wallet.
         cashier_of: who pays for the first slice of a job.
     """
 
     def __init__(
-        self, journal: JobJournal, cashier_of: Callable[[JobRecord], Cashier], clock: Clock
+        self,
+        buyer: str,
+        journal: JobJournal,
+        cashier_of: Callable[[JobRecord], Cashier],
+        clock: Clock,
     ) -> None:
+        self._buyer = buyer
         self._journal = journal
         self._cashier_of = cashier_of
         self._clock = clock
 
     def open(self, offer: Offer, budget: int) -> JobRecord:
-        """Write the purchase down; nothing is signed yet."""
-        request = ExecuteRequest(spec=offer.spec, quote=offer.signed, job_id=offer.job_id)
+        """Write the purchase down, its secrets sealed for the seller; nothing is signed yet.
+
+        Raises:
+            BadRequest: the node takes no secrets.
+        """
+        sealed = ""
+        if offer.secrets:
+            what_for = purpose(offer.job_id, offer.spec.digest(), self._buyer)
+            sealed = seal(offer.secrets, offer.node.info.secrets_key, what_for)
+        request = ExecuteRequest(
+            spec=offer.spec, quote=offer.signed, job_id=offer.job_id, sealed_secrets=sealed
+        )
         return self._journal.add(offer, request, budget=budget, now=self._clock.now())
 
     def signed(self, record: JobRecord) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from computeswarm.core.errors import BadRequest, NotFound, TooLarge
@@ -17,6 +17,7 @@ from computeswarm.core.jobs import (
     InputFile,
     JobSpec,
 )
+from computeswarm.core.sealing import check_secret
 from computeswarm.core.signing import parse
 from computeswarm.core.text import clean_line
 
@@ -27,10 +28,12 @@ _INTERPRETERS = {".py": "python", ".sh": "bash"}
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """A job spec, and the local files of those inputs that travel after the payment, by digest."""
+    """A job spec, the local files of those inputs that travel after the payment, by digest, and
+    the values of its secrets."""
 
     spec: JobSpec
     sources: Mapping[str, Path]
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def plan_job(
@@ -43,6 +46,8 @@ def plan_job(
     gpu_count: int = 0,
     max_seconds: int = 600,
     name: str = "",
+    secrets: Mapping[str, str] | None = None,
+    network: bool = False,
 ) -> JobPlan:
     """Describe a job. Blocking: it reads and hashes every input.
 
@@ -50,10 +55,17 @@ def plan_job(
     command line itself. A file keeps its path where it lies below the current folder, otherwise its
     name; a folder is walked. Small files travel inline, the script always does.
 
+    Args:
+        secrets: variables that are sealed for the seller who runs the job, and shown to nobody
+            else. He can read them.
+        network: the job reaches the public internet; not every node lets it.
+
     Raises:
         NotFound: a file that does not exist.
         BadRequest, TooLarge: a file or value that no job can have.
     """
+    for secret, value in (secrets or {}).items():
+        check_secret(clean_line(secret, limit=120), value)
     collected: dict[str, Path] = {}
     command = list(args)
     entry = ""
@@ -84,9 +96,11 @@ def plan_job(
             "env": dict(env or {}),
             "gpu_count": gpu_count,
             "max_seconds": max_seconds,
+            "network": network,
+            "secrets": tuple(secrets or ()),
         },
     )
-    return JobPlan(spec, sources)
+    return JobPlan(spec, sources, dict(secrets or {}))
 
 
 def _existing(path: Path, what: str) -> Path:

@@ -14,6 +14,7 @@ from computeswarm.core.crypto import keccak256
 from computeswarm.core.ids import JobIdText, NodeIdText, new_secret
 from computeswarm.core.nodes import UNIX_SECONDS, Address, Atoms, ByteCount, Label
 from computeswarm.core.quotes import Scheme, SignedQuote
+from computeswarm.core.sealing import MAX_SEALED_CHARS, MAX_SECRETS
 from computeswarm.core.signing import Document, canonical_json
 from computeswarm.core.states import JobState
 from computeswarm.core.x402 import PaymentProof
@@ -119,6 +120,9 @@ class JobSpec(Document):
     disk_bytes: ByteCount = 1 * 2**30
     max_seconds: int = Field(default=3600, ge=1, le=30 * 86400)
     network: bool = False
+    """It reaches the public internet, where the seller lets jobs do that."""
+    secrets: tuple[EnvName, ...] = Field(default=(), max_length=MAX_SECRETS)
+    """Names of variables whose values travel sealed, see ``ExecuteRequest.sealed_secrets``."""
     stream_outputs: bool = False
     """Settled files below ``outputs/`` can be fetched while the job runs."""
 
@@ -128,6 +132,8 @@ class JobSpec(Document):
             raise ValueError("the command is empty")
         if sum(len(part.encode("utf-8", "replace")) for part in self.command) > MAX_COMMAND_BYTES:
             raise ValueError("the command is longer than 64 KiB")
+        if len(set(self.secrets)) != len(self.secrets) or self.env.keys() & set(self.secrets):
+            raise ValueError("two variables or secrets have the same name")
         paths = [file.path for file in self.inputs]
         if len(set(paths)) != len(paths):
             raise ValueError("two inputs have the same path")
@@ -167,7 +173,8 @@ class ExecuteRequest(Document):
 
     ``access_key`` is the buyer's secret for this job (64 hex digits). The buyer makes it, so the
     reply to a repeated request tells an eavesdropper of the chain nothing. ``payment_proof`` is the
-    original protocol's, for a transfer that the buyer broadcast himself.
+    original protocol's, for a transfer that the buyer broadcast himself. ``sealed_secrets`` are the
+    values of the spec's secrets, see ``core.sealing``; they need a ``job_id``.
     """
 
     spec: JobSpec
@@ -175,6 +182,7 @@ class ExecuteRequest(Document):
     job_id: JobIdText | None = None
     payment_proof: PaymentProof | None = None
     access_key: str = Field(default_factory=new_secret, pattern=r"^[0-9a-f]{64}$")
+    sealed_secrets: str = Field(default="", max_length=MAX_SEALED_CHARS, repr=False)
 
 
 class Payment(Document):

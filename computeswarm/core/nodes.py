@@ -12,6 +12,7 @@ from computeswarm.core.crypto import is_address, keccak256, to_checksum
 from computeswarm.core.errors import Unauthorized
 from computeswarm.core.ids import NodeId, NodeIdText
 from computeswarm.core.money import MAX_ATOMS
+from computeswarm.core.sealing import PUBLIC_KEY
 from computeswarm.core.signing import Document, Signed
 from computeswarm.core.text import clean_line
 
@@ -108,6 +109,9 @@ class NodeRecord(Document):
     images: tuple[Label, ...] = Field(default=(), max_length=64)
     region: Label = ""
     network: bool = False
+    """Jobs that ask for it reach the public internet."""
+    secrets_key: str = Field(default="", pattern=PUBLIC_KEY)
+    """What a job's secrets are sealed with, see ``core.sealing``; empty: it takes none."""
     version: Label = ""
     seq: int = Field(ge=0, lt=2**53)
     issued_at: UNIX_SECONDS

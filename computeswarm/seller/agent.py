@@ -50,6 +50,8 @@ from computeswarm.seller.status import StatusPage
 from computeswarm.seller.store import JobStore
 from computeswarm.seller.takings import Takings
 from computeswarm.seller.upkeep import Upkeep
+from computeswarm.seller.vault import Vault
+from computeswarm.seller.warmth import Warmth
 
 _REFUND_WAIT_SECONDS = 10.0
 _EVICTED = "The seller ended the job; everything paid goes back."
@@ -153,12 +155,15 @@ class SellerAgent:
                 self.dispatcher.outlook.starts_in(job_id),
             ),
         )
+        vault = Vault(key, self.desk.store)
+        self.offers.secrets_key = vault.public_key
         self.acceptance = Acceptance(self)
         self.owner_use = OwnerUse(self)
+        self.warmth = Warmth(executor, images, config.job_cpus)
         self.dispatcher = Dispatcher(
             self,
             Slots(config.slots, hardware.gpus, hardware.memory_bytes),
-            Tools(config, executor, images, self.inputs, self.desk, clock),
+            Tools(config, executor, images, self.inputs, self.desk, clock, vault, self.warmth),
         )
         self.offers.expect = self.dispatcher.outlook.of_offer
         self.bookkeeper = Bookkeeper(self)
@@ -185,6 +190,7 @@ class SellerAgent:
             executor.owner_only,
             till,
             checkout,
+            vault,
         )
         self._status = StatusPage(self)
         self._upkeep = Upkeep(self, rpc)
@@ -246,6 +252,7 @@ class SellerAgent:
         self.ready = True
         self.notices.tell(f"Selling as {self.node_id} at {self.offers.endpoint}.", "good")
         self.dispatcher.schedule()
+        self.warmth.prepare()
 
     async def stop(self, grace: float = 0.0) -> None:
         """Take nothing new, let running jobs finish for ``grace`` seconds, hand back the rest with
@@ -281,6 +288,7 @@ class SellerAgent:
         await self.health.close()
         await self.owner_use.close()
         await self.dispatcher.close()
+        await self.warmth.close()
         await self.bookkeeper.close()
         await self.executor.close()
         await self.market.close(leave=self.ready)

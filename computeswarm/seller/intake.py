@@ -29,6 +29,7 @@ from computeswarm.seller.inputs import InputStore
 from computeswarm.seller.intake_channels import ChannelTill
 from computeswarm.seller.job import Job, key_digest
 from computeswarm.seller.offers import Offers
+from computeswarm.seller.vault import Vault
 
 if TYPE_CHECKING:
     from computeswarm.payments.channels.seller import Charge
@@ -60,6 +61,7 @@ class Intake:
     owner_only: bool
     till: ChannelTill
     checkout: Checkout
+    vault: Vault
     _settling: dict[tuple[str, int], str] = field(default_factory=dict)
 
     async def execute(
@@ -97,6 +99,7 @@ class Intake:
             self.check_payer(payer)
             if known is None:
                 self._check_open(request)
+                self.vault.check(request, payer)
             key = self._access_key(request, purchase, terms, name)
             self._add(job_id, name, payer, request, quote, key)
             # last: whoever does not own this job must not change what is kept free for it
@@ -212,6 +215,7 @@ class Intake:
         if request.quote is not None:
             self.offers.check_fresh(self.offers.open(request.quote, request.spec))
         self.offers.check(request.spec)
+        self.vault.check_shape(request)
         known = self.desk.store.find(request.job_id) if request.job_id else None
         if known is not None and known.state is not JobState.AWAITING_PAYMENT:
             raise Conflict("There is a job with this id already; make a new id.")
@@ -272,7 +276,8 @@ class Intake:
                 key_hash=key_digest(key),
                 bare=request.quote is None,
                 phases=Phases(created=self.desk.now_ms()),
-            )
+            ),
+            request.sealed_secrets,
         )
 
     def _check_slice(self, job_id: str, index: int, authorization: str | None) -> None:

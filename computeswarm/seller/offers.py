@@ -23,6 +23,8 @@ from computeswarm.seller.inputs import uploaded_bytes
 from computeswarm.seller.queue import priority_seconds
 
 _NODE_JOB_MARGIN = 256 * MIB
+_SET_FOR_JOBS = ("PYTHON", "GLIBC_TUNABLES", "BASH_ENV", "HOME", "PATH")
+"""A variable of this name would be replaced without a word, as a secret must not."""
 _RESERVED = ("COMPUTESWARM_", "LD_", "NVIDIA_", "CUDA_VISIBLE")
 
 
@@ -47,6 +49,8 @@ class Offers:
     """How many would stand before a job of that priority, and when it starts at the latest."""
     channels: bool = False
     """Jobs may be paid by a channel: set once the chain is known to have the contract."""
+    secrets_key: str = ""
+    """What buyers seal their jobs' secrets with."""
     _last_seq: int = 0
 
     @property
@@ -69,6 +73,7 @@ class Offers:
             images=self.images.names(),
             region=config.region,
             network=config.network,
+            secrets_key=self.secrets_key,
             version=__version__,
             seq=self._last_seq,
             issued_at=int(now),
@@ -189,9 +194,12 @@ class Offers:
             raise Unprocessable("Jobs have no network here; send the data as inputs.")
         if any(file.path == OUTPUT_DIR for file in spec.inputs):
             raise Unprocessable(f"{OUTPUT_DIR!r} is the folder for outputs; rename that input.")
-        for name in spec.env:
+        for name in (*spec.env, *spec.secrets):
             if name.startswith(_RESERVED):
                 raise Unprocessable(f"The variable {name} is set by the seller; leave it out.")
+        for name in spec.secrets:
+            if name.startswith(_SET_FOR_JOBS):
+                raise Unprocessable(f"{name} is set for every job; give the secret another name.")
 
     def _check_sizes(self, spec: JobSpec) -> None:
         hardware = self.config.hardware

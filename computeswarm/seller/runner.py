@@ -31,6 +31,7 @@ from computeswarm.seller.inputs import InputStore
 from computeswarm.seller.job import Job
 from computeswarm.seller.meter import Meter
 from computeswarm.seller.outputs import OutputsTooLarge, collect
+from computeswarm.seller.vault import Vault
 
 _log = logging.getLogger(__name__)
 _DRAIN_SECONDS = 5.0
@@ -66,6 +67,7 @@ class Tools:
     inputs: InputStore
     desk: JobDesk
     clock: Clock
+    vault: Vault
 
 
 class JobRun:
@@ -166,6 +168,7 @@ class JobRun:
                 limits=limits,
                 gpus=self._gpus,
                 network=spec.network,
+                secrets=tools.vault.open(self._job),
             )
             exit_ = await self._supervise(await tools.executor.start(launch))
             return exit_, await self._collect(workspace)

@@ -55,6 +55,7 @@ CREATE TABLE IF NOT EXISTS payments (
     PRIMARY KEY (job_id, slice)
 );
 CREATE TABLE IF NOT EXISTS restarts (job_id TEXT PRIMARY KEY, times INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS secrets (job_id TEXT PRIMARY KEY, sealed TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 _PHASE = {
@@ -130,8 +131,8 @@ class JobStore:
         rows = self._db.execute("SELECT * FROM jobs ORDER BY created_ms DESC LIMIT ?", (limit,))
         return [self._live.get(row["job_id"]) or self._read(row) for row in rows.fetchall()]
 
-    def add(self, job: Job) -> Job:
-        """Write down a job whose payment is about to be broadcast.
+    def add(self, job: Job, sealed_secrets: str = "") -> Job:
+        """Write down a job whose payment is about to be broadcast, with its sealed secrets.
 
         The same job with the same payment may come again after a failure.
 
@@ -161,12 +162,24 @@ class JobStore:
                     job.phases.created,
                 ),
             )
+            if sealed_secrets:
+                db.execute("INSERT INTO secrets VALUES (?, ?)", (job.job_id, sealed_secrets))
         self._live[job.job_id] = job
         return job
+
+    def sealed_secrets(self, job_id: str) -> str:
+        """The box that came with a job; empty once it runs or has ended."""
+        row = self._db.execute("SELECT sealed FROM secrets WHERE job_id = ?", (job_id,)).fetchone()
+        return str(row[0]) if row else ""
 
     def forget_unpaid(self, job_id: str) -> None:
         """Drop a job that was never paid for."""
         with transaction(self._db) as db:
+            db.execute(
+                "DELETE FROM secrets WHERE job_id IN"
+                " (SELECT job_id FROM jobs WHERE job_id = ? AND state = ?)",
+                (job_id, JobState.AWAITING_PAYMENT),
+            )
             db.execute(
                 "DELETE FROM jobs WHERE job_id = ? AND state = ?",
                 (job_id, JobState.AWAITING_PAYMENT),
@@ -322,6 +335,8 @@ class JobStore:
 
     def _write(self, job: Job) -> Job:
         with transaction(self._db) as db:
+            if job.state is JobState.RUNNING or job.state.terminal:
+                db.execute("DELETE FROM secrets WHERE job_id = ?", (job.job_id,))
             db.execute(
                 "UPDATE jobs SET state = ?, reason = ?, spec = ?, exit_code = ?, metered_ms = ?,"
                 " cost = ?, refund = ?, refund_filed = ?, channel = ?, deposit = ?, deposit_tx = ?,"
