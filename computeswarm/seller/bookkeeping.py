@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from computeswarm.core.errors import ComputeSwarmError
+from computeswarm.core.logs import get_logger
 from computeswarm.core.money import parse_usdc
 from computeswarm.core.settings import Settings
 from computeswarm.core.stats import MarketStats
-from computeswarm.seller.earnings import By, EarningsReport, Prices, report
+from computeswarm.seller.earnings import By, EarningsReport, Prices, reports
 from computeswarm.seller.owner import Earnings
 from computeswarm.seller.pricing import CPU_MODEL, PriceAdvice, PriceAdvisor, advise
 from computeswarm.seller.usage import CPU, Ever, Reading, Unit, UsageLog
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from computeswarm.seller.agent import SellerAgent
 
 SUMMARY_DAYS = 30
+_log = get_logger("seller")
 _LATELY_DAYS = 7
 _ENOUGH_HOURS = 6 * 3600
 """Seconds on offer after which it says something how many of them were sold."""
@@ -53,16 +56,20 @@ class Bookkeeper:
         self._usage = UsageLog(config.folder / "usage.db", units, self._read, agent.clock)
         self._summary = Earnings()
         self._fresh_until = float("-inf")
+        self._reading: asyncio.Task[None] | None = None
         self.advisor = PriceAdvisor(config.market, self.advice, self._tell)
 
     def start(self) -> None:
         """Begin to count, and to ask what others ask."""
         self._usage.start()
+        self.summary()
         self.advisor.start()
 
     async def close(self) -> None:
         """Write the rest."""
         await self.advisor.close()
+        if self._reading is not None:
+            await asyncio.gather(self._reading, return_exceptions=True)
         await self._usage.close()
 
     def _tell(self, advice: PriceAdvice) -> None:
@@ -89,13 +96,23 @@ class Bookkeeper:
             ConfigError: not so many days, or a file can't be read.
         """
         self._usage.write()
-        return await asyncio.to_thread(self._report, days, by)
+        return (await asyncio.to_thread(self._reports, days, (by,)))[0]
 
     def summary(self) -> Earnings:
-        """For the owner's screen; some seconds old at most."""
-        if self._agent.clock.monotonic() >= self._fresh_until:
-            began = time.perf_counter()
-            by_day, by_gpu = (self._report(SUMMARY_DAYS, by) for by in ("day", "gpu"))
+        """For the owner's screen, some seconds old; reading long books keeps nothing else up."""
+        old = self._agent.clock.monotonic() >= self._fresh_until
+        if old and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._sum_up(), name="earnings")
+        return self._summary
+
+    async def _sum_up(self) -> None:
+        began = time.perf_counter()
+        self._usage.write()
+        try:
+            by_day, by_gpu = await asyncio.to_thread(self._reports, SUMMARY_DAYS, ("day", "gpu"))
+        except ComputeSwarmError as error:
+            _log.error("earnings_unreadable", problem=error.detail)
+        else:
             self._summary = Earnings(
                 days=by_day.rows,
                 gpus=by_gpu.rows,
@@ -103,9 +120,8 @@ class Bookkeeper:
                 vouched=self._agent.channels.unclaimed(),
                 electricity_price=by_day.electricity_price,
             )
-            fresh = max(_FRESH_SECONDS, _LOAD * (time.perf_counter() - began))
-            self._fresh_until = self._agent.clock.monotonic() + fresh
-        return self._summary
+        fresh = max(_FRESH_SECONDS, _LOAD * (time.perf_counter() - began))
+        self._fresh_until = self._agent.clock.monotonic() + fresh
 
     def advice(self, stats: MarketStats | None) -> PriceAdvice:
         """A price to think about, by what the market says."""
@@ -129,15 +145,15 @@ class Bookkeeper:
         known = [limit for limit in limits if limit is not None]
         return max(known, default=0) * self.prices.electricity // 1_000_000
 
-    def _report(self, days: int, by: By) -> EarningsReport:
-        agent = self._agent
-        return report(
-            agent.config.folder,
-            agent.config.chain.chain_id,
-            agent.config.chain.name,
+    def _reports(self, days: int, ways: Sequence[By]) -> list[EarningsReport]:
+        config = self._agent.config
+        return reports(
+            config.folder,
+            config.chain.chain_id,
+            config.chain.name,
             days=days,
-            by=by,
-            now=agent.clock.now(),
+            ways=ways,
+            now=self._agent.clock.now(),
             prices=self.prices,
         )
 

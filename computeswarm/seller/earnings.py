@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -25,6 +25,7 @@ from computeswarm.payments.storage import connect_to_read
 from computeswarm.seller.usage import CPU
 
 By = Literal["day", "gpu", "job"]
+Files = dict[str, sqlite3.Connection | None]
 MAX_DAYS = 3_650
 MAX_ROWS = 10_000
 """Of a report by job only the newest rows are listed; the total counts them all."""
@@ -167,7 +168,21 @@ def days_until(today: date, count: int) -> list[tuple[str, float]]:
 def report(
     folder: Path, chain_id: int, network: str, *, days: int, by: By, now: float, prices: Prices
 ) -> EarningsReport:
-    """The earnings of the last ``days`` local days.
+    """The earnings of the last ``days`` local days; see ``reports``."""
+    return reports(folder, chain_id, network, days=days, ways=(by,), now=now, prices=prices)[0]
+
+
+def reports(
+    folder: Path,
+    chain_id: int,
+    network: str,
+    *,
+    days: int,
+    ways: Sequence[By],
+    now: float,
+    prices: Prices,
+) -> list[EarningsReport]:
+    """One report for each of the ``ways``, out of one reading of the books.
 
     Args:
         folder: the seller's state.
@@ -176,11 +191,11 @@ def report(
     Raises:
         ConfigError: a file can't be read.
     """
-    if by not in get_args(By) or not 1 <= days <= MAX_DAYS:
+    if not set(ways) <= set(get_args(By)) or not 1 <= days <= MAX_DAYS:
         raise ConfigError(f"Earnings are by day, gpu or job, and of 1 to {MAX_DAYS} days.")
     calendar = days_until(datetime.fromtimestamp(now).date(), days)
-    since = calendar[0][1]
     with _files(folder) as files:
+        since = calendar[0][1]
         money = pieces(files["payments"], files["channels"], chain_id, since)
         usage = list(_usage(files["usage"], since))
         total = _Sums(label="all")
@@ -188,23 +203,38 @@ def report(
             total.pay(piece)
         for used in usage:
             total.use(used)
-        groups = {
-            "day": lambda: _by_day(calendar, money, usage),
-            "gpu": lambda: _by_unit(files["usage"], money, usage),
-            "job": lambda: _by_job(files["jobs"], money, usage),
-        }[by]()
-    rows = [sums.row(key, prices) for key, sums in groups.items()]
-    return EarningsReport(
-        network=network,
-        by=by,
-        first_day=calendar[0][0],
-        last_day=calendar[-1][0],
-        electricity_price=prices.electricity,
-        eth_price=prices.ether,
-        rows=tuple(rows[-MAX_ROWS:]),
-        left_out=max(0, len(rows) - MAX_ROWS),
-        total=total.row("total", prices),
-    )
+        made = []
+        for by in ways:
+            groups = _groups(by, files, calendar, money, usage)
+            rows = [sums.row(key, prices) for key, sums in groups.items()]
+            made.append(
+                EarningsReport(
+                    network=network,
+                    by=by,
+                    first_day=calendar[0][0],
+                    last_day=calendar[-1][0],
+                    electricity_price=prices.electricity,
+                    eth_price=prices.ether,
+                    rows=tuple(rows[-MAX_ROWS:]),
+                    left_out=max(0, len(rows) - MAX_ROWS),
+                    total=total.row("total", prices),
+                )
+            )
+    return made
+
+
+def _groups(
+    by: By,
+    files: Files,
+    calendar: list[tuple[str, float]],
+    money: Sequence[Piece],
+    usage: Sequence[sqlite3.Row],
+) -> dict[str, _Sums]:
+    if by == "day":
+        return _by_day(calendar, money, usage)
+    if by == "gpu":
+        return _by_unit(files["usage"], money, usage)
+    return _by_job(files["jobs"], money, usage)
 
 
 def sold_model(folder: Path) -> str:
@@ -284,9 +314,9 @@ def _usage(db: sqlite3.Connection | None, since: float) -> Iterator[sqlite3.Row]
 
 
 @contextmanager
-def _files(folder: Path) -> Iterator[dict[str, sqlite3.Connection | None]]:
+def _files(folder: Path) -> Iterator[Files]:
     """Those that there are, each as it stands at one moment."""
-    opened: dict[str, sqlite3.Connection | None] = {}
+    opened: Files = {}
     try:
         for name in ("payments", "channels", "jobs", "usage"):
             path = folder / f"{name}.db"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -56,7 +57,10 @@ async def test_prometheus_reads_the_figures_and_nobody_else_does(rig: OpenRig) -
         await job.ended()
         await r.refunded(job)
         r.agent.bookkeeper._usage.write()
-        r.agent.bookkeeper._fresh_until = 0.0
+        view = await job.view()
+        async with asyncio.timeout(30):  # the figures are some seconds old at most
+            while r.agent.status().earnings.total.kept != view.cost:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         reply = await scrape(r, Authorization=f"Bearer {TOKEN}")
         assert reply.status == 200
         assert reply.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -64,7 +68,6 @@ async def test_prometheus_reads_the_figures_and_nobody_else_does(rig: OpenRig) -
         kinds = {name: family.type for name, family in found.items()}
         assert kinds["jobs_ended"] == kinds["sold_seconds"] == "counter"
         assert kinds["kept_usdc"] == kinds["jobs_running"] == "gauge"
-        view = await job.view()
         assert value(found, "jobs_ended", state="succeeded") == 1
         assert value(found, "jobs_ended", state="failed") == 0
         assert value(found, "kept_usdc", window="1d") == view.cost / 1e6

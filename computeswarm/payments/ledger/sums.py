@@ -37,20 +37,19 @@ GROUP BY 1, 2
 """  # noqa: S608
 # a transaction that carries several entries cost its gas once: it stands on the first of them
 _GAS = f"""
-WITH moved AS (
-    SELECT tx, COALESCE(settled_at, created_at) AS at, id, subject, chain_id FROM claims
-    WHERE tx != ''
+SELECT CAST(at / {QUARTER} AS INTEGER), {_JOB} AS job, SUM(wei) FROM (
+    SELECT MIN(COALESCE(c.settled_at, c.created_at)) AS at, c.subject, c.chain_id,
+        r.gas_used * r.gas_price AS wei
+    FROM claims c JOIN receipts r ON r.tx = c.tx
+    WHERE r.own AND (c.settled_at >= ?1 OR (c.settled_at IS NULL AND c.created_at >= ?1))
+    GROUP BY c.tx
     UNION ALL
-    SELECT b.tx, COALESCE(b.done_at, r.created_at), r.id, r.subject,
-        (SELECT chain_id FROM claims WHERE subject = r.subject LIMIT 1)
-    FROM refunds r JOIN batches b ON b.id = r.batch
-), first AS (
-    SELECT m.*, r.gas_used * r.gas_price AS wei,
-        ROW_NUMBER() OVER (PARTITION BY m.tx ORDER BY m.at, m.id) AS place
-    FROM receipts r JOIN moved m ON m.tx = r.tx WHERE r.own
-)
-SELECT CAST(at / {QUARTER} AS INTEGER), {_JOB} AS job, wei FROM first
-WHERE place = 1 AND at >= ? AND COALESCE(chain_id, ?2) = ?2
+    SELECT MIN(COALESCE(b.done_at, d.created_at)), d.subject,
+        (SELECT chain_id FROM claims WHERE subject = d.subject LIMIT 1),
+        r.gas_used * r.gas_price
+    FROM batches b JOIN receipts r ON r.tx = b.tx JOIN refunds d ON d.batch = b.id
+    WHERE r.own GROUP BY b.tx
+) WHERE at >= ?1 AND COALESCE(chain_id, ?2) = ?2 GROUP BY 1, 2
 """  # noqa: S608
 
 
