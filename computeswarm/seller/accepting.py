@@ -22,6 +22,7 @@ NodeMood = Literal[
     "taking", "starting", "stopping", "paused", "draining", "drained", "closed", "in_use", "no_gas"
 ]
 _CHOICES = "owner_choices"
+_TOO_LATE = "The seller's hours end before the job would; everything paid goes back."
 _CLOSED = "The seller's hours are over; everything paid goes back."
 
 
@@ -187,8 +188,11 @@ class Acceptance:
 
     async def look_at_hours(self) -> None:
         """Once the hours are over: what waits goes back, what runs goes on or ends by setting."""
-        agent = self._agent
-        if agent.config.windows.open_at(agent.clock.now()):
+        agent, now = self._agent, self._agent.clock.now()
+        closes = agent.config.windows.closes_at(now)
+        if closes is not None and agent.config.evict_at_close:
+            await self._hand_back_late(closes - now)
+        if agent.config.windows.open_at(now):
             return
         order = Order(JobState.SELLER_LOST, _CLOSED, free=True)
         for job_id in list(agent.queue):
@@ -196,6 +200,14 @@ class Acceptance:
         if agent.config.evict_at_close:
             for run in list(agent.dispatcher.runs.values()):
                 run.end(order)
+
+    async def _hand_back_late(self, left: float) -> None:
+        """What waits and would not be through before the hours end: better now than half done."""
+        agent = self._agent
+        for job_id in list(agent.queue):
+            if agent.desk.store.get(job_id).quote.max_seconds > left:
+                order = Order(JobState.SELLER_LOST, _TOO_LATE, free=True)
+                await agent.dispatcher.end_queued(job_id, order)
 
     def _left(self) -> int:
         agent = self._agent

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.errors import Conflict, JobNotFound, Unavailable
+from computeswarm.core.errors import Conflict, Unavailable
 from computeswarm.core.events import MeterEvent
 from computeswarm.core.jobs import JobSpec
 from computeswarm.core.money import format_usdc
@@ -36,12 +35,14 @@ from computeswarm.seller.inputs import InputStore
 from computeswarm.seller.intake import Intake
 from computeswarm.seller.intake_channels import ChannelTill
 from computeswarm.seller.job import Job
+from computeswarm.seller.leaving import hand_back
 from computeswarm.seller.machine import MachineWatch
 from computeswarm.seller.notices import Notices
 from computeswarm.seller.offers import Offers
 from computeswarm.seller.owner import OwnerStatus
 from computeswarm.seller.owner_use import OwnerUse
 from computeswarm.seller.queue import JobQueue
+from computeswarm.seller.readings import meter_event
 from computeswarm.seller.recovery import recover
 from computeswarm.seller.reload import reload
 from computeswarm.seller.runner import JobRun, Order, Tools
@@ -53,9 +54,7 @@ from computeswarm.seller.upkeep import Upkeep
 from computeswarm.seller.vault import Vault
 from computeswarm.seller.warmth import Warmth
 
-_REFUND_WAIT_SECONDS = 10.0
 _EVICTED = "The seller ended the job; everything paid goes back."
-_STOPPED = "The seller stopped; everything paid goes back."
 
 
 class ImageNames:
@@ -261,21 +260,8 @@ class SellerAgent:
             return
         self.stopping = True
         self.market.refresh()
-        handed_back: list[str] = []
         try:
-            for job_id in list(self.queue):
-                order = Order(JobState.SELLER_LOST, _STOPPED, free=True)
-                await self.dispatcher.end_queued(job_id, order)
-                handed_back.append(job_id)
-            if self.dispatcher.runs and grace > 0:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(grace):
-                        await self.dispatcher.idle()
-            for run in self.dispatcher.runs.values():
-                run.end(Order(JobState.SELLER_LOST, _STOPPED, free=True))
-                handed_back.append(run.job_id)
-            await self.dispatcher.idle()
-            await self._see_refunds(handed_back)
+            await hand_back(self, grace)
         finally:
             await self._close()
 
@@ -364,24 +350,7 @@ class SellerAgent:
 
     def meter(self, job_id: str) -> MeterEvent | None:
         """Where a running job's meter stands; None when it does not run."""
-        meter, place = self.desk.meters.get(job_id), self.slots.place(job_id)
-        if meter is None or place is None:
-            return None
-        now = self.clock.monotonic()
-        readings = [self.machine.reading(index) for index in place.gpus]
-        loads = [r.utilization_pct for r in readings if r.utilization_pct is not None]
-        used = [r.memory_used_bytes for r in readings if r.memory_used_bytes is not None]
-        return MeterEvent(
-            seq=max(1, self.desk.log(job_id).last_seq),
-            at=self.desk.now_ms(),
-            metered_ms=meter.milliseconds(now),
-            cost=meter.cost(now),
-            paid=meter.paid,
-            slices_paid=meter.paid_slices,
-            next_payment_due_ms=meter.left_ms(now),
-            utilization_pct=round(sum(loads) / len(loads)) if loads else None,
-            memory_used_bytes=sum(used) if used else None,
-        )
+        return meter_event(self, job_id)
 
     def uploaded(self, job_id: str) -> None:
         """An input came in whole, or a part of one.
@@ -409,21 +378,3 @@ class SellerAgent:
                 "utilization_pct": self.machine.utilization(),
             }
         )
-
-    async def _see_refunds(self, job_ids: list[str]) -> None:
-        """Give the refunds of jobs handed back some seconds to reach the chain."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REFUND_WAIT_SECONDS):
-                while any(self._refund_open(job_id) for job_id in job_ids):
-                    await self.takings.gone_back()
-
-    def _refund_open(self, job_id: str) -> bool:
-        try:
-            job = self.desk.store.get(job_id)
-        except JobNotFound:
-            return False
-        if job.channel:
-            account = self.channels.account(job_id)
-            return account is not None and account.state == "closing"
-        rows = self.settlements.refunds(job_id)
-        return job.refund >= self.config.dust and any(row.state != "done" for row in rows)

@@ -220,4 +220,4 @@ async def test_small_refunds_wait_as_owed(rig: OpenRig) -> None:
         assert view.refund is not None and 0 < view.refund.amount <= 100
         assert view.refund.transaction == ""
         await asyncio.sleep(0)
-        assert r.agent.status().earnings.owed >= view.refund.amount
+        assert r.agent.status().earnings.total.owed >= view.refund.amount

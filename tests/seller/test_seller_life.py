@@ -179,6 +179,23 @@ async def test_hours_cut_what_is_taken_and_give_back_what_waits(rig: OpenRig) ->
         assert await r.balance() == before
 
 
+async def test_what_waits_and_would_be_cut_off_goes_back_at_once(rig: OpenRig) -> None:
+    async with rig(config={"evict_at_close": True}) as r:
+        running = await r.buy(spec(ENDLESS, max_seconds=120))
+        await running.first_output()
+        short, long = await r.buy(spec()), await r.buy(spec(max_seconds=600))
+        r.agent.config.windows = hours_until(5)
+        view = await r.refunded(long)
+        assert view.state is JobState.SELLER_LOST and "hours end before" in view.reason
+        assert (await running.view()).state is JobState.RUNNING
+        assert (await short.view()).state is JobState.QUEUED
+        # what the queue would not let end in time is not taken either: two minutes, one, and these
+        late = await r.call("POST", "/quotes", json={"spec": spec(max_seconds=90)})
+        assert late.status == 422 and "the queue takes up to" in late.text()
+        await running.call("POST", "/cancel")
+        assert (await short.ended()).state is JobState.SUCCEEDED
+
+
 async def test_a_job_stands_still_at_no_cost_while_the_owner_plays(
     rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
