@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from computeswarm.chain.batch_settlement import BatchSettlement
@@ -12,7 +13,7 @@ from computeswarm.chain.sender import TxSender
 from computeswarm.chain.usdc import Usdc
 from computeswarm.core.clock import Clock, SystemClock
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.errors import ConfigError, ExecutorError
+from computeswarm.core.errors import ConfigError
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.payments.channels.seller import SellerChannels
 from computeswarm.payments.channels.terms import ChannelOffer
@@ -22,10 +23,11 @@ from computeswarm.payments.settlement import Settlements
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.configure import read_config
 from computeswarm.seller.executors.base import Executor
-from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
-from computeswarm.seller.executors.process import ProcessExecutor
+from computeswarm.seller.executors.choose import choose_executor
+from computeswarm.seller.executors.docker import DockerExecutor
 from computeswarm.seller.gpus import GpuMonitor, detect
 from computeswarm.seller.images import ImageStore
+from computeswarm.seller.images.containers import EngineImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ async def build_seller(
     if not settings.rpc_urls:
         raise ConfigError("No RPC address is set; set rpc (or COMPUTESWARM_RPC).")
     inventory = await detect(folder)
-    executor, notes = await choose_executor(settings, paths, trusted)
+    executor, notes = await choose_executor(
+        settings.executor, folder, trusted, inventory.hardware.gpus
+    )
     config = replace(
         read_config(settings, paths.seller, inventory.hardware),
         trusted=frozenset(wallet.lower() for wallet in trusted),
@@ -105,7 +109,7 @@ async def build_seller(
         config,
         key,
         executor,
-        ImageStore(folder),
+        _images(folder, executor),
         GpuMonitor(inventory),
         rpc,
         settle,
@@ -117,33 +121,7 @@ async def build_seller(
     return SellerParts(agent, rpc)
 
 
-async def choose_executor(
-    settings: Settings, paths: Paths, trusted: Sequence[str]
-) -> tuple[Executor, tuple[str, ...]]:
-    """The sandbox that the settings ask for, or the best there is; and what to say about it.
-
-    Raises:
-        ConfigError: no such executor.
-        ExecutorError: it can't be used.
-    """
-    wanted = settings.executor
-    if wanted not in ("auto", "bubblewrap", "process"):
-        raise ConfigError(f"There is no executor {wanted!r}; use auto, bubblewrap or process.")
-    bubblewrap = BubblewrapExecutor(paths.seller)
-    problems = [] if wanted == "process" else await bubblewrap.check()
-    if wanted != "process" and not problems:
-        return bubblewrap, ()
-    why = " ".join(str(problem) for problem in problems)
-    if wanted == "bubblewrap":
-        raise ExecutorError(f"bubblewrap can't be used here. {why}")
-    if not trusted:
-        raise ExecutorError(
-            f"No sandbox can be used here. {why} Without one, name the wallets you trust."
-            if why
-            else "Jobs without a sandbox are for your own wallets only; name the ones you trust."
-        )
-    process = ProcessExecutor(paths.seller)
-    if found := await process.check():
-        raise ExecutorError(" ".join(str(problem) for problem in found))
-    note = "Jobs run without a sandbox, so only your trusted wallets are served."
-    return process, (f"{note} {why}".strip(),)
+def _images(folder: Path, executor: Executor) -> ImageStore:
+    if isinstance(executor, DockerExecutor):
+        return ImageStore(folder, containers=EngineImages(folder / "images", executor.engine))
+    return ImageStore(folder)

@@ -67,3 +67,8 @@ class SellerConfig:
     """Uploaded inputs together; those that no job waits for go first, the oldest of them."""
     dust: int = 1000
     """Refunds below this are kept as owed until the same buyer's next refund."""
+
+    @property
+    def job_cpus(self) -> float:
+        """CPU cores of each job: an equal share, at least one."""
+        return max(1.0, self.hardware.cpu_cores / self.slots)

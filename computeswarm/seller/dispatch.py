@@ -132,7 +132,7 @@ class Dispatcher:
     def _start(self, job: Job, indexes: tuple[int, ...]) -> None:
         hardware = self._agent.config.hardware
         gpus = tuple(hardware.gpus[index] for index in indexes)
-        cpus = max(1.0, hardware.cpu_cores / self._agent.config.slots)
+        cpus = self._agent.config.job_cpus
         run = self.runs[job.job_id] = JobRun(self._tools, job, gpus, cpus)
         self._idle.clear()
         self._tasks[job.job_id] = asyncio.create_task(self._run(run), name=job.job_id)
@@ -155,6 +155,7 @@ class Dispatcher:
             level,
         )
         self.schedule()
+        agent.warmth.prepare()
         agent.market.refresh()
         agent.acceptance.look_if_drained()
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import shutil
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import ComputeSwarmError
@@ -31,21 +31,18 @@ from computeswarm.seller.inputs import InputStore
 from computeswarm.seller.job import Job
 from computeswarm.seller.meter import Meter
 from computeswarm.seller.outputs import OutputsTooLarge, collect
+from computeswarm.seller.streaming import streamed
 from computeswarm.seller.vault import Vault
+from computeswarm.seller.warmth import ReadyImages, Warmth
 
 _log = logging.getLogger(__name__)
 _DRAIN_SECONDS = 5.0
 _PAUSE_SECONDS = 60.0
 """A job that stands still is woken by whoever has it go on."""
 _MAX_FILES = 10_000
+_LOOK_SECONDS = 60.0
 _LOG_RATIO = 4
 """The log on disk may be so many times as large as the output that is kept."""
-
-
-class ImageSource(Protocol):
-    """Where images come from."""
-
-    def get(self, name: str) -> Image: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +60,12 @@ class Tools:
 
     config: SellerConfig
     executor: Executor
-    images: ImageSource
+    images: ReadyImages
     inputs: InputStore
     desk: JobDesk
     clock: Clock
     vault: Vault
+    warmth: Warmth
 
 
 class JobRun:
@@ -153,8 +151,11 @@ class JobRun:
             wall_seconds=spec.max_seconds,
             output_bytes=2**62,  # the log below has its own cap, and says so in the log
         )
-        image = tools.images.get(spec.image)
-        workspace = await tools.executor.prepare(self.job_id, limits)
+        image = await self._image()
+        if image is None:
+            return None, None
+        tools.warmth.note(spec.image, limits, self._gpus)
+        workspace = await tools.executor.prepare(self.job_id, limits, image=image, gpus=self._gpus)
         try:
             await tools.inputs.place(self.job_id, spec, workspace.path)
             if self._order is not None:
@@ -170,10 +171,28 @@ class JobRun:
                 network=spec.network,
                 secrets=tools.vault.open(self._job),
             )
-            exit_ = await self._supervise(await tools.executor.start(launch))
-            return exit_, await self._collect(workspace)
+            async with streamed(tools.desk, self._job, workspace.path / OUTPUTS_DIR):
+                exit_ = await self._supervise(await tools.executor.start(launch))
+                return exit_, await self._collect(workspace)
         finally:
             await workspace.close()
+
+    async def _image(self) -> Image | None:
+        """The job's image, pulled if need be, which costs nothing; None once the job has to end."""
+        tools = self._tools
+
+        def tell(text: str) -> None:
+            tools.desk.say(self.job_id, text)
+
+        ensuring = asyncio.create_task(tools.images.ensure(self._job.spec.image, tell))
+        try:
+            while not ensuring.done() and self._order is None:
+                self._wake.clear()
+                await self._rest(ensuring, _LOOK_SECONDS)
+            return await ensuring if self._order is None else None
+        finally:
+            ensuring.cancel()
+            await asyncio.gather(ensuring, return_exceptions=True)
 
     async def _supervise(self, running: Running) -> Exit:
         clock, desk = self._tools.clock, self._tools.desk
@@ -238,7 +257,7 @@ class JobRun:
             self._tools.desk.say(self.job_id, text)
         return min(limit, funds + grace) - now
 
-    async def _rest(self, ended: asyncio.Task[Exit], seconds: float) -> None:
+    async def _rest(self, ended: asyncio.Task[Any], seconds: float) -> None:
         woken = asyncio.create_task(self._wake.wait())
         try:
             await asyncio.wait(

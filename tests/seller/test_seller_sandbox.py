@@ -15,9 +15,11 @@ from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import ComputeSwarmError, ConfigError, ExecutorError
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.states import JobState
-from computeswarm.seller.build import build_seller, choose_executor
+from computeswarm.seller.build import build_seller
 from computeswarm.seller.executors.base import Problem
 from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
+from computeswarm.seller.executors.choose import choose_executor
+from computeswarm.seller.executors.docker import DockerExecutor
 
 OpenRig = Callable[..., AbstractAsyncContextManager[Rig]]
 
@@ -53,20 +55,22 @@ async def test_a_strangers_job_runs_behind_walls(
 async def test_without_a_sandbox_only_named_wallets_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nothing(_: BubblewrapExecutor) -> list[Problem]:
-        return [Problem("bubblewrap isn't installed.", "Run `apt-get install bubblewrap`.")]
+    async def nothing(_: object) -> list[Problem]:
+        return [Problem("It isn't installed.", "Run `apt-get install it`.")]
 
     monkeypatch.setattr(BubblewrapExecutor, "check", nothing)
-    paths = Paths.find({"COMPUTESWARM_HOME": str(tmp_path)})
-    with pytest.raises(ExecutorError, match="apt-get install bubblewrap"):
-        await choose_executor(Settings(executor="auto"), paths, [])
-    with pytest.raises(ExecutorError, match="apt-get install bubblewrap"):
-        await choose_executor(Settings(executor="bubblewrap"), paths, ["0x1"])
+    monkeypatch.setattr(DockerExecutor, "check", nothing)
+    with pytest.raises(ExecutorError, match="apt-get install it"):
+        await choose_executor("auto", tmp_path, [])
+    with pytest.raises(ExecutorError, match=r"bubblewrap can't .*apt-get install it"):
+        await choose_executor("bubblewrap", tmp_path, ["0x1"])
+    with pytest.raises(ExecutorError, match=r"docker can't .*apt-get install it"):
+        await choose_executor("docker", tmp_path, ["0x1"])
     with pytest.raises(ExecutorError, match="trust"):
-        await choose_executor(Settings(executor="process"), paths, [])
-    with pytest.raises(ConfigError, match="docker"):
-        await choose_executor(Settings(executor="docker"), paths, [])
-    executor, notes = await choose_executor(Settings(executor="auto"), paths, ["0x1"])
+        await choose_executor("process", tmp_path, [])
+    with pytest.raises(ConfigError, match="docker, bubblewrap or process"):
+        await choose_executor("podman", tmp_path, [])
+    executor, notes = await choose_executor("auto", tmp_path, ["0x1"])
     assert executor.name == "process" and "trusted" in notes[0]
 
 

@@ -218,7 +218,10 @@ class SimExecutor:
     async def close(self) -> None:
         await self.reap()
 
-    async def prepare(self, job_id: str, limits: Limits) -> SimSpace:
+    async def expect(self, *_: Any) -> None:
+        pass
+
+    async def prepare(self, job_id: str, limits: Limits, **_: Any) -> SimSpace:
         path = self._folder / job_id
         (path / OUTPUTS_DIR).mkdir(parents=True)
         return SimSpace(job_id, path)
@@ -282,8 +285,8 @@ class World:
             if told and getattr(module, "time", None) is time:
                 enter(patch.object(module, "time", clock))
 
-    async def _executor(self, settings: Settings, paths: Paths, _: Any) -> Any:
-        return SimExecutor(self, paths.seller / "process"), ()
+    async def _executor(self, wanted: str, home: Path, *_: Any) -> Any:
+        return SimExecutor(self, home / "process"), ()
 
     def close(self) -> None:
         """Everything dies."""

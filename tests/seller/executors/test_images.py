@@ -112,5 +112,5 @@ async def test_an_image_of_another_python_is_told(
     image = await store.build("mine", ["swarmtest"])
     assert image.site is not None
     assert image.site.stat().st_mode & stat.S_IROTH
-    monkeypatch.setattr("computeswarm.seller.images._version", lambda: "9.9")
+    monkeypatch.setattr("computeswarm.seller.images.store._version", lambda: "9.9")
     assert "9.9" in store.check("mine")[0].what

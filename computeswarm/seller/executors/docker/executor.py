@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from computeswarm.core.errors import ExecutorError, Unprocessable
@@ -249,7 +249,9 @@ def _shape(image: Image, limits: Limits, gpus: Sequence[GPUInfo]) -> Shape:
             f"The image {image.name} is no container; the seller has to run"
             f" `computeswarm images build {image.name}`."
         )
-    return Shape(image.container, str(image.python), image.site, limits, tuple(gpus))
+    # time and output are kept by others, and would make a spare fit fewer jobs
+    kept = replace(limits, wall_seconds=0.0, output_bytes=0)
+    return Shape(image.container, str(image.python), image.site, kept, tuple(gpus))
 
 
 def _user(space: Directory) -> str:

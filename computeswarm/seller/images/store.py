@@ -1,7 +1,8 @@
-"""Images: the named environments a seller offers.
+"""The images of one seller: the named environments he offers.
 
-An image here needs no registry. It is the machine's own Python, seen read-only, plus a directory
-of packages that ``pip install --target`` filled.
+The usual ones need no registry: the machine's own Python, seen read-only, plus a directory of
+packages that ``pip install --target`` filled. For containers the engine holds that Python as well,
+or an image of somebody's that the seller named by its digest.
 """
 
 from __future__ import annotations
@@ -13,63 +14,19 @@ import json
 import re
 import shutil
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
-from computeswarm.core.errors import ConfigError, ExecutorError, NotFound
+from computeswarm.core.errors import ConfigError, NotFound
 from computeswarm.seller.executors.base import Problem
+from computeswarm.seller.images.image import RECIPES, Image, ImageError, host_python
 
 Progress = Callable[[str], None]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+_REFERENCE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]{0,250}@sha256:[0-9a-f]{64}")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?([=<>!~]=?[^\s;@]+)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """What a job finds around it.
-
-    Paths are the host's; an executor with its own root decides where they appear inside.
-    """
-
-    name: str
-    description: str
-    python: Path
-    """The interpreter."""
-    prefix: Path
-    """The directory the interpreter and its standard library live under, such as ``/usr``."""
-    site: Path | None = None
-    """A directory of packages, put on PYTHONPATH."""
-    packages: tuple[str, ...] = ()
-    """What was asked of pip, as asked."""
-    libpath: Path | None = None
-    """Directory of ``libpython`` where the interpreter needs it."""
-    container: str = ""
-    """The id of its container image in Docker's engine, ``sha256:…``; empty where there is none. The
-    paths above are then those inside, but ``site`` stays the host's."""
-    root: Path | None = None
-    """A directory that becomes ``/`` (read-only); ``None`` is the machine's own ``/usr``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """An image that can be built, whether or not it has been."""
-
-    name: str
-    description: str
-    packages: tuple[str, ...]
-
-
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("python", "Python and its standard library", ()),
-        Recipe("python-ml", "Python with NumPy and PyTorch", ("numpy>=2", "torch==2.13.0")),
-    )
-}
 
 
 class _Facts(TypedDict):
@@ -80,25 +37,23 @@ class _Facts(TypedDict):
     site: str
     version: str
     """Of Python, such as ``3.11``: compiled packages fit one only."""
+    reference: str
+    """Of a container image that is somebody else's; the rest but the description is then empty."""
 
 
-class ImageError(ExecutorError):
-    """An image can't be built or used."""
+_NO_FACTS: _Facts = {
+    "description": "",
+    "packages": (),
+    "site": "",
+    "version": "",
+    "reference": "",
+}
 
-    code = "image"
-    title = "The image can't be used"
 
+class Containers(Protocol):
+    """What makes containers of images (``containers.EngineImages``)."""
 
-def host_python(name: str = "python", description: str = RECIPES["python"].description) -> Image:
-    """The interpreter that runs this program, without the packages of its virtual environment."""
-    prefix = Path(sys.base_prefix).resolve()
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    candidates = [prefix / "bin" / n for n in (version, "python3", "python")]
-    python = next((p for p in candidates if p.exists()), None)
-    if python is None:
-        raise ImageError(f"No Python was found in {prefix}/bin; reinstall it.")
-    shared = bool(sysconfig.get_config_var("Py_ENABLE_SHARED"))
-    return Image(name, description, python, prefix, libpath=prefix / "lib" if shared else None)
+    async def ensure(self, image: Image, tell: Progress) -> Image: ...
 
 
 class ImageStore:
@@ -107,10 +62,18 @@ class ImageStore:
     Args:
         home: the seller's state directory; packages are kept below ``images/``.
         pip: the command that installs; another one in tests.
+        containers: who makes a container of an image, where jobs run in containers.
     """
 
-    def __init__(self, home: Path, *, pip: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        pip: Sequence[str] | None = None,
+        containers: Containers | None = None,
+    ) -> None:
         self._root = home / "images"
+        self._containers = containers
         self._pip = tuple(pip) if pip else (sys.executable, "-m", "pip")
 
     def list(self) -> list[Image]:
@@ -127,6 +90,8 @@ class ImageStore:
             hint = f"run `computeswarm images build {name}`" if name in RECIPES else "see the list"
             raise NotFound(f"The image {name[:40]!r} isn't built here; {hint}.")
         base = host_python(name, facts["description"])
+        if reference := facts.get("reference"):
+            return Image(name, facts["description"], base.python, base.prefix, reference=reference)
         return Image(
             base.name,
             base.description,
@@ -136,6 +101,57 @@ class ImageStore:
             packages=tuple(facts["packages"]),
             libpath=base.libpath,
         )
+
+    async def ensure(self, name: str, tell: Progress = lambda _: None) -> Image:
+        """An image that a job can be started in now.
+
+        Args:
+            tell: told of a pull or an import while it goes on, at most once a second.
+
+        Raises:
+            NotFound: there is no such image here.
+            ImageError: it can't be had.
+        """
+        image = self.get(name)
+        if self._containers is not None:
+            return await self._containers.ensure(image, tell)
+        if image.reference:
+            raise ImageError(f"The image {name} is a container; this seller runs jobs without.")
+        return image
+
+    def add(self, name: str, reference: str, *, description: str = "") -> Image:
+        """Name somebody's container image. It is pulled when it is first needed.
+
+        Raises:
+            ConfigError: a name that can't be used, or an image that isn't named by its digest.
+        """
+        if not _NAME.fullmatch(name) or name in RECIPES:
+            raise ConfigError(f"{name[:40]!r} can't name an image; use a-z, digits and dashes.")
+        if not _REFERENCE.fullmatch(reference):
+            raise ConfigError(
+                "Name the image by its digest (repository@sha256:…): a tag may mean another"
+                " image tomorrow."
+            )
+        self._write(name, {**_NO_FACTS, "description": description, "reference": reference})
+        return self.get(name)
+
+    def remove(self, name: str) -> None:
+        """Forget an image, and delete the packages of a built one.
+
+        Raises:
+            NotFound: there is no such image here.
+        """
+        if self._facts(name) is None:
+            raise NotFound(f"There is no image {name[:40]!r} to remove; see `images list`.")
+        (self._root / name / "image.json").unlink()
+        shutil.rmtree(self._root / name, ignore_errors=True)
+
+    def _write(self, name: str, facts: _Facts) -> None:
+        directory = self._root / name
+        directory.mkdir(parents=True, exist_ok=True)
+        fresh = directory / "image.json.new"
+        fresh.write_text(json.dumps(facts, indent=2))
+        fresh.replace(directory / "image.json")
 
     def _facts(self, name: str) -> _Facts | None:
         if not _NAME.fullmatch(name):
@@ -154,6 +170,8 @@ class ImageStore:
         except NotFound:
             return [Problem(f"The image {name[:40]!r} isn't built.", rebuild)]
         facts = self._facts(name)
+        if image.reference:
+            return []
         if image.site is not None and not image.site.is_dir():
             return [Problem(f"The packages of {name} are gone.", rebuild)]
         if facts is not None and facts["version"] != _version():
@@ -201,10 +219,9 @@ class ImageStore:
             "packages": wanted,
             "site": site.name,
             "version": _version(),
+            "reference": "",
         }
-        fresh = directory / "image.json.new"
-        fresh.write_text(json.dumps(facts, indent=2))
-        fresh.replace(directory / "image.json")
+        self._write(name, facts)
         for old in directory.glob("site-*"):
             if int(old.name[5:]) < number - 1:
                 shutil.rmtree(old, ignore_errors=True)

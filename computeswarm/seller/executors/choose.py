@@ -1,0 +1,71 @@
+"""Which sandbox a seller uses: the one that is set, or the strongest that works here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from computeswarm.core.errors import ConfigError, ExecutorError
+from computeswarm.core.nodes import GPUInfo
+from computeswarm.seller.executors.base import Executor, Problem
+from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
+from computeswarm.seller.executors.docker import DockerExecutor
+from computeswarm.seller.executors.process import ProcessExecutor
+
+_MAKERS: dict[str, Callable[[Path, Sequence[GPUInfo]], Executor]] = {
+    "docker": lambda home, gpus: DockerExecutor(home, gpus=gpus),
+    "bubblewrap": lambda home, _: BubblewrapExecutor(home),
+    "process": lambda home, _: ProcessExecutor(home),
+}
+"""Strongest first."""
+NAMES = ("auto", *_MAKERS)
+_BARE = "Jobs run without a sandbox, so only your trusted wallets are served."
+
+
+async def choose_executor(
+    wanted: str, home: Path, trusted: Sequence[str], gpus: Sequence[GPUInfo] = ()
+) -> tuple[Executor, tuple[str, ...]]:
+    """The executor ``wanted`` names (``auto``: the strongest that works), and what to say about it.
+
+    Args:
+        home: the seller's state directory.
+        trusted: wallets that may be served where there is no wall.
+
+    Raises:
+        ConfigError: there is no such executor.
+        ExecutorError: it can't be used, and what to do.
+    """
+    if wanted not in NAMES:
+        *others, last = NAMES
+        raise ConfigError(
+            f"There is no executor {wanted[:40]!r}; use {', '.join(others)} or {last}."
+        )
+    refused: list[Problem] = []
+    for name, make in _MAKERS.items():
+        if wanted not in ("auto", name):
+            continue
+        executor = make(home, gpus)
+        problems = await executor.check()
+        if not problems and (trusted or not executor.owner_only):
+            note = " ".join([_BARE, *map(str, refused)]) if executor.owner_only else ""
+            return executor, (note,) if note else ()
+        await executor.close()
+        if executor.owner_only and not problems:
+            continue  # nobody is named whom it may serve
+        if wanted == name:
+            raise ExecutorError(f"{name} can't be used here. {' '.join(map(str, problems))}")
+        refused += problems
+    why = " ".join(map(str, refused))
+    raise ExecutorError(
+        f"No sandbox can be used here. {why} Without one, name the wallets you trust."
+        if why
+        else "Jobs without a sandbox are for your own wallets only; name the ones you trust."
+    )
+
+
+async def look_at_each(
+    home: Path, gpus: Sequence[GPUInfo] = ()
+) -> list[tuple[Executor, list[Problem]]]:
+    """Every executor, strongest first, and why it can't be used; the caller closes them."""
+    made = [make(home, gpus) for make in _MAKERS.values()]
+    return [(executor, await executor.check()) for executor in made]

@@ -1,0 +1,6 @@
+"""Images: the named environments a seller offers."""
+
+from computeswarm.seller.images.image import RECIPES, Image, ImageError, Recipe, host_python
+from computeswarm.seller.images.store import ImageStore, Progress
+
+__all__ = ["RECIPES", "Image", "ImageError", "ImageStore", "Progress", "Recipe", "host_python"]
