@@ -14,6 +14,7 @@ from computeswarm.chain.devnet import Devnet
 from computeswarm.core.states import JobState
 from computeswarm.seller.executors.base import Executor
 from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
+from computeswarm.seller.executors.docker import DockerExecutor
 from computeswarm.seller.executors.process import ProcessExecutor
 from computeswarm.seller.recovery import MAX_RESTARTS
 
@@ -40,10 +41,19 @@ def with_mark(mark: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("kind", [BubblewrapExecutor, ProcessExecutor], ids=lambda k: k.name)
+KINDS = [BubblewrapExecutor, ProcessExecutor, DockerExecutor]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 async def test_nothing_of_a_killed_sellers_jobs_survives(
-    kind: type[Executor], devnet: Devnet, tmp_path: Path
+    kind: type[Executor],
+    devnet: Devnet,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if kind is DockerExecutor:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{request.getfixturevalue('docker_engine')}")
     executor = kind(tmp_path / "probe")  # type: ignore[call-arg]
     if problems := await executor.check():
         pytest.skip(" ".join(map(str, problems)))
