@@ -17,6 +17,7 @@ from computeswarm.server.openapi import Route
 from computeswarm.server.web import json_reply, read_model
 
 _TOKEN = {"Authorization": "Bearer and the owner's token"}
+_DIGITS = len(str(MAX_DAYS))
 _BODIES = {"/owner/price": PriceChange}
 _Action = Callable[[web.Request], Awaitable[None]]
 
@@ -97,7 +98,8 @@ class _OwnerHandlers:
     async def earnings(self, request: web.Request) -> web.StreamResponse:
         self.check(request)
         days, by = request.query.get("days", "7"), request.query.get("by", "day")
-        if not (days.isascii() and days.isdigit() and 1 <= int(days[:5]) <= MAX_DAYS):
+        fits = days.isascii() and days.isdigit() and len(days) <= _DIGITS
+        if not (fits and 1 <= int(days) <= MAX_DAYS):
             raise BadRequest(f"days is from 1 to {MAX_DAYS}.")
         if by not in get_args(By):
             raise BadRequest("by is day, gpu or job.")

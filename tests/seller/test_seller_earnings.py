@@ -120,13 +120,16 @@ async def test_what_is_kept_is_what_the_ledger_and_the_jobs_say(rig: OpenRig) ->
         cost = sum(view.cost for view in views)
         assert by["day"].total.kept == cost > 0 < int(by["day"].total.gas_wei)
         assert by["day"].total.gas == 0  # test ether is worth nothing
+        # the deposit's transaction and the claim's have cost something, too
+        assert int(kept[ticking.job_id].gas_wei) > 0
         assert by["day"].total.jobs == 3
         # nobody measures a processor's current: that is not the same as none
         assert by["day"].total.electricity is None and by["day"].total.net is None
         sold = kept[ticking.job_id].sold_seconds
         assert 1 <= sold <= by["day"].total.sold_seconds <= by["day"].total.offered_seconds
-        with pytest.raises(BadRequest):
-            await owner.earnings(0, "day")
+        for days in (0, 3_651, "012345", "x"):
+            with pytest.raises(BadRequest):
+                await owner.earnings(days, "day")  # type: ignore[arg-type]
         with pytest.raises(BadRequest):
             await owner.earnings(7, "week")  # type: ignore[arg-type]
         asked = await asyncio.to_thread(_ask, r.paths, "--json")
@@ -321,6 +324,8 @@ def _write_channels(paths: Paths, dice: random.Random, jobs: list[str]) -> None:
             (number, state, f"0x{number:064x}", settled, NOW - 9000,
              NOW - dice.random() * 86400 if done else None),
         )  # fmt: skip
+        if dice.random() < 0.7:
+            db.execute("INSERT INTO gas VALUES (?,?)", (f"0x{number:064x}", dice.randrange(10**14)))
         for channel, claim in zip(items, claims, strict=True):
             db.execute(
                 "INSERT INTO payout_items VALUES (?,?,0,?,?,0,0)",

@@ -96,6 +96,7 @@ async def _read(context: Context) -> Found:
 
 
 def _days(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= _MAX_DAYS):
+    fits = text.isascii() and text.isdigit() and len(text) <= len(str(_MAX_DAYS))
+    if not (fits and 1 <= int(text) <= _MAX_DAYS):
         raise argparse.ArgumentTypeError(f"{text[:20]!r} is no count of days; write 1 to 3650")
     return int(text)

@@ -114,6 +114,7 @@ class DepositFate:
 
     async def _judge(self, row: DepositRow, receipt: Receipt) -> DepositRow:
         """Settled or failed, by our own transaction's receipt."""
+        self._store.note_gas(receipt)
         if self.search.proves(receipt, row):
             return await self.settled(row, receipt)
         self._reverts.note(row.payer)

@@ -10,6 +10,7 @@ import sqlite3
 
 from computeswarm.chain.batch_settlement import ChannelState as OnChain
 from computeswarm.chain.tx import SignedTx
+from computeswarm.chain.wire import Receipt
 from computeswarm.core.chains import ChainInfo
 from computeswarm.payments.channels.present import DepositGiven, PresentedChannel
 from computeswarm.payments.channels.records import DepositRow, channel_row, config_json, deposit_row
@@ -115,6 +116,10 @@ class DepositStore:
         return self._update(
             row, "state = 'broadcast', raw = ?, tx = ?, tx_nonce = ?", tx.raw, tx.hash, tx.nonce
         )
+
+    def note_gas(self, receipt: Receipt) -> None:
+        """Write down what a mined transaction of ours cost."""
+        self._channels.note_gas(receipt)
 
     def fail(self, row: DepositRow, reason: str) -> DepositRow:
         """It surely did not pay."""

@@ -275,6 +275,7 @@ class PayoutWorker:
                     return
                 raise ChainUnavailable("A claim's fate is not known yet.") from None
             receipt = await self._receipt(signed)
+        self._channels.note_gas(receipt)
         names = [item.channel_id for item in payout.items]
         if not receipt.succeeded:
             _log.warning("a payout reverted; its channels are looked up again")

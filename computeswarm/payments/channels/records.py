@@ -106,6 +106,8 @@ CREATE TABLE IF NOT EXISTS payout_items (
     PRIMARY KEY (payout, channel_id)
 );
 CREATE INDEX IF NOT EXISTS payout_items_by_channel ON payout_items (channel_id);
+-- what our own mined transactions cost, in wei
+CREATE TABLE IF NOT EXISTS gas (tx TEXT PRIMARY KEY, wei INTEGER NOT NULL);
 CREATE VIEW IF NOT EXISTS channel_steps AS
 WITH moves AS (
     SELECT COALESCE(p.done_at, p.created_at) AS at, p.tx, i.*, c.chain_id,

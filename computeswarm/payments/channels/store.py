@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from computeswarm.chain.batch_settlement import ChannelState as OnChain
+from computeswarm.chain.wire import Receipt
 from computeswarm.core.chains import ChainInfo
 from computeswarm.payments.channels.present import PresentedChannel
 from computeswarm.payments.channels.records import (
@@ -37,6 +38,14 @@ class ChannelStore:
     def write(self, *, durable: bool = True) -> AbstractContextManager[sqlite3.Connection]:
         """One transaction; for ``durable`` see ``storage.transaction``."""
         return transaction(self.db, durable=durable)
+
+    def note_gas(self, receipt: Receipt) -> None:
+        """Write down what a mined transaction of ours cost."""
+        with self.write(durable=False) as db:
+            db.execute(
+                "INSERT OR REPLACE INTO gas VALUES (?,?)",
+                (receipt.tx_hash, receipt.gas_used * receipt.gas_price),
+            )
 
     def find(self, channel_id: str) -> Channel | None:
         """The channel, if we know it."""

@@ -30,6 +30,7 @@ def channel_entries(
     """The steps from ``since`` to before ``until`` (unix seconds), oldest first."""
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'channel_steps'").fetchone():
         return
+    gas = _gas(db)
     rows = db.execute(
         "SELECT at, kind, channel_id, job_id, peer, wallet, chain_id, amount, tx, state"
         " FROM channel_steps WHERE at >= ? AND at < ? ORDER BY at, tx, kind",
@@ -37,6 +38,7 @@ def channel_entries(
     )
     for number, row in enumerate(rows):
         kind, state = _KINDS[row["kind"]], _STATES[row["state"]]
+        paid = gas.pop(row["tx"], None)  # once, on the first of a transaction's entries
         if (role, kind) == (Role.BUYER, Kind.DEPOSIT):
             continue  # it stands in his payments already
         yield Entry(
@@ -54,4 +56,12 @@ def channel_entries(
             state=state,
             row=f"channel_steps {number}",
             channel=row["channel_id"],
+            gas_wei=paid,
         )
+
+
+def _gas(db: sqlite3.Connection) -> dict[str, int]:
+    """What our own transactions cost, in wei; buyers keep no such table."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'gas'").fetchone():
+        return {}
+    return {row[0]: row[1] for row in db.execute("SELECT tx, wei FROM gas")}

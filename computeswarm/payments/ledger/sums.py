@@ -51,6 +51,13 @@ SELECT CAST(at / {QUARTER} AS INTEGER), {_JOB} AS job, SUM(wei) FROM (
     WHERE r.own GROUP BY b.tx
 ) WHERE at >= ?1 AND COALESCE(chain_id, ?2) = ?2 GROUP BY 1, 2
 """  # noqa: S608
+_CHANNEL_GAS = f"""
+SELECT CAST(at / {QUARTER} AS INTEGER), job_id, wei FROM (
+    SELECT s.at, s.job_id, s.chain_id, g.wei,
+        ROW_NUMBER() OVER (PARTITION BY s.tx ORDER BY s.at, s.kind) AS place
+    FROM gas g JOIN channel_steps s ON s.tx = g.tx
+) WHERE place = 1 AND at >= ?1 AND chain_id = ?2
+"""  # noqa: S608
 
 
 @dataclass(slots=True)
@@ -81,10 +88,7 @@ def pieces(
     chain_id: int,
     since: float = 0.0,
 ) -> list[Piece]:
-    """The pieces of one chain from ``since`` (unix seconds) on, oldest first.
-
-    Gas is that of transfers and refunds; the books don't know what a channel's transactions cost.
-    """
+    """The pieces of one chain from ``since`` (unix seconds) on, oldest first."""
     found: dict[tuple[int, str], Piece] = {}
 
     def at(quarter: int, job_id: str) -> Piece:
@@ -107,6 +111,9 @@ def pieces(
                 piece = at(int(done_at // QUARTER), job_id)
                 piece.received += amount
                 piece.payments += 1
+        if channels.execute("SELECT 1 FROM sqlite_master WHERE name = 'gas'").fetchone():
+            for quarter, job_id, wei in channels.execute(_CHANNEL_GAS, (since, chain_id)):
+                at(quarter, job_id or "").gas_wei += wei
     return [found[key] for key in sorted(found)]
 
 
