@@ -39,6 +39,7 @@ from computeswarm.core.nodes import (
     NodeStatus,
 )
 from computeswarm.core.quotes import QUOTE_KIND, Quote
+from computeswarm.core.sealing import public_key
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.signing import Signed
 from computeswarm.core.states import JobState
@@ -104,6 +105,7 @@ class FakeSeller:
         """Method and range of each transfer."""
         self.payment = asyncio.Event()
         self.url = ""
+        self.network = False
 
     async def settled(self, count: int) -> None:
         """Until so many slices are paid."""
@@ -130,6 +132,8 @@ class FakeSeller:
             slice_seconds=self.slice_seconds,
             max_job_seconds=86400,
             images=("python",),
+            network=self.network,
+            secrets_key=public_key(self.key),
             seq=1,
             issued_at=int(time.time()),
         )

@@ -32,6 +32,7 @@ Examples:
   computeswarm run train.py --gpu 'gpu:4090 price<0.5' --input data.csv --output results
   computeswarm run simulate.py --budget 0.20 --max-time 5m --yes -- --samples 1000000
   computeswarm run --pay channel train.py
+  computeswarm run --internet --secret HF_TOKEN --secret KEY=@key.pem train.py
   computeswarm run --node nd-0123456789ab --offer 0.80 train.py
   computeswarm run --input data -- python -c 'print(open("data/a.txt").read())'
 """
@@ -52,6 +53,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="fetch what the job leaves in outputs/")
     parser.add_argument(
         "--env", action="append", default=[], metavar="K=V", help="variable (repeatable)"
+    )
+    parser.add_argument(
+        "--secret",
+        action="append",
+        default=[],
+        metavar="NAME[=@FILE]",
+        help="variable that only the seller gets to see, from your environment or a file",
+    )
+    parser.add_argument(
+        "--internet", action="store_true", help="the job reaches it, where the node lets jobs"
     )
     parser.add_argument("--image", default="python", metavar="NAME", help="image (python)")
     parser.add_argument(
@@ -88,6 +99,7 @@ async def run(context: Context) -> int:
 
 def _plan(context: Context) -> JobPlan:
     from computeswarm.buyer.spec import plan_job
+    from computeswarm.cli.secrets import read_secrets
     from computeswarm.core.durations import parse_duration
 
     args = context.args
@@ -102,6 +114,8 @@ def _plan(context: Context) -> JobPlan:
         image=args.image,
         max_seconds=parse_duration(args.max_time),
         gpu_count=args.gpus or 0,
+        secrets=read_secrets(context, args.secret),
+        network=args.internet,
     )
 
 
@@ -120,12 +134,15 @@ async def _offer(context: Context, buyer: Buyer, plan: JobPlan) -> Offer:
         image=plan.spec.image,
         gpu_count=plan.spec.gpu_count,
         max_seconds=plan.spec.max_seconds,
+        network=plan.spec.network,
+        secrets=bool(plan.secrets),
     )
     if not nodes:
+        network = ", with the internet" if plan.spec.network else ""
         raise NodeNotFound(
             f"No idle node{' matches' if args.gpu else ''} for this job (image {plan.spec.image}, "
-            f"{args.max_time}); see `computeswarm nodes`, and ask for less, try later, or name one "
-            "with --node to wait in its queue."
+            f"{args.max_time}{network}); see `computeswarm nodes`, and ask for less, try later, or "
+            "name one with --node to wait in its queue."
         )
     failure: ComputeSwarmError | None = None
     for node in nodes[:_TRIES]:
@@ -152,6 +169,7 @@ def _for_node(plan: JobPlan, node: ComputeNode, gpus: int | None) -> JobPlan:
 
 def _agreed(context: Context, buyer: Buyer, offer: Offer, budget: int) -> bool:
     from computeswarm.cli.output import offer_document, offer_lines
+    from computeswarm.cli.secrets import READABLE
 
     real = buyer.chain.real_money
     chain = context.red(buyer.chain.label) if real else buyer.chain.label
@@ -159,6 +177,8 @@ def _agreed(context: Context, buyer: Buyer, offer: Offer, budget: int) -> bool:
         context.document({**offer_document(offer, budget=budget), **buyer.chain.document()})
     for line in offer_lines(offer, budget=budget, chain=chain):
         context.note(line)
+    if offer.secrets:
+        context.note(f"Secrets  {', '.join(offer.secrets)}. {READABLE}")
     if context.args.yes:
         return True
     return context.agrees(context.red("Pay REAL MONEY and start?") if real else "Pay and start?")
