@@ -237,3 +237,31 @@ async def test_nodes_are_listed_with_their_price(there: World) -> None:
     there.env["COMPUTESWARM_MARKET"] = "http://127.0.0.1:9"
     down = await there.cli("nodes")
     assert (down.code, "market" in down.err) == (125, True)
+
+
+async def test_an_offer_buys_a_better_place_and_the_conditions_are_told_before(
+    there: World,
+) -> None:
+    there.seller.runs = speaks
+    there.seller.quote_changes = {
+        "price_per_hour": 2 * there.seller.price,
+        "waiting": 2,
+        "starts_in_seconds": 750,
+        "minimum_charge": 5_000,
+        "evicted_at": 1_800_000_000,
+        "pause_seconds": 1800,
+    }
+    refused = await there.cli("run", "job.py", "--yes")
+    assert refused.code == 126 and "dearer" in refused.err and not there.seller.paid
+    ended = await there.cli("run", "job.py", "--yes", "--offer", "7.20")
+    assert ended.code == 3
+    before, _, _ = ended.err.partition("café")
+    assert "Price    7.20 USDC an hour" in before
+    assert "Queue    2 before it; starts in 12m 30s at most; waiting is free" in before
+    assert "Minimum  0.005 USDC once it was started" in before
+    assert "is ended and paid back whole" in before
+    assert "Pauses   free, if the owner needs the GPU; over 30m 00s all comes back" in before
+    (record,) = json.loads((await there.cli("jobs", "--json")).out)["jobs"]
+    assert record["price_per_hour"] == 7_200_000
+    low = await there.cli("run", "job.py", "--yes", "--offer", "-1")
+    assert low.code == 125 and "Traceback" not in low.err
