@@ -238,6 +238,37 @@ async def test_a_job_stands_still_at_no_cost_while_the_owner_plays(
         assert view.cost == view.metered_ms  # a ms costs an atom
 
 
+async def test_several_gpus_run_several_jobs_and_only_the_used_one_pauses(
+    rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner_use, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(owner_use, "_LOOK_SECONDS", 0.02)
+    two = Hardware(cpu_model="X", cpu_cores=2, memory_bytes=2**34, gpus=(CARD, CARD))
+    async with rig(config={"hardware": two, "slots": 2}) as r:
+        jobs = [await r.buy(spec(ENDLESS, gpu_count=1)) for _ in range(3)]
+        for bought in jobs[:2]:
+            await bought.first_output()
+        places = [r.agent.slots.place(bought.job_id) for bought in jobs]
+        assert [place and place.gpus for place in places] == [(0,), (1,), None]
+        waiting = await jobs[2].view()
+        assert waiting.queue_position == 1 and 60 <= (waiting.starts_in_seconds or 0) <= 120
+        playing = {1: "a game"}
+        monkeypatch.setattr(r.agent.machine, "foreign", lambda: playing)
+        await jobs[1].until(lambda view: view.paused)
+        assert not (await jobs[0].view()).paused
+        assert r.agent.acceptance.mood() == "taking"  # the other GPU may be had
+        assert (await jobs[2].view()).starts_in_seconds is None  # who knows how long he plays
+        # a job for a GPU that its owner uses waits, and takes the other as that comes free
+        await jobs[0].call("POST", "/cancel")
+        await jobs[2].first_output()
+        place = r.agent.slots.place(jobs[2].job_id)
+        assert place is not None and place.gpus == (0,)
+        playing.clear()
+        await jobs[1].until(lambda view: not view.paused)
+        for bought in jobs[1:]:
+            assert (await bought.call("POST", "/cancel")).json["state"] == "cancelled"
+
+
 async def test_who_stands_still_too_long_gets_everything_back(
     rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
