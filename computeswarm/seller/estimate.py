@@ -52,6 +52,7 @@ class _Floor:
 
     room: Room
     inside: list[tuple[float, int, Work]] = field(default_factory=list)
+    now: float = 0.0
     count: int = 0
 
     def enter(self, work: Work, until: float) -> None:
@@ -67,44 +68,54 @@ class _Floor:
         held = sum(len(w.held & work.fits) if w.held else w.gpus for w in works)
         return not work.gpus or len(work.fits) - held >= work.gpus
 
+    def play(self, work: Work) -> float | None:
+        """When it starts if everybody before it takes his longest time; None where never."""
+        while not self.admits(work):
+            if not self.inside:
+                return None
+            self.now = max(self.now, heapq.heappop(self.inside)[0])
+        self.enter(work, self.now + (work.seconds or 0.0))
+        return self.now
+
+
+def latest_starts(
+    running: Sequence[Work], waiting: Sequence[Work], room: Room
+) -> list[float | None]:
+    """Seconds until each of those that wait, in their order, starts at most; None for those of
+    whom nobody can say."""
+    floor, first = _Floor(room), _Floor(room)
+    for work in running:
+        floor.enter(work, work.seconds or 0.0)
+        first.enter(work, work.seconds or 0.0)
+    known = room.slots > 0 and all(work.seconds is not None for work in running)
+    in_turn = max((work.seconds or 0.0 for work in running), default=0.0)
+    kinds: set[frozenset[int]] = set()
+    alone, alike, found = True, True, list[float | None]()
+    for work in waiting:
+        possible = len(work.fits) >= work.gpus
+        told: float | None = None
+        # one that lacks inputs, or waits for a GPU to be well again, may come in at any time
+        alike = alike and work.ready and possible
+        if alike:
+            kinds |= {work.fits} if work.gpus else set()
+            told = floor.play(work)
+        if not work.ready or not possible:
+            told = None
+        elif alone and first.admits(work):
+            told = 0.0
+        elif not known:
+            told = None
+        elif not alike or len(kinds) > 1:
+            told = in_turn
+        found.append(told)
+        alone = alone and not possible
+        known = known and work.seconds is not None
+        in_turn += work.seconds or 0.0
+    return found
+
 
 def starts_in(
     running: Sequence[Work], ahead: Sequence[Work], job: Work, room: Room
 ) -> float | None:
-    """Seconds until ``job`` starts, at most; None where nobody can say.
-
-    Args:
-        ahead: those that wait before it, in their order.
-    """
-    if not job.ready or len(job.fits) < job.gpus or job.memory_bytes > room.memory_bytes:
-        return None
-    before = [work for work in ahead if len(work.fits) >= work.gpus]  # others wait for a GPU
-    floor = _Floor(room)
-    for work in running:
-        floor.enter(work, work.seconds or 0.0)
-    if not before and floor.admits(job):
-        return 0.0
-    known = [work.seconds for work in (*running, *before) if work.seconds is not None]
-    if len(known) < len(running) + len(before) or room.slots < 1:
-        return None
-    kinds = {work.fits for work in (*before, job) if work.gpus}
-    # one that waits for a GPU to be well again may come in between at any time
-    if len(kinds) > 1 or len(before) < len(ahead) or not all(work.ready for work in before):
-        parked = [work.seconds for work in ahead if len(work.fits) < work.gpus]
-        if None in parked:
-            return None
-        rest = sum(seconds or 0.0 for seconds in (*(w.seconds for w in before), *parked))
-        return max((work.seconds or 0.0 for work in running), default=0.0) + rest
-    return _played(floor, [*before, job])
-
-
-def _played(floor: _Floor, works: Sequence[Work]) -> float | None:
-    """When the last of these starts if everybody takes his longest time."""
-    now = 0.0
-    for work in works:
-        while not floor.admits(work):
-            if not floor.inside:
-                return None
-            now = max(now, heapq.heappop(floor.inside)[0])
-        floor.enter(work, now + (work.seconds or 0.0))
-    return now
+    """The same for a job that stands behind ``ahead``."""
+    return latest_starts(running, [*ahead, job], room)[-1]

@@ -37,6 +37,8 @@ class JobQueue:
     def __init__(self) -> None:
         self._ranks: dict[str, tuple[int, int, str]] = {}
         self._order: list[tuple[int, int, str]] = []
+        self.version = 0
+        """Changes with every change."""
 
     def __len__(self) -> int:
         return len(self._order)
@@ -55,12 +57,14 @@ class JobQueue:
         entry = (rank(queued, job.quote.priority_seconds), created, job.job_id)
         self._ranks[job.job_id] = entry
         insort(self._order, entry)
+        self.version += 1
         return True
 
     def remove(self, job_id: str) -> None:
         """It waits no more."""
         entry = self._ranks.pop(job_id)
         del self._order[bisect_left(self._order, entry)]
+        self.version += 1
 
     def position(self, job_id: str) -> int | None:
         """1 is next; None where it does not wait."""
