@@ -34,6 +34,7 @@ from computeswarm.seller.config import SellerConfig
 from computeswarm.seller.eventlog import EventLog
 from computeswarm.seller.inputs import InputStore
 from computeswarm.seller.job import Job
+from computeswarm.seller.jobview import JobViews
 from computeswarm.seller.liveoutputs import LiveOutputs
 from computeswarm.seller.meter import Meter
 from computeswarm.seller.notices import Notices
@@ -78,13 +79,12 @@ class JobDesk:
         """Of running jobs whose outputs are streamed."""
         shutil.rmtree(config.folder / "live", ignore_errors=True)  # what a crash left
         self._config = config
-        self._node_id = node_id
         self._inputs = inputs
         self._accounts = accounts
         self._clock = clock
         self._notices = notices
         self._report = report
-        self._expect = expect
+        self._views = JobViews(node_id, inputs, accounts, expect)
         self._logs: dict[str, EventLog] = {}
 
     def close(self) -> None:
@@ -280,50 +280,11 @@ class JobDesk:
 
     def view(self, job: Job, *, next_seq: bool = False) -> JobView:
         """A job as its buyer and its owner see it."""
-        quote, now = job.quote, self._clock.monotonic()
-        meter = self.meters.get(job.job_id)
-        metered_ms, cost = job.metered_ms, job.cost
-        due: int | None = None
-        if meter is not None:
-            metered_ms, cost, due = meter.milliseconds(now), meter.cost(now), meter.left_ms(now)
-        elif not job.state.terminal:
-            due = min(job.slices_paid * quote.slice_seconds, quote.max_seconds) * 1000
-        position = starts_in = None
-        missing: tuple[str, ...] = ()
-        if job.state is JobState.QUEUED:
-            position, starts_in = self._expect(job.job_id)
-        if job.state in (JobState.AWAITING_PAYMENT, JobState.QUEUED):
-            missing = self._inputs.missing(job.job_id, job.spec)
-        metered_at = self.metered_at.get(job.job_id, job.phases.metered)
-        return JobView(
-            job_id=job.job_id,
-            node_id=self._node_id,
-            state=job.state,
-            reason=job.reason,
-            name=job.spec.name,
-            buyer=job.buyer,
-            image=job.spec.image,
-            gpu_count=job.spec.gpu_count,
-            scheme=quote.scheme,
-            price_per_hour=quote.price_per_hour,
-            slice_seconds=quote.slice_seconds,
-            max_seconds=quote.max_seconds,
-            queue_position=position,
-            starts_in_seconds=starts_in,
-            paused=meter is not None and meter.paused,
-            missing_inputs=missing,
-            exit_code=job.exit_code,
-            metered_ms=metered_ms,
-            paid=job.paid,
-            cost=cost,
-            payments=job.payments,
-            channel=self._accounts.channel(job),
-            refund=self._accounts.refund(job),
-            slices_paid=job.slices_paid,
-            next_payment_due_ms=due,
-            outputs_ready=bool(job.outputs),
-            outputs_until=job.outputs_until if job.outputs else None,
-            phases=job.phases.model_copy(update={"metered": metered_at}),
+        return self._views.make(
+            job,
+            self.meters.get(job.job_id),
+            now=self._clock.monotonic(),
+            metered_at=self.metered_at.get(job.job_id, job.phases.metered),
             last_seq=self.log(job.job_id).last_seq + (1 if next_seq else 0),
         )
 
