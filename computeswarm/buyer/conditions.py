@@ -19,6 +19,8 @@ def conditions(quote: Quote) -> list[tuple[str, str]]:
             else f"starts in {format_duration(quote.starts_in_seconds)} at most"
         )
         found.append(("Queue", f"{quote.waiting} before it; {latest}; waiting is free"))
+    if quote.pulls_image:
+        found.append(("Image", "the node fetches it first; that is free, and you see how it goes"))
     if quote.minimum_charge:
         found.append(("Minimum", f"{format_usdc(quote.minimum_charge)} USDC once it was started"))
     if quote.evicted_at is not None:

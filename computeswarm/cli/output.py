@@ -169,6 +169,7 @@ def offer_document(offer: Offer, *, budget: int) -> dict[str, Any]:
         "minimum_charge": offer.quote.minimum_charge,
         "evicted_at": offer.quote.evicted_at,
         "pause_seconds": offer.quote.pause_seconds,
+        "pulls_image": offer.quote.pulls_image,
     }
 
 

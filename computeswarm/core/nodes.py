@@ -107,6 +107,8 @@ class NodeRecord(Document):
     slice_seconds: int = Field(ge=1, le=3600)
     max_job_seconds: int = Field(ge=1, le=30 * 86400)
     images: tuple[Label, ...] = Field(default=(), max_length=64)
+    images_to_pull: tuple[Label, ...] = Field(default=(), max_length=64)
+    """Those of them that a job has to wait for, at no cost: the node hasn't fetched them yet."""
     region: Label = ""
     network: bool = False
     """Jobs that ask for it reach the public internet."""

@@ -73,6 +73,8 @@ class Quote(Document):
     """At most, from then on, unless somebody who pays more comes; None where nobody can say."""
     evicted_at: UNIX_SECONDS | None = None
     """When the seller's hours end, if he ends then what still runs, with a full refund."""
+    pulls_image: bool = False
+    """The job's image has to be fetched before it starts, which is not metered."""
     pause_seconds: int = Field(default=0, ge=0, le=86400)
     """The seller may pause the job so long, at no cost, while he uses the GPU himself; longer, and
     all that was paid goes back. 0 where he never does."""

@@ -64,7 +64,10 @@ class ImageNames:
         self._store = store
 
     def names(self) -> tuple[str, ...]:
-        return tuple(image.name for image in self._store.list())
+        return tuple(image.name for image in self._store.offered())
+
+    def to_pull(self) -> tuple[str, ...]:
+        return tuple(self._store.to_pull())
 
 
 class SellerAgent:

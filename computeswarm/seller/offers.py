@@ -33,6 +33,10 @@ class Images(Protocol):
 
     def names(self) -> tuple[str, ...]: ...
 
+    def to_pull(self) -> tuple[str, ...]:
+        """Those of them that a job would have to wait for."""
+        ...
+
 
 @dataclass
 class Offers:
@@ -71,6 +75,7 @@ class Offers:
             slice_seconds=config.slice_seconds,
             max_job_seconds=config.max_job_seconds,
             images=self.images.names(),
+            images_to_pull=self.images.to_pull(),
             region=config.region,
             network=config.network,
             secrets_key=self.secrets_key,
@@ -134,6 +139,7 @@ class Offers:
             starts_in_seconds=starts_in,
             evicted_at=None if closes is None else int(closes),
             pause_seconds=self._pause_seconds(spec),
+            pulls_image=spec.image in self.images.to_pull(),
             keep_inputs_seconds=int(self.config.keep_inputs),
             keep_outputs_seconds=int(self.config.keep_outputs),
         )

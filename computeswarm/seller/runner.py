@@ -132,7 +132,8 @@ class JobRun:
         tools = self._tools
         try:
             tools.desk.step(self.job_id, JobState.STARTING, durable=False)
-            exit_, outputs = await self._in_workspace()
+            with tools.images.using(self._job.spec.image):
+                exit_, outputs = await self._in_workspace()
         except ComputeSwarmError as error:
             await self._close(Order(JobState.FAILED, error.detail, free=True), None, None)
         except Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from computeswarm.core.errors import ComputeSwarmError
@@ -18,6 +19,10 @@ class ReadyImages(Protocol):
     """Where images come from."""
 
     async def ensure(self, name: str, tell: Callable[[str], None]) -> Image: ...
+
+    def using(self, name: str) -> AbstractContextManager[None]: ...
+
+    async def look(self) -> None: ...
 
 
 class Warmth:
@@ -49,6 +54,7 @@ class Warmth:
 
     async def _make(self) -> None:
         name, limits, gpus = self._next
+        await self._images.look()
         # a job that can't be started says why itself
         with contextlib.suppress(ComputeSwarmError):
             image = await self._images.ensure(name, lambda _: None)

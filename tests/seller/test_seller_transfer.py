@@ -165,6 +165,8 @@ class NoImages:
     def names(self) -> tuple[str, ...]:
         return ()
 
+    to_pull = names
+
 
 async def test_a_transfer_that_came_too_late_for_its_price_goes_back(
     devnet: Devnet, rig: OpenRig, monkeypatch: pytest.MonkeyPatch

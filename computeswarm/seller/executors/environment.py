@@ -26,6 +26,7 @@ def job_environment(
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": str(max(1, math.ceil(launch.limits.cpus))),
         "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
+        "USER": "job",  # some libraries ask; the job's user stands in no list of users
     }
     for name, value in {**launch.env, **launch.secrets}.items():
         if not name or "=" in name or "\0" in name + value or len(value) > _MAX_BYTES:

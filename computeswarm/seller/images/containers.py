@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import hashlib
 import json
+import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from computeswarm.core.errors import ExecutorError
-from computeswarm.core.text import clean_line
 from computeswarm.seller.executors.docker.engine import Engine, saying
+from computeswarm.seller.images import root
 from computeswarm.seller.images.image import Image, ImageError
-from computeswarm.seller.images.root import write_root
-
-Tell = Callable[[str], None]
+from computeswarm.seller.images.pull import pull, reason, refuse
+from computeswarm.seller.images.sharing import Shared, Tell
 
 REPOSITORY = "computeswarm/python"
-_TELL_SECONDS = 1.0
 _MIB = 2**20
 _ASK = ("python3", "-I", "-c", "import sys; print(sys.executable)")
 _ASK_SECONDS = 60.0
+_LOADER_CACHE = Path("/etc/ld.so.cache")
 
 
 class EngineImages:
@@ -38,12 +38,13 @@ class EngineImages:
     def __init__(self, home: Path, engine: Engine) -> None:
         self._note = home / "container.json"
         self._engine = engine
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._shared: Shared[str] = Shared()
+        self._pythons: dict[str, Path] = {}
 
     async def ensure(self, image: Image, tell: Tell) -> Image:
         """The image with its container, which is imported or pulled first where it is missing.
 
-        Whoever comes while that goes on waits for it.
+        Whoever comes while that goes on waits for it; it ends when nobody does any more.
 
         Args:
             tell: told how a pull goes, at most once a second.
@@ -52,74 +53,100 @@ class EngineImages:
             ImageError: it can't be had.
             ExecutorError: the engine doesn't answer.
         """
-        key = image.reference or REPOSITORY
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            if image.reference:
-                return await self._by_digest(image, tell)
+        if not image.reference:
             return replace(image, container=await self._own(image, tell))
+        found = await self._by_digest(image.reference, tell)
+        python = self._pythons.get(found)
+        if python is None:
+            python = self._pythons[found] = await self._python_inside(found)
+        return replace(image, container=found, python=python, prefix=python.parent.parent)
 
     async def has(self, image: Image) -> bool:
         """Whether it can be used at once."""
         name = image.reference or self._noted(image).get("id", "")
         return bool(name) and await self._find(name) is not None
 
-    async def remove(self, reference: str) -> None:
+    async def remove(self, image: Image) -> None:
         """Have the engine forget an image that was pulled.
 
         Raises:
             ExecutorError: a container uses it.
         """
-        if await self._find(reference) is not None:
-            async with saying(f"{reference} can't be removed"):
-                await self._engine.client.images.delete(reference)
+        if await self._find(image.reference) is not None:
+            async with saying(f"The image {image.name} can't be removed now"):
+                await self._engine.client.images.delete(image.reference)
 
     async def _own(self, image: Image, tell: Tell) -> str:
         noted = self._noted(image)
         if noted and await self._find(noted["id"]) is not None:
-            return str(noted["id"])
+            return noted["id"]
+        return await self._shared.do(REPOSITORY, lambda t: self._import_own(image, t), tell)
+
+    async def _import_own(self, image: Image, tell: Tell) -> str:
         tell("The image is put together from this machine's Python; some seconds.")
-        with tempfile.TemporaryDirectory(prefix="computeswarm-root-") as folder:
-            archive = Path(folder) / "root.tar"
-            digest = await asyncio.to_thread(_pack, archive, image)
-            found = await self._find(f"{REPOSITORY}:{digest[:32]}")
-            made = found or await self._import(archive, digest[:32])
-        self._remember(image, made)
+        self._note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            # without a name: a crash leaves nothing behind
+            with tempfile.TemporaryFile(dir=self._note.parent) as archive:
+                digest = await asyncio.to_thread(_pack, archive, image)
+                tag = f"{REPOSITORY}:{digest[:32]}"
+                made = await self._find(tag) or await self._import(archive, tag)
+            old = self._read_note().get("id", made)
+            self._remember(image, made)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise ImageError(
+                "The disk is full: there is no room for the image."
+                if full
+                else f"The image can't be put together ({error.strerror})."
+            ) from error
+        if old != made:
+            with contextlib.suppress(ExecutorError):  # a job still runs in it, or it's gone
+                async with saying("The former image can't be removed"):
+                    await self._engine.client.images.delete(old)
         return made
 
-    async def _import(self, archive: Path, tag: str) -> str:
-        client = self._engine.client
-        query = {"fromSrc": "-", "repo": REPOSITORY, "tag": tag}
+    async def _import(self, archive: IO[bytes], tag: str) -> str:
+        repository, _, version = tag.partition(":")
+        query = {"fromSrc": "-", "repo": repository, "tag": version}
         headers = {"Content-Type": "application/x-tar"}
         async with saying("The image can't be imported"):
-            with archive.open("rb") as data:
-                async with client._query(
-                    "images/create", "POST", params=query, data=data, headers=headers
-                ) as reply:
-                    said = await reply.text()
-            details = await self._find(f"{REPOSITORY}:{tag}")
-        if details is None:
-            raise ImageError(f"The engine didn't take the image: {clean_line(said, limit=200)}.")
-        return details
+            # the client's own import wants the tar as one string
+            async with self._engine.client._query(
+                "images/create", "POST", params=query, data=archive, headers=headers
+            ) as reply:
+                said = (await reply.text()).splitlines()
+            for line in filter(None, said):
+                refuse(json.loads(line))
+        made = await self._find(tag)
+        if made is None:
+            raise ImageError(reason(" ".join(said) or "the engine says nothing"))
+        return made
 
     def _facts(self, image: Image) -> dict[str, str]:
         """What the import depends on, short of reading all of it at every start."""
-        stamp = image.python.resolve().stat()
         return {
             "python": str(image.python),
             "version": sys.version,
-            "stamp": f"{stamp.st_size} {stamp.st_mtime_ns}",
+            "stamp": _stamp(image.python.resolve()),
+            # written anew whenever a library is installed or updated
+            "libraries": _stamp(_LOADER_CACHE),
+            "recipe": hashlib.sha256(Path(root.__file__).read_bytes()).hexdigest(),
         }
 
-    def _noted(self, image: Image) -> dict[str, str]:
+    def _read_note(self) -> dict[str, str]:
         try:
             noted: dict[str, str] = json.loads(self._note.read_text())
         except (OSError, ValueError):
             return {}
+        return noted
+
+    def _noted(self, image: Image) -> dict[str, str]:
+        noted = self._read_note()
         return noted if self._facts(image).items() <= noted.items() else {}
 
     def _remember(self, image: Image, made: str) -> None:
         fresh = self._note.with_suffix(".new")
-        fresh.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh.write_text(json.dumps({**self._facts(image), "id": made}))
         fresh.replace(self._note)
 
@@ -135,30 +162,15 @@ class EngineImages:
                     raise
         return None
 
-    async def _by_digest(self, image: Image, tell: Tell) -> Image:
-        found = await self._find(image.reference)
-        if found is None:
-            await self._pull(image.reference, tell)
-            found = await self._find(image.reference)
-        if found is None:
-            raise ImageError(f"{image.reference} was pulled, but isn't there.")
-        python = await self._python_inside(found)
-        return replace(image, container=found, python=python, prefix=python.parent.parent)
+    async def _by_digest(self, reference: str, tell: Tell) -> str:
+        async def fetch(tell: Tell) -> str:
+            await pull(self._engine, reference, tell)
+            found = await self._find(reference)
+            if found is None:
+                raise ImageError(f"{reference} was pulled, but isn't there.")
+            return found
 
-    async def _pull(self, reference: str, tell: Tell) -> None:
-        layers: dict[str, tuple[int, int]] = {}
-        last = 0.0
-        tell(f"Pulling {clean_line(reference, limit=120)}.")
-        async with saying(f"{clean_line(reference, limit=120)} can't be pulled"):
-            async for step in self._engine.client.images.pull(reference, stream=True):
-                if "error" in step:
-                    reason = clean_line(str(step["error"]), limit=300)
-                    raise ImageError(f"The image can't be pulled: {reason}.")
-                _count(layers, step)
-                if layers and time.monotonic() - last >= _TELL_SECONDS:
-                    last = time.monotonic()
-                    done, size = (sum(each) for each in zip(*layers.values(), strict=True))
-                    tell(f"Pulling the image: {done // _MIB} of {size // _MIB} MiB.")
+        return await self._find(reference) or await self._shared.do(reference, fetch, tell)
 
     async def _python_inside(self, image_id: str) -> Path:
         """Ask the image which Python it has, in a container without rights."""
@@ -175,7 +187,7 @@ class EngineImages:
                 "SecurityOpt": ["no-new-privileges"],
                 "PidsLimit": 64,
                 "Memory": 256 * _MIB,
-                "LogConfig": {"Type": "json-file"},
+                "LogConfig": {"Type": "json-file", "Config": {"max-size": "64k"}},
             },
         }
         try:
@@ -194,17 +206,17 @@ class EngineImages:
         return Path(said)
 
 
-def _pack(archive: Path, image: Image) -> str:
-    with archive.open("wb") as out:
-        write_root(out, image.python, image.prefix)
-    with archive.open("rb") as done:
-        return hashlib.file_digest(done, "sha256").hexdigest()
+def _pack(archive: IO[bytes], image: Image) -> str:
+    root.write_root(archive, image.python, image.prefix)
+    archive.seek(0)
+    digest = hashlib.file_digest(archive, "sha256").hexdigest()  # type: ignore[arg-type]
+    archive.seek(0)
+    return digest
 
 
-def _count(layers: dict[str, tuple[int, int]], step: dict[str, Any]) -> None:
-    detail = step.get("progressDetail") or {}
-    if step.get("status") == "Downloading" and detail.get("total"):
-        layers[str(step.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
-    elif step.get("status") == "Download complete" and str(step.get("id")) in layers:
-        size = layers[str(step["id"])][1]
-        layers[str(step["id"])] = (size, size)
+def _stamp(path: Path) -> str:
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - links are followed
+    except OSError:
+        return ""
+    return f"{facts.st_size} {facts.st_mtime_ns}"

@@ -11,8 +11,10 @@ import io
 import os
 import re
 import shutil
+import ssl
 import stat
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,9 +32,16 @@ _LEFT_OUT = {
     *("__pycache__", "site-packages", "dist-packages", "test", "tests", "idlelib", "turtledemo"),
     "ensurepip",
 }
-_DLOPENED = ("libgcc_s.so.1", "libnss_dns.so.2", "libnss_files.so.2")
-"""Opened by name when a thread is cancelled, or a host is looked up; no program lists them."""
-_SHARED_DATA = ("etc/ssl/certs/ca-certificates.crt", "usr/share/zoneinfo")
+_UNLISTED = (
+    # opened by name when a thread is cancelled, or a host is looked up
+    *("libgcc_s.so.1", "libnss_dns.so.2", "libnss_files.so.2"),
+    # what wheels may expect of any Linux (PEP 599, PEP 600); the C library had more parts once
+    *("libstdc++.so.6", "libatomic.so.1", "libz.so.1", "libexpat.so.1", "libresolv.so.2"),
+    *("libdl.so.2", "librt.so.1", "libpthread.so.0", "libutil.so.1", "libm.so.6"),
+)
+"""Shared libraries that no program of the root lists, but packages need."""
+_CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
+_SHARED_DATA = (_CERTIFICATES, "usr/share/zoneinfo", "etc/ld.so.cache")
 _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
 _BATCH = 100
 _TEXTS = {
@@ -48,21 +57,23 @@ def write_root(target: IO[bytes], python: Path, prefix: Path) -> None:
     """Write the tar archive of a root. Blocks for some seconds.
 
     Args:
-        python: the interpreter, below ``prefix``; both keep their paths.
+        python: the interpreter, below ``prefix``, of this program's version; both keep their
+            paths.
 
     Raises:
         ExecutorError: a library can't be found.
     """
-    version = next(prefix.glob("lib/python3.*/os.py"), None)
-    if version is None:
-        raise ExecutorError(f"There is no standard library below {prefix}/lib.")
+    library = prefix / f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
+    if not (library / "os.py").exists():
+        raise ExecutorError(f"There is no standard library in {library}.")
     entries: dict[str, Path] = {}
-    library = version.parent
     for path in _walk(library):
         entries[_name(path)] = path
     programs = [python, *_commands()]
     modules = [path for path in entries.values() if path.name.endswith(".so")]
-    for path in [*programs, *_needed([*programs, *modules])]:
+    libraries = _needed([*programs, *modules])
+    more = _unlisted(libraries)
+    for path in [*programs, *sorted({*libraries, *more, *_needed(more)})]:
         _add_with_links(entries, path)
     for data in _SHARED_DATA:
         found = Path("/") / data
@@ -86,7 +97,7 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield Path(where) / name
 
 
-def _needed(programs: Iterable[Path]) -> list[Path]:
+def _needed(programs: Iterable[Path]) -> set[Path]:
     """The shared libraries of programs and modules, as the dynamic loader finds them."""
     todo = [str(path) for path in programs]
     found: set[str] = set()
@@ -98,10 +109,13 @@ def _needed(programs: Iterable[Path]) -> list[Path]:
             line = next(x for x in done.stdout.splitlines() if "=> not found" in x)
             raise ExecutorError(f"A library of Python is missing: {line.strip()[:120]}.")
         found.update(_LIBRARY.findall(done.stdout))
-    folders = {str(Path(path).parent) for path in found}
-    quiet = {f"{folder}/{name}" for folder in folders for name in _DLOPENED}
-    found.update(path for path in quiet if Path(path).exists())
-    return [Path(path) for path in sorted(found)]
+    return {Path(path) for path in found}
+
+
+def _unlisted(found: Iterable[Path]) -> list[Path]:
+    """Those of ``_UNLISTED`` that lie beside the others."""
+    folders = sorted({path.parent for path in found})
+    return [folder / name for folder in folders for name in _UNLISTED if (folder / name).exists()]
 
 
 def _add_with_links(entries: dict[str, Path], path: Path) -> None:
@@ -133,12 +147,22 @@ def _archive(target: IO[bytes], entries: dict[str, Path]) -> None:
                 link.type, link.linkname = tarfile.SYMTYPE, str(Path("/", name).readlink())
                 tar.addfile(link)
                 _folder(tar, made, link.linkname.lstrip("/"))
+        if (certificates := _certificates()) not in entries:
+            link = tarfile.TarInfo(certificates)
+            link.type, link.linkname = tarfile.SYMTYPE, f"/{_CERTIFICATES}"
+            _folder(tar, made, certificates.rpartition("/")[0])
+            tar.addfile(link)
         for name, text in _TEXTS.items():
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(text), 0o644
             tar.addfile(info, io.BytesIO(text.encode()))
         for name in sorted(entries):
             _file(tar, made, name, entries[name])
+
+
+def _certificates() -> str:
+    """Where this Python's OpenSSL looks first; the machine has a folder there, hashed by name."""
+    return ssl.get_default_verify_paths().openssl_cafile.lstrip("/")
 
 
 def _folder(tar: tarfile.TarFile, made: set[str], name: str) -> None:

@@ -3,30 +3,35 @@
 The usual ones need no registry: the machine's own Python, seen read-only, plus a directory of
 packages that ``pip install --target`` filled. For containers the engine holds that Python as well,
 or an image of somebody's that the seller named by its digest.
+
+Whatever is written is complete before ``image.json`` names it, and what it no longer names is
+renamed before it is deleted: a crash at any point leaves rubbish at worst, which the next build
+removes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
 import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol, TypedDict
 
-from computeswarm.core.errors import ConfigError, NotFound
+from computeswarm.core.errors import ComputeSwarmError, ConfigError, NotFound
+from computeswarm.core.text import clean_line
 from computeswarm.seller.executors.base import Problem
 from computeswarm.seller.images.image import RECIPES, Image, ImageError, host_python
-
-Progress = Callable[[str], None]
+from computeswarm.seller.images.packages import PIP, Progress, install, refuse_odd
+from computeswarm.seller.images.uses import Uses
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 _REFERENCE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]{0,250}@sha256:[0-9a-f]{64}")
-_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?([=<>!~]=?[^\s;@]+)?")
+_RUBBISH = ".gone-"
 
 
 class _Facts(TypedDict):
@@ -41,23 +46,19 @@ class _Facts(TypedDict):
     """Of a container image that is somebody else's; the rest but the description is then empty."""
 
 
-_NO_FACTS: _Facts = {
-    "description": "",
-    "packages": (),
-    "site": "",
-    "version": "",
-    "reference": "",
-}
+_NO_FACTS = _Facts(description="", packages=(), site="", version="", reference="")
 
 
 class Containers(Protocol):
     """What makes containers of images (``containers.EngineImages``)."""
 
     async def ensure(self, image: Image, tell: Progress) -> Image: ...
+    async def has(self, image: Image) -> bool: ...
+    async def remove(self, image: Image) -> None: ...
 
 
 class ImageStore:
-    """The images of one seller: ``python`` always, others once built.
+    """The images of one seller: ``python`` always, others once built or named.
 
     Args:
         home: the seller's state directory; packages are kept below ``images/``.
@@ -73,13 +74,42 @@ class ImageStore:
         containers: Containers | None = None,
     ) -> None:
         self._root = home / "images"
+        self._uses = Uses(self._root / ".locks")
         self._containers = containers
-        self._pip = tuple(pip) if pip else (sys.executable, "-m", "pip")
+        self._pip = tuple(pip) if pip else PIP
+        self._to_pull: frozenset[str] = frozenset()
 
-    def list(self) -> list[Image]:
-        """All usable images, ``python`` first."""
-        built = sorted(p.parent.name for p in self._root.glob("*/image.json"))
-        return [self.get(name) for name in dict.fromkeys(["python", *built])]
+    def list(self) -> builtins.list[Image]:
+        """All images, ``python`` first."""
+        built = sorted(p.parent.name for p in self._root.glob("[!.]*/image.json"))
+        found = [host_python()]
+        for name in built:
+            facts = self._facts(name)
+            if facts is not None:
+                found.append(self._image(name, facts))
+        return found
+
+    def offered(self) -> builtins.list[Image]:
+        """Those that a job can be run in here: containers of others only where there are any."""
+        return [i for i in self.list() if self._containers is not None or not i.reference]
+
+    def to_pull(self) -> builtins.list[str]:
+        """The names of those offered that were not in the engine when ``look`` was last called."""
+        return [image.name for image in self.offered() if image.name in self._to_pull]
+
+    async def look(self) -> None:
+        """See which images a job would have to wait for; an engine that is silent tells nothing."""
+        if self._containers is None:
+            return
+        try:
+            missing = {
+                image.name
+                for image in self.offered()
+                if image.reference and not await self._containers.has(image)
+            }
+        except ComputeSwarmError:
+            return
+        self._to_pull = frozenset(missing)
 
     def get(self, name: str) -> Image:
         """Raises NotFound: there is no such image here, or it isn't built yet."""
@@ -89,18 +119,15 @@ class ImageStore:
         if facts is None:
             hint = f"run `computeswarm images build {name}`" if name in RECIPES else "see the list"
             raise NotFound(f"The image {name[:40]!r} isn't built here; {hint}.")
-        base = host_python(name, facts["description"])
-        if reference := facts.get("reference"):
-            return Image(name, facts["description"], base.python, base.prefix, reference=reference)
-        return Image(
-            base.name,
-            base.description,
-            base.python,
-            base.prefix,
-            site=self._root / name / facts["site"],
-            packages=tuple(facts["packages"]),
-            libpath=base.libpath,
-        )
+        return self._image(name, facts)
+
+    def using(self, name: str) -> AbstractContextManager[None]:
+        """While a job runs in it: nobody removes it.
+
+        Raises:
+            NotFound: there is no such image here.
+        """
+        return self._uses.using(self.get(name).name)
 
     async def ensure(self, name: str, tell: Progress = lambda _: None) -> Image:
         """An image that a job can be started in now.
@@ -114,7 +141,9 @@ class ImageStore:
         """
         image = self.get(name)
         if self._containers is not None:
-            return await self._containers.ensure(image, tell)
+            ready = await self._containers.ensure(image, tell)
+            self._to_pull -= {name}
+            return ready
         if image.reference:
             raise ImageError(f"The image {name} is a container; this seller runs jobs without.")
         return image
@@ -125,45 +154,56 @@ class ImageStore:
         Raises:
             ConfigError: a name that can't be used, or an image that isn't named by its digest.
         """
-        if not _NAME.fullmatch(name) or name in RECIPES:
-            raise ConfigError(f"{name[:40]!r} can't name an image; use a-z, digits and dashes.")
+        _refuse_name(name)
+        old = self._facts(name)
+        if name in RECIPES or (old is not None and not old["reference"]):
+            raise ConfigError(f"{name} is an image that is built here; choose another name.")
         if not _REFERENCE.fullmatch(reference):
             raise ConfigError(
                 "Name the image by its digest (repository@sha256:…): a tag may mean another"
                 " image tomorrow."
             )
-        self._write(name, {**_NO_FACTS, "description": description, "reference": reference})
+        facts = _Facts(
+            description=clean_line(description or f"container {reference}", limit=120),
+            packages=(),
+            site="",
+            version="",
+            reference=reference,
+        )
+        with self._uses.building(name):
+            self._write(name, facts)
         return self.get(name)
 
-    def remove(self, name: str) -> None:
-        """Forget an image, and delete the packages of a built one.
+    async def remove(self, name: str) -> None:
+        """Forget an image, and free the disk of it, in the engine too.
 
         Raises:
             NotFound: there is no such image here.
+            ExecutorError: a job runs in it, or the engine doesn't let go of it.
         """
-        if self._facts(name) is None:
+        facts = self._facts(name)
+        if facts is None:
             raise NotFound(f"There is no image {name[:40]!r} to remove; see `images list`.")
-        (self._root / name / "image.json").unlink()
-        shutil.rmtree(self._root / name, ignore_errors=True)
+        image = self._image(name, facts)
+        with self._uses.building(name):
+            with self._unused(name):
+                pass  # the engine takes a while, and jobs that start wait for this lock
+            shared = [i for i in self.list() if image.reference and i.reference == image.reference]
+            if self._containers is not None and len(shared) == 1:
+                await self._containers.remove(image)
+            with self._unused(name):
+                self._discard(self._root / name)
+        await asyncio.to_thread(self._sweep)
 
-    def _write(self, name: str, facts: _Facts) -> None:
-        directory = self._root / name
-        directory.mkdir(parents=True, exist_ok=True)
-        fresh = directory / "image.json.new"
-        fresh.write_text(json.dumps(facts, indent=2))
-        fresh.replace(directory / "image.json")
-
-    def _facts(self, name: str) -> _Facts | None:
-        if not _NAME.fullmatch(name):
-            return None
-        try:
-            facts: _Facts = json.loads((self._root / name / "image.json").read_text())
-        except (OSError, ValueError):
-            return None
-        return facts
+    @contextmanager
+    def _unused(self, name: str) -> Iterator[None]:
+        with self._uses.alone(name) as alone:
+            if not alone:
+                raise ImageError(f"A job runs in the image {name}; remove it after that.")
+            yield
 
     def check(self, name: str) -> builtins.list[Problem]:
-        """Why an image can't be used; empty means it can."""
+        """Why an image can't be used, as far as its files tell; empty means it can."""
         rebuild = f"Run `computeswarm images build {name}`."
         try:
             image = self.get(name)
@@ -192,88 +232,92 @@ class ImageStore:
     ) -> Image:
         """Install packages into a fresh directory and make the image use it.
 
-        A job that runs on the former directory keeps it until the image is built once more.
-        ``packages`` may be left out for a name with a recipe. ``progress`` gets pip's lines.
+        Jobs that run on the former directory keep it. ``packages`` may be left out for a name with
+        a recipe. ``progress`` gets pip's lines.
 
         Raises:
             ConfigError: a name or requirement that can't be used.
-            ImageError: pip failed, or there is no pip.
+            ImageError: pip failed, there is no pip, or it is being built already.
         """
         recipe = RECIPES.get(name)
         wanted = tuple(packages) or (recipe.packages if recipe else ())
-        self._refuse_odd(name, wanted)
+        _refuse_name(name)
+        if not wanted and name != "python":
+            raise ConfigError(f"Say which packages the image {name} should have.")
+        refuse_odd(wanted)
         if name == "python":
             return self.get(name)
         directory = self._root / name
-        directory.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((int(p.name[5:]) for p in directory.glob("site-*")), default=0)
-        site = directory / f"site-{number}"
-        try:
-            await self._install(site, wanted, progress or (lambda line: None))
-        except BaseException:
-            shutil.rmtree(site, ignore_errors=True)
-            raise
-        _open_to_readers(site)
-        facts: _Facts = {
-            "description": description or (recipe.description if recipe else ", ".join(wanted)),
-            "packages": wanted,
-            "site": site.name,
-            "version": _version(),
-            "reference": "",
-        }
-        self._write(name, facts)
-        for old in directory.glob("site-*"):
-            if int(old.name[5:]) < number - 1:
-                shutil.rmtree(old, ignore_errors=True)
+        with self._uses.building(name):
+            directory.mkdir(parents=True, exist_ok=True)
+            numbers = [int(p.name[5:]) for p in directory.glob("site-*")]
+            site = directory / f"site-{1 + max(numbers, default=0)}"
+            try:
+                await install(self._pip, site, wanted, progress or (lambda line: None))
+            except BaseException:
+                shutil.rmtree(site, ignore_errors=True)
+                raise
+            self._write(
+                name,
+                _Facts(
+                    description=description or (recipe.description if recipe else " ".join(wanted)),
+                    packages=wanted,
+                    site=site.name,
+                    version=_version(),
+                    reference="",
+                ),
+            )
+            with self._uses.alone(name) as alone:
+                for old in directory.glob("site-*") if alone else ():
+                    if old != site:
+                        self._discard(old)
+        await asyncio.to_thread(self._sweep)
         return self.get(name)
 
-    @staticmethod
-    def _refuse_odd(name: str, packages: Sequence[str]) -> None:
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"{name[:40]!r} can't name an image; use a-z, digits and dashes.")
-        if not packages and name != "python":
-            raise ConfigError(f"Say which packages the image {name} should have.")
-        odd = next((p for p in packages if not _REQUIREMENT.fullmatch(p)), None)
-        if odd is not None:
-            raise ConfigError(f"{odd[:60]!r} isn't a package; write a name or name==version.")
-
-    async def _install(self, site: Path, packages: Sequence[str], progress: Progress) -> None:
-        argv = [*self._pip, "install", "--disable-pip-version-check", "--no-input", "--no-compile"]
-        argv += ["--progress-bar", "off", "--target", str(site), *packages]
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=1024 * 1024,
+    def _image(self, name: str, facts: _Facts) -> Image:
+        base = host_python(name, facts["description"])
+        if reference := facts["reference"]:
+            return Image(name, facts["description"], base.python, base.prefix, reference=reference)
+        return Image(
+            base.name,
+            base.description,
+            base.python,
+            base.prefix,
+            site=self._root / name / facts["site"],
+            packages=tuple(facts["packages"]),
+            libpath=base.libpath,
         )
-        assert process.stdout is not None
-        last = ""
+
+    def _facts(self, name: str) -> _Facts | None:
+        if not _NAME.fullmatch(name):
+            return None
         try:
-            async for raw in process.stdout:
-                line = raw.decode(errors="replace").rstrip()
-                progress(line)
-                last = line if line.startswith("ERROR") or not last.startswith("ERROR") else last
-            code = await process.wait()
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if code != 0:
-            raise ImageError(f"The packages can't be installed: {last[:300]}.")
+            facts = json.loads((self._root / name / "image.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return _Facts(**{**_NO_FACTS, **facts}) if isinstance(facts, dict) else None
+
+    def _write(self, name: str, facts: _Facts) -> None:
+        directory = self._root / name
+        directory.mkdir(parents=True, exist_ok=True)
+        fresh = directory / "image.json.new"
+        fresh.write_text(json.dumps(facts, indent=2))
+        fresh.replace(directory / "image.json")
+
+    def _discard(self, path: Path) -> None:
+        """Put it where no image is; quick, however much it is."""
+        numbers = [int(p.name.removeprefix(_RUBBISH)) for p in self._root.glob(f"{_RUBBISH}*")]
+        path.rename(self._root / f"{_RUBBISH}{1 + max(numbers, default=0)}")
+
+    def _sweep(self) -> None:
+        for rubbish in self._root.glob(f"{_RUBBISH}*"):
+            shutil.rmtree(rubbish, ignore_errors=True)
+
+
+def _refuse_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{name[:40]!r} can't name an image; use a-z, digits and dashes.")
 
 
 def _version() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-def _open_to_readers(site: Path) -> None:
-    """A job runs as another user, whatever umask the seller has."""
-    site.chmod(0o755)
-    for path in site.rglob("*"):
-        mode = path.lstat().st_mode
-        if path.is_dir():
-            path.chmod(0o755)
-        elif not path.is_symlink():
-            path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))
