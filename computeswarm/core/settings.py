@@ -114,6 +114,9 @@ class Settings:
     keep_inputs: int = _setting(
         86400, "seller: seconds for which an input is kept for the same buyer's next job"
     )
+    allow_network: bool = _setting(
+        False, "seller: jobs that ask for it reach the internet, but nothing of your own networks"
+    )
     queue_limit: int = _setting(64, "seller: paid jobs that may wait for their turn")
     windows: str = _setting(
         "", "seller: hours in which jobs run, such as 'mon-fri 22:00-07:00; sat,sun 00:00-24:00'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from computeswarm.seller.configure import read_config
 from computeswarm.seller.executors.base import Executor
 from computeswarm.seller.executors.choose import choose_executor
 from computeswarm.seller.executors.docker import DockerExecutor
+from computeswarm.seller.executors.network import offer_problems
 from computeswarm.seller.gpus import GpuMonitor, detect
 from computeswarm.seller.images import ImageStore
 from computeswarm.seller.images.containers import EngineImages
@@ -73,6 +75,10 @@ async def build_seller(
         trusted=frozenset(wallet.lower() for wallet in trusted),
         **(tune or {}),
     )
+    if config.network and (why := await asyncio.to_thread(offer_problems, executor.isolation)):
+        # a job that is paid and then can't have it would only fail
+        config = replace(config, network=False)
+        notes = (f"Jobs get no network, though you allow it. {why[0]}", *notes)
     if not inventory.gpus:
         notes = ("No GPU was found: this machine is listed as cpu.", *notes)
     rpc = RpcClient(settings.rpc_urls, chain_id=chain.chain_id)

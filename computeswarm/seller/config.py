@@ -36,7 +36,7 @@ class SellerConfig:
     keep_inputs: float = 86400
     """After its last use an uploaded input stays so long for its buyer's next job."""
     network: bool = False
-    """Jobs may ask for a network."""
+    """Jobs that ask for it reach the internet, and nothing of ours."""
     trusted: frozenset[str] = frozenset()
     """Lower-case wallets served by an executor without walls."""
     queue_limit: int = 64

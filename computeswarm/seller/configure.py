@@ -57,6 +57,7 @@ def read_config(settings: Settings, folder: Path, hardware: Hardware) -> SellerC
         max_job_seconds=settings.max_job_seconds,
         keep_outputs=settings.keep_outputs,
         keep_inputs=settings.keep_inputs,
+        network=settings.allow_network,
         queue_limit=settings.queue_limit,
         windows=Windows.parse(settings.windows),
         evict_at_close=settings.window_end == "evict",

@@ -31,6 +31,7 @@ from computeswarm.seller.executors import devices, layout, seccomp
 from computeswarm.seller.executors.base import Exit, Launch, Limits, Problem
 from computeswarm.seller.executors.cgroups import Group, Hierarchy, find_hierarchy
 from computeswarm.seller.executors.holder import Holder, Status
+from computeswarm.seller.executors.network import Network, attach
 from computeswarm.seller.executors.running import ChildRunning, Ended
 from computeswarm.seller.executors.workspace import (
     DirectoryWorkspace,
@@ -44,6 +45,7 @@ from computeswarm.seller.executors.workspace import (
 from computeswarm.seller.images import Image
 
 _LAST_SIGNAL = 64
+_LOOK_SECONDS = 0.002
 
 Directory = MountedWorkspace | DirectoryWorkspace
 
@@ -198,8 +200,6 @@ class BubblewrapExecutor:
         space = self._spaces.get(launch.job_id)
         if space is None or space.path != launch.workdir:
             raise ExecutorError(f"The workspace of job {launch.job_id} was not prepared here.")
-        if launch.network:
-            raise Unprocessable("Jobs have no network on this node; send the data as inputs.")
         if not launch.command:
             raise Unprocessable("The job has no command; name a script.")
         holder, space.holder = space.holder, None
@@ -208,12 +208,22 @@ class BubblewrapExecutor:
             holder = None
         holder = holder or self._hold(launch.job_id, launch.limits)
         try:
-            return self._start(launch, space.inner, holder)
+            running, job = self._start(launch, space.inner, holder)
         except BaseException:
             await asyncio.to_thread(holder.discard)
             raise
+        if launch.network:
+            try:
+                await job.connect(running)
+            except BaseException:
+                with contextlib.suppress(ExecutorError):
+                    await running.kill()
+                raise
+            finally:
+                holder.release()
+        return running
 
-    def _start(self, launch: Launch, space: Directory, holder: Holder) -> ChildRunning:
+    def _start(self, launch: Launch, space: Directory, holder: Holder) -> tuple[ChildRunning, _Job]:
         found = devices.find(launch.gpus, root=self._device_root)
         prefix: list[str] = []
         if isinstance(space, MountedWorkspace):
@@ -221,9 +231,11 @@ class BubblewrapExecutor:
             prefix = layout.drop_to(space.uid, found.groups)
         inside = layout.arguments(launch, self._places, found)
         holder.become(prefix, inside, layout.command(launch))
+        if not launch.network:
+            holder.release()
         job = _Job(holder.group, holder.process.pid, holder.status, space, launch.limits)
         process, out, err = holder.streams()
-        return ChildRunning(
+        running = ChildRunning(
             process,
             out,
             err,
@@ -232,6 +244,7 @@ class BubblewrapExecutor:
             freeze_tree=job.freeze,
             finish=job.start_watching(),
         )
+        return running, job
 
 
 @dataclass
@@ -267,6 +280,26 @@ class _Job:
     space: Directory
     limits: Limits
     killed: bool = False
+    network: Network | None = None
+
+    async def connect(self, running: ChildRunning) -> None:
+        """Give it a network, while its command waits.
+
+        Raises:
+            ExecutorError: it can't have one.
+        """
+        ended = asyncio.ensure_future(running.wait())
+        try:
+            while (inside := self.status.init) is None and not ended.done():  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK_SECONDS)
+            if inside is None:
+                return  # there is no sandbox, as whoever waits for its end hears
+            self.network = await attach(inside)
+            if ended.done():
+                await self.network.close()
+        finally:
+            ended.cancel()
+            await asyncio.gather(ended, return_exceptions=True)
 
     def signal(self, number: int) -> None:
         if number == SIGKILL:
@@ -295,6 +328,8 @@ class _Job:
         oom, code = self.group.oom_killed(), self.status.exit_code
         self.status.close()
         usage = self.group.usage()
+        if self.network is not None:
+            await self.network.close()
         await asyncio.to_thread(self.group.destroy)
         if code is None and not self.killed and not oom:
             raise ExecutorError(

@@ -71,6 +71,9 @@ class Holder:
             childs.callback(os.close, self._filter)
             os.write(self._filter, seccomp_filter)
             os.lseek(self._filter, 0, os.SEEK_SET)
+            self._gate, self._gate_end = os.pipe()
+            childs.callback(os.close, self._gate)
+            on_error.callback(os.close, self._gate_end)
             status, self._status_end = os.pipe()
             childs.callback(os.close, self._status_end)
             self.status = Status(status)
@@ -83,7 +86,7 @@ class Holder:
                 env={"PATH": os.defpath},
                 cwd="/",
                 stdin=commands,
-                pass_fds=(self._arguments, self._filter, self._status_end),
+                pass_fds=(self._arguments, self._filter, self._status_end, self._gate),
             )
             on_error.pop_all()
         lines = [f"echo 0 > {shlex.quote(str(f))} || exit 97" for f in group.join_files]
@@ -91,7 +94,7 @@ class Holder:
         self._tell("\n".join(lines))
 
     def become(self, prefix: Sequence[str], inside: Sequence[str], command: Sequence[str]) -> None:
-        """Turn into ``prefix bwrap inside -- command``.
+        """Turn into ``prefix bwrap inside -- command``, which waits for ``release``.
 
         ``inside`` goes through a memory file: command lines are readable for every user.
 
@@ -99,6 +102,7 @@ class Holder:
             ExecutorError: the shell has ended; the control groups could not be joined.
         """
         filters = ["--seccomp", str(self._filter), "--json-status-fd", str(self._status_end)]
+        filters += ["--block-fd", str(self._gate)]
         packed = b"".join(os.fsencode(word) + b"\0" for word in (*inside, *filters))
         view = memoryview(packed)
         while view:
@@ -120,12 +124,20 @@ class Holder:
                 "The job's limits can't be set: its control groups could not be joined."
             ) from error
 
+    def release(self) -> None:
+        """Let the command run: its sandbox is complete. Again is fine."""
+        if self._gate_end >= 0:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._gate_end, b"\n")
+            os.close(self._gate_end)
+            self._gate_end = -1
+
     def discard(self) -> None:
         """End the shell and remove its groups; blocks for milliseconds."""
-        for fd in (self._commands, self._arguments, self.stdout, self.stderr):
+        for fd in (self._commands, self._arguments, self._gate_end, self.stdout, self.stderr):
             if fd >= 0:
                 os.close(fd)
-        self._commands = self._arguments = self.stdout = self.stderr = -1
+        self._commands = self._arguments = self._gate_end = self.stdout = self.stderr = -1
         self.status.close()
         self.process.kill()
         self.process.wait()

@@ -8,6 +8,7 @@ from pathlib import Path
 from computeswarm.seller.executors.base import MIB, OUTPUTS_DIR, Launch
 from computeswarm.seller.executors.devices import Devices
 from computeswarm.seller.executors.environment import job_environment
+from computeswarm.seller.executors.network import HOSTS, RESOLV_CONF
 from computeswarm.seller.executors.workspace import Places
 from computeswarm.seller.images import Image
 
@@ -53,7 +54,7 @@ def arguments(launch: Launch, places: Places, found: Devices) -> list[str]:
     args = ["--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"]
     args += ["--new-session", "--cap-drop", "ALL", "--hostname", "job", "--clearenv"]
     args += ["--uid", str(_USER), "--gid", str(_USER)]
-    args += _root(launch.image) + _etc(places) + _interpreter(launch.image, places)
+    args += _root(launch.image) + _etc(places, launch) + _interpreter(launch.image, places)
     args += ["--proc", "/proc", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1"]
     args += ["--dev", "/dev", "--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", _TMP]
     args += ["--perms", "1777", "--size", str(launch.limits.memory_bytes), "--tmpfs", _SHM]
@@ -94,9 +95,12 @@ def _root(image: Image) -> list[str]:
     return args
 
 
-def _etc(places: Places) -> list[str]:
+def _etc(places: Places, launch: Launch) -> list[str]:
     args = []
-    for name, content in (("passwd", _PASSWD), ("group", _GROUP)):
+    files = {"passwd": _PASSWD, "group": _GROUP}
+    if launch.network:
+        files |= {"resolv.conf": RESOLV_CONF, "hosts": HOSTS}
+    for name, content in files.items():
         file = places.run / name
         if not file.exists():
             file.write_text(content)

@@ -28,6 +28,7 @@ from computeswarm.seller.executors.docker.spec import (
 )
 from computeswarm.seller.executors.docker.toolkit import toolkit_problems
 from computeswarm.seller.executors.environment import job_environment
+from computeswarm.seller.executors.network import RESOLV_CONF, Network, attach
 from computeswarm.seller.executors.workspace import (
     DirectoryWorkspace,
     MountedWorkspace,
@@ -179,15 +180,23 @@ class DockerExecutor:
             volumes=tuple(sorted((details.get("Config") or {}).get("Volumes") or ())),
             devices=tuple(node.target for node in found.nodes),
             groups=tuple(found.groups),
+            resolv_conf=self._resolv_conf(),
         )
         body = container(shape, around, space.path, _user(space))
         return await Container.open(self.engine, body)
+
+    def _resolv_conf(self) -> Path:
+        file = self._places.run / "resolv.conf"
+        if not file.exists():
+            file.write_text(RESOLV_CONF)
+            file.chmod(0o644)
+        return file
 
     async def start(self, launch: Launch) -> DockerRunning:
         space = self._spaces.get(launch.job_id)
         if space is None or space.path != launch.workdir:
             raise ExecutorError(f"The workspace of job {launch.job_id} was not prepared here.")
-        if launch.network:
+        if launch.network and self._gvisor(launch.gpus):
             raise Unprocessable("Jobs have no network on this node; send the data as inputs.")
         if not launch.command:
             raise Unprocessable("The job has no command; name a script.")
@@ -198,6 +207,8 @@ class DockerExecutor:
             space.container, space.shape = await self._container(shape, space.inner), shape
         if isinstance(space.inner, MountedWorkspace):
             hand_over(space.path, space.inner.uid)
+        if launch.network:  # while the shim waits: nothing of the job's runs yet
+            space.network = await attach(space.container.pid)
         await space.container.order(_command(launch), env)
         running = DockerRunning(
             space.container, launch.limits.output_bytes, finish=space.stop_watching
@@ -218,6 +229,7 @@ class DockerWorkspace:
     shape: Shape | None
     job_id: str = ""
     watch: asyncio.Task[None] | None = None
+    network: Network | None = None
     forget: Callable[[str, None], object] = field(default=lambda *_: None, repr=False)
 
     @property
@@ -238,6 +250,8 @@ class DockerWorkspace:
     async def close(self) -> None:
         self.stop_watching()
         await self.drop_container()
+        if self.network is not None:
+            await self.network.close()
         self.forget(self.job_id, None)
         await self.inner.close()
 

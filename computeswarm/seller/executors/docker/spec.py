@@ -23,6 +23,7 @@ SITE_DIR = "/opt/site"
 SHIM = "/.computeswarm-shim"
 OWNER_LABEL = "computeswarm.seller"
 """The tag of the seller's folder: whose container it is."""
+_RESOLV_CONF = "/etc/resolv.conf"
 _SHIM_FILE = Path(__file__).with_name("shim.py")
 _RUNSC_PIDS = 256
 """gVisor's own threads count too; it crashes with fewer."""
@@ -59,6 +60,8 @@ class Surroundings:
     """Device nodes of GPUs that have no runtime of their own (AMD)."""
     groups: tuple[int, ...] = ()
     """Groups that may open them."""
+    resolv_conf: Path | None = None
+    """Whom a job asks for names, if it gets a network."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -111,6 +114,7 @@ def _host(shape: Shape, around: Surroundings, workdir: Path) -> dict[str, Any]:
             _bind(workdir, JOB_DIR, read_only=False),
             _bind(_SHIM_FILE, SHIM),
             *([_bind(shape.site, SITE_DIR)] if shape.site else []),
+            *([_bind(around.resolv_conf, _RESOLV_CONF)] if around.resolv_conf else []),
         ],
         "LogConfig": {"Type": "none"},
         "RestartPolicy": {"Name": "no"},
