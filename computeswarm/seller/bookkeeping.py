@@ -103,7 +103,8 @@ class Bookkeeper:
         old = self._agent.clock.monotonic() >= self._fresh_until
         if old and (self._reading is None or self._reading.done()):
             self._reading = asyncio.create_task(self._sum_up(), name="earnings")
-        return self._summary
+        vouched = self._agent.channels.unclaimed()
+        return self._summary.model_copy(update={"vouched": vouched})
 
     async def _sum_up(self) -> None:
         began = time.perf_counter()
@@ -117,7 +118,6 @@ class Bookkeeper:
                 days=by_day.rows,
                 gpus=by_gpu.rows,
                 total=by_day.total,
-                vouched=self._agent.channels.unclaimed(),
                 electricity_price=by_day.electricity_price,
             )
         fresh = max(_FRESH_SECONDS, _LOAD * (time.perf_counter() - began))

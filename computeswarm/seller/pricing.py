@@ -85,7 +85,7 @@ def advise(
         return PriceAdvice(model=model, break_even=break_even, why="the market does not answer")
     if asked is None or asked.sellers < _ENOUGH_SELLERS:
         found = asked.sellers if asked else 0
-        why = f"{found} {'seller' if found == 1 else 'sellers'} of {model} say too little"
+        why = f"too few sellers of {model} to compare with ({found})"
         return PriceAdvice(model=model, break_even=break_even, why=why)
     known = {"model": model, "break_even": break_even, "sellers": asked.sellers}
     if not 0 < asked.p25 <= asked.p50 <= asked.p75 <= min(_DEAREST, _WIDEST * asked.p25):

@@ -70,7 +70,7 @@ async def test_a_job_leaves_clean_books_on_both_sides(
             seller_home, buyer_home = rig.paths, buyer.paths
             spent = buyer.spent_today()
         live = await audited(devnet, seller_home)  # beside the seller, who still runs
-        earned = rig.agent.status().earnings
+        earned = await rig.agent.bookkeeper.report(1, "day")
     assert live.clean, live.reports
     for paths in (seller_home, buyer_home):
         found = await audited(devnet, paths)
@@ -79,7 +79,7 @@ async def test_a_job_leaves_clean_books_on_both_sides(
     sold, bought = entries(seller_home), entries(buyer_home)
     assert total(sold).net == -total(bought).net == record.cost > 0
     # the owner's page shows the same sums
-    assert earned.today - earned.refunded_month == record.cost
+    assert earned.total.kept == record.cost
     # and the buyer's cap counts what his books count, but what a seller sends back later
     assert spent == (total(bought).sent if scheme == "exact" else record.cost)
     back = [one for one in bought if one.signed > 0]
