@@ -160,7 +160,7 @@ class Bookkeeper:
     def _read(self) -> Sequence[Reading]:
         agent = self._agent
         taking = agent.acceptance.mood() == "taking"
-        unwell = agent.unwell_gpus()
+        faulty, owners = agent.machine.faulty(), agent.owner_use.gpus
         found = []
         for index in range(len(agent.config.hardware.gpus)):
             holder = agent.slots.holder(index)
@@ -168,7 +168,8 @@ class Bookkeeper:
             found.append(
                 Reading(
                     (holder,) if holder else (),
-                    offered=taking and index not in unwell,
+                    offered=taking and index not in faulty,
+                    owners=index in owners,
                     watts=None if power is None else power / 1000,
                 )
             )

@@ -38,7 +38,7 @@ class EarningsRow(Document):
 
     ``kept`` is what was received less what went back and what still has to (``owed``).
     ``electricity`` and ``net`` are None where no current was measured; ``measured_permille`` says
-    for how much of the time it was. ``idle_electricity`` is the part of it that no job used.
+    for how much of the time it was. ``idle_electricity`` is the part of it that went by on offer.
     """
 
     key: str

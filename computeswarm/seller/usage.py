@@ -1,8 +1,9 @@
 """What this machine did with its time and its current: sold, offered, and the energy of both.
 
 Kept in ``usage.db``, in whole milliseconds and millijoules by quarter of an hour, GPU and job (''
-is nobody's: idle). Each write adds what came since the last one and forgets it in the same step,
-so a crash loses some seconds and counts none twice. Money is not kept here: the books have it.
+is nobody's: on offer, and idle). What is not for sale is not counted. Each write adds what came
+since the last one and forgets it in the same step, so a crash loses some seconds and counts none
+twice. Money is not kept here: the books have it.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class Reading:
     offered: bool
     watts: float | None = None
     places: int = 1
+    owners: bool = False
+    """Its owner uses it himself; a job that has it stands still."""
 
 
 @dataclass(slots=True)
@@ -161,7 +164,8 @@ class UsageLog:
             return
         quarter = int(self._clock.now() // QUARTER)
         for unit, reading in zip(self._units, self._read(), strict=True):
-            if reading.jobs or reading.places:
+            # what its owner does with it while it is not for sale is no cost of selling
+            if not reading.owners and (reading.jobs or (reading.offered and reading.places)):
                 self._count(quarter, unit.key, reading, seconds)
 
     def _count(self, quarter: int, unit: str, reading: Reading, seconds: float) -> None:

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 from channel_hands import buy_by_channel
 from cli_program import run
+from lone_seller import moved, seller_process
 from seller_rig import Rig, spec
 
+from computeswarm.chain.devnet import Devnet
 from computeswarm.core.chains import BASE_SEPOLIA
 from computeswarm.core.errors import BadRequest
 from computeswarm.core.settings import Paths
@@ -155,6 +157,32 @@ def _ask(paths: Paths, *flags: str) -> str:
     return done.out
 
 
+async def test_a_seller_that_was_killed_counts_nothing_twice(
+    devnet: Devnet, tmp_path: Path
+) -> None:
+    began = time.time()
+    async with seller_process(devnet, tmp_path) as (process, rig):
+        done = await rig.buy(spec("import time; print(1); time.sleep(1)"))
+        await done.ended()
+        cut = await rig.buy(spec(ENDLESS))
+        await cut.first_output()
+        async with OwnerClient.find(rig.paths.seller) as owner:
+            before = await owner.earnings(1, "job")  # which writes down what was counted so far
+        process.kill()
+        await process.wait()
+    agrees(earned(rig.paths.seller, by="job", now=time.time(), days=1), of_ledger(rig.paths))
+    async with seller_process(devnet, tmp_path) as (_, rig):
+        await rig.refunded(moved(cut, rig))
+        view = await moved(done, rig).view()
+        async with OwnerClient.find(rig.paths.seller) as owner:
+            after = await owner.earnings(1, "job")
+        agrees(after, of_ledger(rig.paths))
+        kept = {row.key: row.kept for row in after.rows}
+        assert (kept[done.job_id], kept[cut.job_id]) == (view.cost, 0)
+    assert 1 <= before.total.sold_seconds <= after.total.sold_seconds
+    assert after.total.sold_seconds <= time.time() - began
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_any_books_add_up(tmp_path: Path, seed: int) -> None:
     """Whatever states payments, refunds, batches and channels are in, on whichever chain."""
@@ -216,7 +244,10 @@ def test_time_and_current_go_to_whoever_held_the_gpu(tmp_path: Path) -> None:
 
     run_for(360, 100.0)  # idle and offered
     run_for(3600, 400.0, "job-a")
-    run_for(360, 50.0, offered=False)  # its owner paused it
+    run_for(360, 50.0, offered=False)  # not for sale: no cost of selling
+    now[:] = [Reading(("job-a",), offered=True, watts=350.0, owners=True), now[1]]
+    clock.pass_(20)  # its owner plays, and the job stands still
+    log.tick()
     run_for(360, None, "job-b")  # the driver went silent
     clock.pass_(8 * 3600)  # the machine slept
     log.tick()
@@ -231,16 +262,16 @@ def test_time_and_current_go_to_whoever_held_the_gpu(tmp_path: Path) -> None:
     assert rows["job-a"].joules == 3600 * 400
     assert rows["job-a"].electricity == 60_000  # 0.4 kWh at 0.15
     assert rows["job-b"].joules is None and rows["job-b"].net is None
-    assert rows["idle"].joules == 360 * 100 + 360 * 50
-    assert found.total.idle_electricity == rows["idle"].electricity == 2_250
-    assert found.total.net == -62_250  # nothing came in for it
+    assert rows["idle"].joules == 360 * 100
+    assert found.total.idle_electricity == rows["idle"].electricity == 1_500
+    assert found.total.net == -61_500  # nothing came in for it
     assert "job-c" not in rows
     assert rows["job-a"].sold_seconds == 3600
     # the sleep counts as thirty seconds at most, and not as nights on offer
     assert 3600 + 360 + 360 <= found.total.offered_seconds <= 3600 + 360 + 360 + 30
     gpu = earned(tmp_path, by="gpu", now=clock.now(), days=2).rows[0]
     assert (gpu.label, gpu.joules) == ("#0 RTX 4090", found.total.joules)
-    assert gpu.measured_permille is not None and 900 < gpu.measured_permille < 950
+    assert gpu.measured_permille is not None and 900 < gpu.measured_permille < 930
     assert f"{NOT_MEASURED}" in to_csv(found)
 
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 _MAX_DAYS = 3_650
 _ABOUT = """\
-Kept is what buyers paid, less what went back and what still has to. Power is measured at the GPUs
-(the rest of the machine is not) and costs electricity_price; gas costs eth_price where it is real
-money. Days are this machine's own. The seller that runs is asked; where none does, its books are.
+Kept is what buyers paid, less what went back and what still has to. Power is that of the GPUs while
+they are sold or on offer, at electricity_price; the rest of the machine is not measured. Gas counts
+at eth_price where it is real money. Days are this machine's own. The seller that runs is asked;
+where none does, its books are.
 """
 
 
