@@ -11,6 +11,9 @@ need bwrap bubblewrap
 need setpriv util-linux
 need mkfs.ext4 e2fsprogs
 need tmux tmux
+need slirp4netns slirp4netns
+need iptables-restore iptables
+need ip iproute2
 need dockerd docker.io
 need node nodejs
 need npm npm

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["chain_fixtures", "demo_fixtures", "docker_engine"]
+pytest_plugins = ["chain_fixtures", "demo_fixtures", "docker_engine", "internet"]
 
 
 @pytest.fixture(autouse=True)

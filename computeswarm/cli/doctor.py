@@ -81,6 +81,19 @@ async def _sandbox(_: Context) -> Finding:
     return Finding("sandbox", "ok", "bubblewrap, control groups and seccomp work")
 
 
+async def _job_network(context: Context) -> Finding:
+    """Whether jobs could have a network, if the seller wants that."""
+    from computeswarm.seller.executors.network import network_problems
+
+    problems = network_problems()
+    if not problems:
+        allowed = "jobs that ask get one" if context.settings.allow_network else "off by setting"
+        return Finding("job network", "ok", f"slirp4netns and iptables are there; {allowed}")
+    status: Status = "fix" if context.settings.allow_network else "note"
+    detail = f"jobs can't have a network: {problems[0].what}"
+    return Finding("job network", status, detail, problems[0].fix)
+
+
 async def _docker(_: Context) -> Finding:
     found = shutil.which("docker")
     if found is None:
@@ -220,6 +233,7 @@ CHECKS: tuple[Check, ...] = (
     _disk,
     _sandbox,
     _docker,
+    _job_network,
     _gpus,
     _devnet,
     _wallet,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_program import Done, run
 
-from computeswarm.cli.doctor import _clock
+from computeswarm.cli.doctor import _clock, _job_network
+from computeswarm.core.settings import Settings
+from computeswarm.seller.executors import network
+from computeswarm.seller.executors.base import Problem
 
 if TYPE_CHECKING:
     from computeswarm.chain.devnet import Devnet
@@ -75,3 +79,16 @@ def test_json_is_one_document(tmp_path: Path) -> None:
     done = run("doctor", "--json", home=tmp_path)
     assert done.err == ""
     assert json.loads(done.out)["ok"] is True
+
+
+@pytest.mark.parametrize(("allowed", "status"), [(True, "fix"), (False, "note")])
+async def test_a_network_for_jobs_that_can_not_be_had_is_wrong_only_where_it_is_wanted(
+    allowed: bool, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = Problem("slirp4netns isn't installed.", "Run `apt-get install slirp4netns`.")
+    monkeypatch.setattr(network, "network_problems", lambda: [missing])
+    context: Any = SimpleNamespace(settings=Settings(allow_network=allowed))
+    found = await _job_network(context)
+    assert (found.status, found.fix) == (status, missing.fix)
+    monkeypatch.setattr(network, "network_problems", list)
+    assert (await _job_network(context)).status == "ok"
