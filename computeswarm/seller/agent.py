@@ -168,6 +168,8 @@ class SellerAgent:
             Tools(config, executor, images, self.inputs, self.desk, clock, vault, self.warmth),
         )
         self.offers.expect = self.dispatcher.outlook.of_offer
+        self.machine.holder = self.slots.holder
+        self.machine.use.ours = self.dispatcher.pids
         self.bookkeeper = Bookkeeper(self)
         till = ChannelTill(self.channels, self.offers)
         secret = self.desk.store.secret()
@@ -245,6 +247,8 @@ class SellerAgent:
             self.notices.tell(note, "warning")
         self.acceptance.recall()
         await self._upkeep.look_at_gas()
+        if self.config.power_limit_watts:
+            await self.machine.limit_power(self.config.power_limit_watts)
         self.machine.start()
         self.bookkeeper.start()
         self.market.start()
@@ -329,7 +333,10 @@ class SellerAgent:
         Raises:
             ConfigError: a setting that can't be used; nothing was changed.
         """
-        return reload(self, settings)
+        told = reload(self, settings)
+        if any(text.startswith("power_limit_watts") for text in told):
+            await self.machine.limit_power(self.config.power_limit_watts)
+        return told
 
     async def cancel(self, job_id: str) -> Job:
         """The buyer's wish: end the job, give back what is unused. Returns once it has ended.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 from computeswarm.core.durations import format_duration
@@ -45,6 +46,10 @@ class Dispatcher:
         """The place that a waiting job's buyer knows, and since when."""
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def pids(self) -> list[int]:
+        """The processes that stand for the running jobs, and for ourselves."""
+        return [os.getpid(), *(run.pid for run in self.runs.values() if run.pid is not None)]
 
     async def idle(self) -> None:
         """Wait until nothing runs."""

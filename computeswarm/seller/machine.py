@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from computeswarm.core.clock import Clock
 from computeswarm.core.nodes import Hardware
 from computeswarm.seller.gpus import GpuMonitor, GpuReading, HostReading
+from computeswarm.seller.gpus.foreign import ForeignUse
 from computeswarm.seller.notices import Notices
 from computeswarm.seller.owner import GpuSample, OwnerHost
 
@@ -30,6 +31,10 @@ class MachineWatch:
         self._now: list[GpuReading] = [GpuReading() for _ in hardware.gpus]
         self._host = HostReading(None, None)
         self._task: asyncio.Task[None] | None = None
+        self.use = ForeignUse()
+        self.holder: Callable[[int], str] = lambda _: ""
+        """The job of ours that has a GPU."""
+        self._foreign: dict[int, str] = {}
 
     def start(self) -> None:
         """Begin to take readings."""
@@ -56,7 +61,12 @@ class MachineWatch:
 
     def foreign(self) -> dict[int, str]:
         """GPUs that somebody else than a job of ours uses, and who, in words."""
-        return {}
+        return dict(self._foreign)
+
+    async def limit_power(self, watts: int) -> None:
+        """Have each GPU draw no more; 0 is the driver's default. The owner hears of failures."""
+        for problem in await self._monitor.limit_power(watts):
+            self._notices.tell(problem, "warning")
 
     def utilization(self) -> int | None:
         """Mean load of the GPUs in percent; of the processor on a cpu node."""
@@ -86,6 +96,11 @@ class MachineWatch:
         if reading.fault and reading.fault != self._now[index].fault:
             self._notices.tell(f"GPU {index}: {reading.fault}", "error")
         self._now[index] = reading
+        who = self.use.look(index, reading, held=bool(self.holder(index)))
+        if who:
+            self._foreign[index] = who
+        else:
+            self._foreign.pop(index, None)
         self._samples[index].append(
             GpuSample(
                 at=int(self._clock.now() * 1000),

@@ -86,6 +86,11 @@ class JobRun:
         self._running: Running | None = None
 
     @property
+    def pid(self) -> int | None:
+        """The process that stands for the job, while it runs."""
+        return None if self._running is None else self._running.pid
+
+    @property
     def frozen(self) -> bool:
         """Whether it stands still."""
         return self._meter.paused

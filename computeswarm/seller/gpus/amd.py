@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from computeswarm.core.nodes import GPUInfo
-from computeswarm.seller.gpus.backends import GpuReading
+from computeswarm.seller.gpus.backends import GpuFault, GpuReading
 
 _VENDOR = "0x1002"
 
@@ -65,6 +65,17 @@ class AmdBackend:
             power_limit_mw=None if limit is None else round(limit / 1000),
             fan_pct=None if fan is None else round(fan * 100 / 255),
         )
+
+    def limit_power(self, index: int, watts: int) -> None:
+        device = self._devices()[index]
+        sensors = next(iter(sorted((device / "hwmon").glob("hwmon*"))), device / "hwmon")
+        microwatts = watts * 1_000_000 or _number(sensors / "power1_cap_default")
+        try:
+            (sensors / "power1_cap").write_text(str(microwatts))
+        except OSError as error:
+            raise GpuFault(
+                f"The GPU's power can't be limited ({error.strerror}); only root may."
+            ) from error
 
     def close(self) -> None:
         """Nothing is held."""

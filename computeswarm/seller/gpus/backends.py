@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.core.nodes import GPUInfo
@@ -15,6 +15,16 @@ class GpuFault(ComputeSwarmError):
     code = "gpu_fault"
     status = 503
     title = "A GPU can't be used"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuUser:
+    """A process that has something on a GPU."""
+
+    pid: int
+    kind: Literal["compute", "graphics"]
+    load_pct: int | None = None
+    """Its share of the GPU's time just now; ``None`` where the driver does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,8 @@ class GpuReading:
     fan_pct: int | None = None
     fault: str = ""
     """Why nothing could be read, in a sentence; such a GPU should take no new job."""
+    users: tuple[GpuUser, ...] = ()
+    """Who has something on it, as far as the driver tells."""
 
 
 class GpuBackend(Protocol):
@@ -51,6 +63,14 @@ class GpuBackend(Protocol):
 
         Raises:
             GpuFault: none can be read.
+        """
+        ...
+
+    def limit_power(self, index: int, watts: int) -> None:
+        """Have one GPU draw no more; 0 is the driver's default.
+
+        Raises:
+            GpuFault: this GPU, or this user, can't.
         """
         ...
 

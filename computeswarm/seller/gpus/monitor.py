@@ -33,6 +33,18 @@ class GpuMonitor:
         lost = f"{self._count} GPUs were found at the start and {len(found)} answer now."
         return [GpuReading(fault=lost)] * self._count
 
+    async def limit_power(self, watts: int) -> list[str]:
+        """Have each GPU draw no more; 0 is the driver's default. What could not be done."""
+        problems: list[str] = []
+        for index in range(self._count if self._backend is not None else 0):
+            assert self._backend is not None
+            try:
+                async with self._lock:
+                    await asyncio.to_thread(self._backend.limit_power, index, watts)
+            except GpuFault as fault:
+                problems.append(f"GPU {index}: {fault.detail}")
+        return problems
+
     async def sample_host(self) -> HostReading:
         """Processor and memory; what there is to show of a cpu node."""
         return await asyncio.to_thread(self._host.sample)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from computeswarm.core.nodes import GPUInfo
-from computeswarm.seller.gpus.backends import GpuFault, GpuReading
+from computeswarm.seller.gpus.backends import GpuFault, GpuReading, GpuUser
+
+_LOAD_SECONDS = 2.0
+"""The driver keeps samples of about a sixth of a second each."""
 
 
 class NvidiaBackend:
@@ -66,9 +70,65 @@ class NvidiaBackend:
                 power_mw=self._ask(lambda n, h: n.nvmlDeviceGetPowerUsage(h), handle),
                 power_limit_mw=limit,
                 fan_pct=self._ask(lambda n, h: n.nvmlDeviceGetFanSpeed(h), handle),
+                users=self._users(handle),
             )
         except nvml.NVMLError as error:
             return GpuReading(fault=self._fault(error).detail)
+
+    def _users(self, handle: Any) -> tuple[GpuUser, ...]:
+        """Who computes and draws, and how much of its time each took since the last reading."""
+        nvml = self._nvml
+        drawing = self._listed(nvml.nvmlDeviceGetGraphicsRunningProcesses, handle)
+        computing = self._listed(nvml.nvmlDeviceGetComputeRunningProcesses, handle)
+        if not drawing and not computing:
+            return ()
+        loads = self._loads(handle)
+        known = loads is not None
+        kinds: dict[int, Literal["compute", "graphics"]] = dict.fromkeys(drawing, "graphics")
+        kinds.update(dict.fromkeys(computing, "compute"))
+        return tuple(
+            GpuUser(pid, kind, (loads or {}).get(pid, 0) if known else None)
+            for pid, kind in kinds.items()
+        )
+
+    def _listed(self, question: Callable[[Any], Any], handle: Any) -> list[int]:
+        nvml = self._nvml
+        try:
+            return [int(process.pid) for process in question(handle)]
+        except nvml.NVMLError as error:
+            if error.value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_NO_PERMISSION):
+                return []
+            raise
+
+    def _loads(self, handle: Any) -> dict[int, int] | None:
+        """Percent by process; none where nobody worked, ``None`` where that is not told."""
+        nvml = self._nvml
+        since = int((time.time() - _LOAD_SECONDS) * 1e6)
+        try:
+            samples = nvml.nvmlDeviceGetProcessUtilization(handle, since)
+        except nvml.NVMLError as error:
+            return {} if error.value == nvml.NVML_ERROR_NOT_FOUND else None
+        loads: dict[int, int] = {}
+        for sample in samples:
+            busy = max(int(sample.smUtil), int(sample.encUtil), int(sample.decUtil))
+            loads[int(sample.pid)] = max(loads.get(int(sample.pid), 0), busy)
+        return loads
+
+    def limit_power(self, index: int, watts: int) -> None:
+        nvml = self._opened()
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            least, most = nvml.nvmlDeviceGetPowerManagementLimitConstraints(handle)
+            wanted = watts * 1000 or nvml.nvmlDeviceGetPowerManagementDefaultLimit(handle)
+            nvml.nvmlDeviceSetPowerManagementLimit(handle, max(least, min(most, wanted)))
+        except nvml.NVMLError as error:
+            if error.value == nvml.NVML_ERROR_NO_PERMISSION:
+                raise GpuFault(
+                    "Only root may limit a GPU's power: run `nvidia-smi -pl WATTS` as root."
+                ) from error
+            if error.value == nvml.NVML_ERROR_NOT_SUPPORTED:
+                raise GpuFault("This GPU's power can't be limited.") from error
+            raise self._fault(error) from error
 
     def _ask(self, question: Callable[[Any, Any], int], handle: Any) -> int | None:
         """``None`` where this model has no such sensor; other errors pass."""

@@ -27,6 +27,7 @@ class FakeNvml:
 
     NVMLError = NVMLError
     NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION = 3, 4
+    NVML_ERROR_NOT_FOUND = 6
     NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_GPU_IS_LOST = 12, 15
     NVML_ERROR_LIB_RM_VERSION_MISMATCH, NVML_TEMPERATURE_GPU = 18, 0
 
@@ -49,6 +50,10 @@ class FakeNvml:
             "nvmlDeviceGetPowerUsage": lambda h: 300_500,
             "nvmlDeviceGetPowerManagementLimit": lambda h: 450_000,
             "nvmlDeviceGetFanSpeed": lambda h: 40,
+            "nvmlDeviceGetGraphicsRunningProcesses": lambda h: [],
+            "nvmlDeviceGetComputeRunningProcesses": lambda h: [],
+            "nvmlDeviceGetPowerManagementLimitConstraints": lambda h: (100_000, 450_000),
+            "nvmlDeviceGetPowerManagementDefaultLimit": lambda h: 400_000,
         }
 
     def _init(self) -> None:
