@@ -34,7 +34,7 @@ HEAD = {
     "gpu": ("GPU", ">KEPT", ">GAS", ">POWER", ">NET", ">SOLD", ">JOBS"),
     "job": ("JOB", ">KEPT", ">GAS", ">POWER", ">NET", ">TIME", "NAME"),
 }
-_LABEL = 30
+_LABEL, _NAME = 30, 20
 
 
 def to_csv(report: EarningsReport) -> str:
@@ -47,10 +47,11 @@ def to_csv(report: EarningsReport) -> str:
 
 def table_row(by: str, row: EarningsRow) -> tuple[str, ...]:
     """The cells under ``HEAD``: four decimals, and a word where nothing was measured."""
-    money = (_usdc(row.kept), _usdc(-row.gas), _negative(row.electricity), _or_not(row.net))
+    gas = format_usdc(-row.gas, places=4) if row.gas else "-"
+    money = (format_usdc(row.kept, places=4), gas, _negative(row.electricity), _or_not(row.net))
     if by == "job":
         name = "" if row.label == row.key else row.label
-        return (row.key[:10] or "other", *money, _hours(row.sold_seconds), name[:_LABEL] or "-")
+        return (row.key[:10] or "other", *money, _hours(row.sold_seconds), name[:_NAME] or "-")
     return (row.label[:_LABEL], *money, _sold(row), str(row.jobs))
 
 
@@ -60,10 +61,11 @@ def summary(report: EarningsReport) -> list[str]:
     parts = [f"kept {format_usdc(total.kept)} USDC"]
     if total.gas:
         parts.append(f"gas {format_usdc(total.gas)}")
-    parts.append(_current(report))
     if total.net is not None:
         parts.append(f"net {format_usdc(total.net, sign=True)}")
-    lines = [f"{report.first_day} to {report.last_day}: {', '.join(parts)}."]
+    lines = [f"{report.first_day} to {report.last_day}: {', '.join(parts)}.", _current(report)]
+    if not (total.offered_seconds or total.received):
+        lines.append("Nothing was sold or on offer in these days; `computeswarm seller` begins.")
     used = total.sold_seconds / 3600, total.offered_seconds / 3600
     if total.offered_seconds:
         share = f"{100 * total.sold_seconds / total.offered_seconds:.0f} %"
@@ -80,13 +82,13 @@ def summary(report: EarningsReport) -> list[str]:
 def _current(report: EarningsReport) -> str:
     total = report.total
     if total.electricity is None or total.joules is None:
-        return "electricity not measured"
+        return "Electricity: not measured."
     part = total.measured_permille or 0
     only = "" if part >= 995 else f", measured {part / 10:.0f} % of the time"
     idle = total.idle_electricity or 0
     return (
-        f"electricity {format_usdc(total.electricity)} ({total.joules / 3.6e6:.3f} kWh at "
-        f"{format_usdc(report.electricity_price)}; idle {format_usdc(idle)}{only})"
+        f"Electricity: {format_usdc(total.electricity)} ({total.joules / 3.6e6:.3f} kWh at "
+        f"{format_usdc(report.electricity_price)}; idle {format_usdc(idle)}{only})."
     )
 
 
@@ -108,10 +110,6 @@ def _csv_row(by: str, row: EarningsRow) -> str:
 
 def _known(value: int | None) -> int | str:
     return NOT_MEASURED if value is None else value
-
-
-def _usdc(atoms: int) -> str:
-    return format_usdc(atoms, places=4) if atoms else "-"
 
 
 def _or_not(atoms: int | None) -> str:

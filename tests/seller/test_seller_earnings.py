@@ -147,8 +147,8 @@ async def test_what_is_kept_is_what_the_ledger_and_the_jobs_say(rig: OpenRig) ->
     assert rows[-1][0] == "total" and int(rows[-1][6]) == cost
     assert rows[-1][CSV_COLUMNS.index("net_atoms")] == NOT_MEASURED
     table = await asyncio.to_thread(_ask, r.paths)
-    assert "electricity not measured" in table
-    assert max(map(len, table.splitlines())) <= 100
+    assert "Electricity: not measured." in table
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def _ask(paths: Paths, *flags: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import time
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ async def run(context: Context) -> int:
         sys.stdout.write(to_csv(report))
     else:
         context.table(HEAD[args.by], [table_row(args.by, row) for row in report.rows])
-        for line in (*summary(report), advice.sentence(price)):
+        for line in (*summary(report), *textwrap.wrap(advice.sentence(price), 80)):
             context.text(line)
     return ExitCode.OK
 
