@@ -111,10 +111,12 @@ async def fetch_stats(url: str, *, timeout: float = _TIMEOUT_SECONDS) -> MarketS
         async with (
             asyncio.timeout(timeout),
             httpx.AsyncClient(trust_env=False, timeout=timeout) as http,
-            http.stream("GET", f"{url.rstrip('/')}/api/v1/stats") as reply,
+            http.stream(
+                "GET", f"{url.rstrip('/')}/api/v1/stats", headers={"Accept-Encoding": "identity"}
+            ) as reply,
         ):
             body = b""
-            async for chunk in reply.aiter_bytes():
+            async for chunk in reply.aiter_raw():  # unpacked, a few bytes may be very many
                 body += chunk
                 if len(body) > _REPLY_BYTES:
                     raise MarketUnavailable("The market's figures are too long to be read.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -22,6 +23,7 @@ from computeswarm.server.serving import Server
 OpenRig = Callable[..., AbstractAsyncContextManager[Rig]]
 MODEL = "RTX 4090"
 CENT = 10_000
+GZIP = b"\x1f\x8b"
 
 
 def stats(
@@ -80,7 +82,8 @@ def test_what_can_not_be_true_suggests_nothing(market: MarketStats | None) -> No
 @asynccontextmanager
 async def answering(body: bytes, status: int = 200) -> Any:
     async def handle(_: web.Request) -> web.Response:
-        return web.Response(body=body, status=status)
+        packed = {"Content-Encoding": "gzip"} if body[:2] == GZIP else {}
+        return web.Response(body=body, status=status, headers=packed)
 
     app = web.Application()
     app.router.add_get("/api/v1/stats", handle)
@@ -90,9 +93,17 @@ async def answering(body: bytes, status: int = 200) -> Any:
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"[" * 5_000_000, 200), (b"{}", 200), (b"\xff", 200), (b"{}", 503), (b'{"time":1e400}', 200)],
+    [
+        (gzip.compress(b"[" * 50_000_000), 200),
+        (b"[" * 5_000_000, 200),
+        (b"{}", 200),
+        (b"\xff", 200),
+        (b"{}", 503),
+        (b'{"time":1e400}', 200),
+    ],
 )
 async def test_a_market_that_babbles_is_a_sentence(body: bytes, status: int) -> None:
+    """A market's answer is read to a length, and never unpacked."""
     async with answering(body, status) as url:
         with pytest.raises(ComputeSwarmError):
             await fetch_stats(url)
