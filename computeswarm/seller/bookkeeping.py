@@ -29,6 +29,7 @@ _ENOUGH_SOLD = 600
 """Seconds of work after which its current is known."""
 _MOSTLY = 900
 """Permille of the time that the current was measured."""
+_STALE_SECONDS = 10.0
 _FRESH_SECONDS = 2.0
 _LOAD = 50
 """A summary is kept for at least so many times as long as it took: 2 % of one core at most."""
@@ -57,6 +58,7 @@ class Bookkeeper:
         self._summary = Earnings()
         self._fresh_until = float("-inf")
         self._reading: asyncio.Task[None] | None = None
+        self._closed = False
         self.advisor = PriceAdvisor(config.market, self.advice, self._tell)
 
     def start(self) -> None:
@@ -67,6 +69,7 @@ class Bookkeeper:
 
     async def close(self) -> None:
         """Write the rest."""
+        self._closed = True
         await self.advisor.close()
         if self._reading is not None:
             await asyncio.gather(self._reading, return_exceptions=True)
@@ -95,21 +98,22 @@ class Bookkeeper:
         Raises:
             ConfigError: not so many days, or a file can't be read.
         """
-        self._usage.write()
+        self._write()
         return (await asyncio.to_thread(self._reports, days, (by,)))[0]
 
     def summary(self) -> Earnings:
         """For the owner's screen, some seconds old; reading long books keeps nothing else up."""
         old = self._agent.clock.monotonic() >= self._fresh_until
-        if old and (self._reading is None or self._reading.done()):
+        idle = self._reading is None or self._reading.done()
+        if old and idle and not self._closed:
             self._reading = asyncio.create_task(self._sum_up(), name="earnings")
         vouched = self._agent.channels.unclaimed()
         return self._summary.model_copy(update={"vouched": vouched})
 
     async def _sum_up(self) -> None:
         began = time.perf_counter()
-        self._usage.write()
         try:
+            self._write()
             by_day, by_gpu = await asyncio.to_thread(self._reports, SUMMARY_DAYS, ("day", "gpu"))
         except ComputeSwarmError as error:
             _log.error("earnings_unreadable", problem=error.detail)
@@ -145,6 +149,10 @@ class Bookkeeper:
         known = [limit for limit in limits if limit is not None]
         return max(known, default=0) * self.prices.electricity // 1_000_000
 
+    def _write(self) -> None:
+        if not self._closed:  # its owner may ask while the seller leaves
+            self._usage.write()
+
     def _reports(self, days: int, ways: Sequence[By]) -> list[EarningsReport]:
         config = self._agent.config
         return reports(
@@ -164,15 +172,22 @@ class Bookkeeper:
         found = []
         for index in range(len(agent.config.hardware.gpus)):
             holder = agent.slots.holder(index)
-            power = agent.machine.reading(index).power_mw
             found.append(
                 Reading(
                     (holder,) if holder else (),
                     offered=taking and index not in faulty,
                     owners=index in owners,
-                    watts=None if power is None else power / 1000,
+                    watts=self._watts(index),
                 )
             )
         places = 0 if found else agent.slots.count
         found.append(Reading(agent.slots.without_gpu(), offered=taking, places=places))
         return found
+
+    def _watts(self, index: int) -> float | None:
+        """What a GPU draws, as far as a fresh reading tells: a driver that hangs tells nothing."""
+        samples = self._agent.machine.samples(index)
+        if not samples or samples[-1].power_mw is None:
+            return None
+        old = self._agent.clock.now() - samples[-1].at / 1000
+        return samples[-1].power_mw / 1000 if old < _STALE_SECONDS else None

@@ -24,6 +24,7 @@ from seller_rig import Rig, spec
 from computeswarm.chain.devnet import Devnet
 from computeswarm.core.chains import BASE_SEPOLIA
 from computeswarm.core.errors import BadRequest
+from computeswarm.core.nodes import GPUInfo, Hardware
 from computeswarm.core.settings import Paths
 from computeswarm.payments.channels.records import SCHEMA as CHANNELS
 from computeswarm.payments.claim_schema import SCHEMA as CLAIMS
@@ -32,6 +33,7 @@ from computeswarm.payments.ledger.entries import Role, Totals, total
 from computeswarm.payments.storage import connect
 from computeswarm.seller.earnings import EarningsReport, Prices, days_until, report
 from computeswarm.seller.earnings_export import CSV_COLUMNS, NOT_MEASURED, to_csv
+from computeswarm.seller.gpus import GpuMonitor, GpuReading
 from computeswarm.seller.owner_client import OwnerClient
 from computeswarm.seller.usage import Reading, Unit, UsageLog
 
@@ -181,6 +183,41 @@ async def test_a_seller_that_was_killed_counts_nothing_twice(
         assert (kept[done.job_id], kept[cut.job_id]) == (view.cost, 0)
     assert 1 <= before.total.sold_seconds <= after.total.sold_seconds
     assert after.total.sold_seconds <= time.time() - began
+
+
+async def test_a_gpus_current_is_its_jobs_while_it_runs(
+    rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = GPUInfo(vendor="nvidia", model="RTX 4090", memory_bytes=2**34, uuid="GPU-1")
+    hardware = Hardware(cpu_model="X", cpu_cores=2, memory_bytes=2**34, gpus=(card,))
+    reading = GpuReading(power_mw=300_000, power_limit_mw=450_000)
+
+    async def sample(_: GpuMonitor) -> list[GpuReading]:
+        return [reading]
+
+    monkeypatch.setattr(GpuMonitor, "sample", sample)
+    async with (
+        rig(config={"hardware": hardware}, electricity_price="0.30") as r,
+        OwnerClient.find(r.paths.seller) as owner,
+    ):
+        await asyncio.sleep(1.2)  # a while on offer
+        job = await r.buy(spec("import time; print(1); time.sleep(2)", gpu_count=1))
+        await job.ended()
+        await r.refunded(job)
+        rows = {row.key: row for row in (await owner.earnings(1, "job")).rows}
+        mine, idle = rows[job.job_id], rows["idle"]
+        assert mine.joules is not None and mine.electricity is not None and idle.joules
+        assert 300 * 2 * 0.9 <= mine.joules <= 300 * (mine.sold_seconds + 1)
+        assert abs(mine.electricity - mine.joules / 3.6e6 * 300_000) <= 1
+        assert mine.net == mine.kept - mine.electricity
+        gpu = (await owner.earnings(1, "gpu")).rows[0]
+        assert (gpu.key, gpu.label, gpu.kept) == ("GPU-1", "#0 RTX 4090", mine.kept)
+        # what an hour at its limit costs, as it has not worked long enough to tell
+        assert r.agent.bookkeeper._break_even() == 450 * 300_000 // 1000
+        # a driver that hangs: what was read last is no measurement of now
+        later = r.agent.clock.now() + 60
+        monkeypatch.setattr(r.agent.clock, "now", lambda: later, raising=False)
+        assert r.agent.bookkeeper._watts(0) is None
 
 
 @pytest.mark.parametrize("seed", range(6))
