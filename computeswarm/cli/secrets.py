@@ -9,16 +9,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from computeswarm.core.errors import BadRequest, UsageError
-from computeswarm.core.text import clean_line
+from computeswarm.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from computeswarm.cli.context import Context
-
-READABLE = "The seller can read the secrets as he runs the job; isolation doesn't change that."
-"""Said before a job with secrets is bought."""
 
 
 def read_secrets(context: Context, given: Sequence[str]) -> dict[str, str]:
@@ -29,6 +25,7 @@ def read_secrets(context: Context, given: Sequence[str]) -> dict[str, str]:
             repeats what may be a secret.
         BadRequest: a file that can't be read, or a value that can't be a secret.
     """
+    from computeswarm.buyer.secrets import secret_of_file
     from computeswarm.core.sealing import check_secret
 
     found: dict[str, str] = {}
@@ -43,21 +40,10 @@ def read_secrets(context: Context, given: Sequence[str]) -> dict[str, str]:
             )
         if name in found:
             raise UsageError(f"--secret {name} is given twice; leave one out.")
-        value = _of_file(name, rest[1:]) if equals else _of_environment(context, name)
+        value = secret_of_file(name, Path(rest[1:])) if equals else _of_environment(context, name)
         check_secret(name, value)
         found[name] = value
     return found
-
-
-def _of_file(name: str, path: str) -> str:
-    try:
-        text = Path(path).expanduser().read_text("utf-8")
-    except OSError as error:
-        shown = clean_line(path, limit=200)
-        raise BadRequest(f"The secret {name}: {shown} can't be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise BadRequest(f"The secret {name} is no valid text; give it in UTF-8.") from None
-    return text.removesuffix("\n").removesuffix("\r")  # editors end the last line too
 
 
 def _of_environment(context: Context, name: str) -> str:

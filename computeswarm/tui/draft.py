@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from computeswarm.core.durations import parse_duration
 from computeswarm.core.errors import BadRequest
 from computeswarm.core.money import parse_usdc
 
-STEPS = ("Script", "Resources", "Data", "Budget", "Review")
+STEPS = ("Script", "Resources", "Data", "Access", "Budget", "Review")
 FIELDS = {
     "Script": ("script", "args"),
     "Resources": ("query", "gpus", "max_time", "image"),
     "Data": ("inputs", "env", "output"),
+    "Access": ("internet", "secrets", "secret_values"),
     "Budget": ("budget", "pay"),
     "Review": (),
 }
 
-CHOICES = {"pay": ("slices", "channel")}
+CHOICES = {"pay": ("slices", "channel"), "internet": ("no", "yes")}
 """Fields that take one of a few words."""
+HIDDEN = {
+    "secrets": lambda text: bool(re.search(r"=(?!@)", text)),  # a value, in the wrong place
+    "secret_values": bool,
+}
+"""Fields whose text is not drawn where this says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,9 @@ class JobDraft:
     inputs: str = ""
     env: str = ""
     output: str = ""
+    internet: str = "no"
+    secrets: str = ""
+    secret_values: str = field(default="", repr=False)
     budget: str = "0.50"
     pay: str = "slices"
     node_id: str = ""
@@ -74,6 +84,39 @@ class JobDraft:
     @property
     def environment(self) -> dict[str, str]:
         return dict(part.split("=", 1) for part in _split(self.env))
+
+    @property
+    def network(self) -> bool:
+        """Whether the job is to reach the internet."""
+        return self.internet.strip() == "yes"
+
+    @property
+    def secret_files(self) -> dict[str, str]:
+        """The names of the secrets, each with the file it comes from, if any."""
+        parts = (part.partition("=") for part in _split(self.secrets))
+        # a value that stands there by mistake is none of this: it is not to be shown
+        return {name: rest[1:] if rest.startswith("@") else "" for name, _, rest in parts}
+
+    @property
+    def typed_secrets(self) -> tuple[str, ...]:
+        """Those that neither a file nor the environment holds: their values have to be typed."""
+        return tuple(n for n, f in self.secret_files.items() if not f and n not in os.environ)
+
+    def secret_map(self) -> dict[str, str]:
+        """The secrets with their values; reads files.
+
+        Raises:
+            BadRequest: a value is missing, or is none.
+        """
+        from computeswarm.buyer.secrets import secret_of_file
+
+        if why := self.problem("secrets") or self.problem("secret_values"):
+            raise BadRequest(why)
+        typed = dict(zip(self.typed_secrets, _split(self.secret_values), strict=True))
+        return {
+            name: secret_of_file(name, Path(file)) if file else typed.get(name) or os.environ[name]
+            for name, file in self.secret_files.items()
+        }
 
     @property
     def max_seconds(self) -> int:
@@ -126,6 +169,10 @@ class JobDraft:
             words += ["--input", path]
         for pair in _split(self.env):
             words += ["--env", pair]
+        for name, file in self.secret_files.items():
+            words += ["--secret", f"{name}=@{file}" if file else name]
+        if self.network:
+            words.append("--internet")
         if self.output:
             words += ["--output", self.output]
         if self.args:
@@ -183,6 +230,34 @@ def _check_env(draft: JobDraft) -> str:
     return ""
 
 
+def _check_internet(draft: JobDraft) -> str:
+    return "" if draft.internet.strip() in CHOICES["internet"] else "Either yes or no."
+
+
+def _check_secrets(draft: JobDraft) -> str:
+    parts = [part.partition("=") for part in _split(draft.secrets)]
+    names = [name for name, _, _ in parts]
+    for name, equals, rest in parts:
+        if equals and not rest.startswith("@"):
+            return "Only names here; values go into the field below, where they stay hidden."
+        if not name.isascii() or not name.isidentifier():
+            return "Names of variables, or NAME=@FILE, separated by spaces."
+        if equals and not Path(rest[1:]).expanduser().is_file():
+            return f"There is no such file for {name}."
+        if names.count(name) > 1 or name in draft.environment:
+            return f"{name} is there twice."
+    return ""
+
+
+def _check_secret_values(draft: JobDraft) -> str:
+    wanted, given = draft.typed_secrets, _split(draft.secret_values)
+    if len(wanted) == len(given):
+        return ""
+    if not wanted:
+        return "Name the secrets first, in the field above."
+    return f"As many values as are missing: {len(wanted)}, for {', '.join(wanted)}."
+
+
 def _check_args(draft: JobDraft) -> str:
     _split(draft.args)
     return ""
@@ -215,6 +290,9 @@ _CHECKS = {
     "image": _check_image,
     "pay": _check_pay,
     "inputs": _check_inputs,
+    "internet": _check_internet,
+    "secrets": _check_secrets,
+    "secret_values": _check_secret_values,
     "env": _check_env,
     "budget": _check_budget,
 }

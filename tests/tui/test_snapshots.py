@@ -159,10 +159,10 @@ def test_dialog(snap_compare: Snap, name: str, script: Any) -> None:
     assert _shot(snap_compare, app, "80x24", _keys(*DIALOGS[name]))
 
 
-@pytest.mark.parametrize("step", range(5))
+@pytest.mark.parametrize("step", range(6))
 def test_wizard(snap_compare: Snap, step: int, script: Any) -> None:
     app = make_app(FakeBuyer(), example=script)
-    assert _shot(snap_compare, app, "80x24", _keys("n", *["escape"] * (4 - step)))
+    assert _shot(snap_compare, app, "80x24", _keys("n", *["escape"] * (5 - step)))
 
 
 @pytest.mark.parametrize("kind", ["offered", "channel", "refused", "failed", "poor"])
@@ -301,3 +301,28 @@ def test_real_money_that_is_not_allowed(snap_compare: Snap) -> None:
     barred = real_money_refused(BASE).detail
     buyer.identity = replace(buyer.identity, locked=True, barred=barred)
     assert _shot(snap_compare, make_app(buyer), "80x24", _keys("enter"))
+
+
+def test_wizard_hides_secrets(
+    snap_compare: Snap, script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names are shown; what was typed for them is not, here and on the last page."""
+    monkeypatch.setenv("HF_TOKEN", "hunter2")
+    Path("key.pem").write_text("hunter3")
+    app = make_app(FakeBuyer(), example=script)
+
+    async def then(pilot: Pilot[None]) -> None:
+        await pilot.press("n", "escape", "escape", "down", "tab")
+        await pilot.press(*"HF_TOKEN", "space", *"KEY=@key.pem", "space", *"PIN", "tab", *"hunter4")
+
+    assert _shot(snap_compare, app, "80x24", then)
+
+
+def test_wizard_review_with_secrets(snap_compare: Snap, script: Any) -> None:
+    app = make_app(FakeBuyer(), example=script)
+
+    async def then(pilot: Pilot[None]) -> None:
+        await pilot.press("n", "escape", "escape", "down", "tab", *"PIN", "tab", *"hunter4")
+        await pilot.press("enter", "enter")
+
+    assert _shot(snap_compare, app, "80x24", then)

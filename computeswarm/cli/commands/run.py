@@ -168,8 +168,8 @@ def _for_node(plan: JobPlan, node: ComputeNode, gpus: int | None) -> JobPlan:
 
 
 def _agreed(context: Context, buyer: Buyer, offer: Offer, budget: int) -> bool:
+    from computeswarm.buyer.secrets import READABLE
     from computeswarm.cli.output import offer_document, offer_lines
-    from computeswarm.cli.secrets import READABLE
 
     real = buyer.chain.real_money
     chain = context.red(buyer.chain.label) if real else buyer.chain.label

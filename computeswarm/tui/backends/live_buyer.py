@@ -140,6 +140,8 @@ class LiveBuyer:
             image=draft.image,
             gpu_count=int(draft.gpus or 0),
             max_seconds=draft.max_seconds,
+            secrets=await asyncio.to_thread(draft.secret_map),
+            network=draft.network,
         )
         offer = await self._quote(draft, plan)
         self._offers[offer.job_id] = offer
@@ -154,6 +156,8 @@ class LiveBuyer:
             image=plan.spec.image,
             gpu_count=plan.spec.gpu_count,
             max_seconds=plan.spec.max_seconds,
+            network=plan.spec.network,
+            secrets=bool(plan.secrets),
         )
         silent: SellerUnavailable | None = None
         for node in fitting[:SELLERS_ASKED]:

@@ -1,4 +1,4 @@
-"""A new job in five steps: Script, Resources, Data, Budget, Review. Enter goes on, escape back."""
+"""A new job in six steps, from Script to Review. Enter goes on, escape back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 
 from computeswarm.core.errors import BadRequest
 from computeswarm.core.money import cost_atoms, seconds_bought
-from computeswarm.tui.draft import CHOICES, FIELDS, STEPS, JobDraft
+from computeswarm.tui.draft import CHOICES, FIELDS, HIDDEN, STEPS, JobDraft
 from computeswarm.tui.format import duration, file_size, money, price
 from computeswarm.tui.modals.dialog import Dialog
 from computeswarm.tui.views import NodeItem
@@ -29,6 +29,9 @@ LABELS = {
     "inputs": ("Input files", "paths, separated by spaces; the job finds them beside it"),
     "env": ("Environment", "NAME=value, separated by spaces"),
     "output": ("Outputs to", "the folder into which d downloads what it wrote"),
+    "internet": ("Internet", "↑↓  yes: the job reaches it, where the node lets jobs"),
+    "secrets": ("Secrets", "names of variables, or NAME=@FILE, separated by spaces"),
+    "secret_values": ("Values", "of those your environment lacks; never shown"),
     "budget": ("Budget", "USDC; no more is ever paid for this job"),
     "pay": ("Paid by", "↑↓  slices (a transfer each) or channel (one deposit)"),
 }
@@ -67,6 +70,7 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
                             name=name,
                             entered=self.action_next,
                             choices=CHOICES.get(name, ()),
+                            hides=HIDDEN.get(name, lambda _: False),
                         )
                         yield Static("", id=f"problem-{name}", classes="problem", markup=False)
                 yield Static("", id=f"note-{step.lower()}", classes="note", markup=False)
@@ -110,7 +114,7 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
             done = number < self.step
             mark = "✓" if done else str(number + 1)
             style = "bold $primary" if number == self.step else "$success" if done else "$faint"
-            parts += [(f"{mark} {step}", style), ("  ›  ", "$faint")]
+            parts += [(f"{mark} {step}", style), (" › ", "$faint")]
         return line(*parts[:-1])
 
     # -- what each step says under its fields
@@ -160,6 +164,25 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
             line(("They are uploaded when the job is paid, each checked by its digest.", "$muted")),
         )
 
+    def _note_access(self) -> Content:
+        from computeswarm.buyer.secrets import READABLE
+
+        draft = self.draft
+        if draft.problem("secrets"):
+            return line("")
+        files = draft.secret_files
+        if not files:
+            return line(("No secrets: the job gets what the steps before hold.", "$muted"))
+        typed = draft.typed_secrets
+        where = [
+            f"{name} from {file or ('the field above' if name in typed else 'your environment')}"
+            for name, file in files.items()
+        ]
+        return lines(
+            line(("✓ ", "$success"), (" · ".join(where), "$muted")),
+            line((READABLE, "$warning")),
+        )
+
     def _note_budget(self) -> Content:
         budget, node = self.draft.budget_atoms, self._node
         if node is None:
@@ -192,6 +215,7 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
             line(("On      ", "$muted"), f"{where} · {gpus} · image {draft.image}"),
             line(("Limits  ", "$muted"), f"{duration(draft.max_seconds)} · {draft.budget} USDC"),
             line(("Inputs  ", "$muted"), draft.inputs or "none"),
+            *self._access(),
             line(("Paid    ", "$muted"), _PAID_BY[draft.by_channel]),
             line(""),
             line(("The same from a shell:", "$muted")),
@@ -199,6 +223,17 @@ class WizardModal(Dialog[tuple[JobDraft, bool]]):
             line(""),
             line(("Nothing is paid yet: the quote comes first.", "$muted")),
         )
+
+    def _access(self) -> list[Content]:
+        draft, rows = self.draft, []
+        if draft.network:
+            rows.append(line(("Access  ", "$muted"), "the internet"))
+        if draft.secret_files:
+            names = ", ".join(draft.secret_files)
+            rows.append(
+                line(("Secrets ", "$muted"), names, (" · the seller reads them", "$warning"))
+            )
+        return rows
 
     # -- moving
 

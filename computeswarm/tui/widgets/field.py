@@ -23,14 +23,25 @@ class Field(Input):
         name: str,
         entered: Callable[[], None],
         choices: tuple[str, ...] = (),
+        hides: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """``entered`` is called at Enter, before another key is looked at; up and down go through
-        the ``choices``."""
+        the ``choices``; what ``hides`` says yes to is never drawn."""
+        self._hides = hides
         super().__init__(
-            value, id=f"field-{name}", compact=True, select_on_focus=False, max_length=4_000
+            value,
+            id=f"field-{name}",
+            compact=True,
+            select_on_focus=False,
+            max_length=4_000,
+            password=hides(value),
         )
         self._entered = entered
         self._choices = choices
+
+    def watch_value(self, value: str) -> None:
+        """Called before the new text is drawn."""
+        self.password = self._hides(value)
 
     async def _on_key(self, event: events.Key) -> None:
         if self.screen.focused is not self:
