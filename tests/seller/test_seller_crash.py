@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import secrets
+import signal
 import sqlite3
 from pathlib import Path
 
 import pytest
+from docker_engine import ask
 from lone_seller import moved, seller_process
 from seller_rig import open_rig, spec
 
@@ -28,7 +33,7 @@ TREE = (
 )
 
 
-def with_mark(mark: str) -> list[int]:
+def with_mark(mark: str, but: bytes = b"seller_process") -> list[int]:
     """Processes whose command line holds it."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -36,7 +41,7 @@ def with_mark(mark: str) -> list[int]:
             line = path.read_bytes()
         except OSError:
             continue
-        if mark.encode() in line and b"seller_process" not in line:
+        if mark.encode() in line and but not in line:
             found.append(int(path.parent.name))
     return found
 
@@ -58,7 +63,7 @@ async def test_nothing_of_a_killed_sellers_jobs_survives(
     if problems := await executor.check():
         pytest.skip(" ".join(map(str, problems)))
     await executor.close()
-    mark = f"mark-{tmp_path.name}"
+    mark = f"mark-{secrets.token_hex(8)}"
     async with seller_process(devnet, tmp_path, executor=kind.name, slots=2) as (process, r):
         before = await r.balance()
         two = [await r.buy(spec(f"# {mark}\n{TREE}")) for _ in range(2)]
@@ -112,3 +117,48 @@ async def test_what_was_starting_at_a_crash_runs_unless_it_is_the_cause(
         for bought in (running, starting, behind):
             await again.refunded(moved(bought, again))
         assert before - await again.balance() == one.cost + two.cost
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+async def test_what_stands_still_at_a_crash_is_gone_after_it(
+    kind: type[Executor],
+    devnet: Devnet,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    socket = ""
+    if kind is DockerExecutor:
+        socket = request.getfixturevalue("docker_engine")
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
+    executor = kind(tmp_path / "probe")  # type: ignore[call-arg]
+    if problems := await executor.check():
+        pytest.skip(" ".join(map(str, problems)))
+    await executor.close()
+    mark = f"mark-{secrets.token_hex(8)}"
+    async with seller_process(devnet, tmp_path, executor=kind.name) as (process, r):
+        bought = await r.buy(spec(f"# {mark}\n{TREE}"))
+        await bought.first_output()
+        if socket:
+            _, listed = await asyncio.to_thread(ask, socket, "GET", "/containers/json")
+            for container in json.loads(listed):
+                if "computeswarm" in str(container["Labels"]):
+                    path = f"/containers/{container['Id']}/pause"
+                    await asyncio.to_thread(ask, socket, "POST", path)
+        else:
+            for pid in with_mark(mark, but=b"supervisor.py"):  # which no pause stops
+                os.kill(pid, signal.SIGSTOP)
+        stopped = [state_of(pid) for pid in with_mark(mark, but=b"supervisor.py")]
+        assert len(stopped) >= 4 and set(stopped) <= {"T", "D"}
+        process.kill()
+        await process.wait()
+    async with open_rig(devnet, tmp_path, executor=kind.name) as again:
+        assert (await again.refunded(moved(bought, again))).state is JobState.SELLER_LOST
+        async with asyncio.timeout(30):
+            while with_mark(mark):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+
+def state_of(pid: int) -> str:
+    """T where it is stopped, D where its group is frozen."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
