@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +19,7 @@ from computeswarm.core.errors import ExecutorError
 from computeswarm.seller.executors.docker.engine import Engine, saying
 from computeswarm.seller.images import root
 from computeswarm.seller.images.image import Image, ImageError
-from computeswarm.seller.images.pull import pull, reason, refuse
+from computeswarm.seller.images.pull import creating, pull, reason
 from computeswarm.seller.images.sharing import Shared, Tell
 
 REPOSITORY = "computeswarm/python"
@@ -109,18 +110,15 @@ class EngineImages:
     async def _import(self, archive: IO[bytes], tag: str) -> str:
         repository, _, version = tag.partition(":")
         query = {"fromSrc": "-", "repo": repository, "tag": version}
-        headers = {"Content-Type": "application/x-tar"}
-        async with saying("The image can't be imported"):
-            # the client's own import wants the tar as one string
-            async with self._engine.client._query(
-                "images/create", "POST", params=query, data=archive, headers=headers
-            ) as reply:
-                said = (await reply.text()).splitlines()
-            for line in filter(None, said):
-                refuse(json.loads(line))
+        # the client's own import wants the tar as one string
+        async with (
+            saying("The image can't be imported"),
+            aclosing(creating(self._engine, query, archive)) as steps,
+        ):
+            said = [step async for step in steps]
         made = await self._find(tag)
         if made is None:
-            raise ImageError(reason(" ".join(said) or "the engine says nothing"))
+            raise ImageError(reason(f"the engine says {said[-1:]}"))
         return made
 
     def _facts(self, image: Image) -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import IO, Any
 
 from computeswarm.core.text import clean_line
 from computeswarm.seller.executors.docker.engine import Engine, saying
@@ -29,17 +31,20 @@ async def pull(engine: Engine, reference: str, tell: Tell, *, stall: float = STA
 
     Raises:
         ImageError: it can't be had, and why.
-        ExecutorError: the engine doesn't answer.
+        ExecutorError: the engine refuses, or doesn't answer.
     """
     layers = Layers()
     last = time.monotonic()
     tell(f"Pulling the image {clean_line(reference, limit=120)}; this costs nothing.")
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(stall) as patience, saying("The image can't be pulled"):
-            async for step in engine.client.images.pull(reference, stream=True):
+        async with (
+            asyncio.timeout(stall) as patience,
+            saying("The image can't be pulled"),
+            aclosing(creating(engine, {"fromImage": reference})) as steps,
+        ):
+            async for step in steps:
                 patience.reschedule(loop.time() + stall)
-                refuse(step)
                 layers.count(step)
                 if layers.known and time.monotonic() - last >= TELL_SECONDS:
                     last = time.monotonic()
@@ -48,10 +53,26 @@ async def pull(engine: Engine, reference: str, tell: Tell, *, stall: float = STA
         raise ImageError(f"The image can't be pulled: nothing came for {stall:g} s.") from error
 
 
-def refuse(step: Mapping[str, Any]) -> None:
-    """Raises ImageError: the engine's line says that it went wrong."""
-    if "error" in step:
-        raise ImageError(reason(str(step["error"])))
+async def creating(
+    engine: Engine, query: Mapping[str, str], data: IO[bytes] | None = None
+) -> AsyncGenerator[dict[str, Any], None]:
+    """What the engine says while it makes an image. To be closed, which ends the making: the
+    client's own methods leave the connection open where they are cancelled.
+
+    Raises:
+        ImageError: the engine says that it can't.
+    """
+    headers = {"Content-Type": "application/x-tar"} if data is not None else {}
+    making = engine.client._query("images/create", "POST", params=query, data=data, headers=headers)
+    async with making as reply:
+        try:
+            async for line in reply.content:
+                step = json.loads(line)
+                if "error" in step:
+                    raise ImageError(reason(str(step["error"])))
+                yield step
+        finally:
+            reply.close()
 
 
 def reason(said: str) -> str:

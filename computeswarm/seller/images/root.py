@@ -69,7 +69,8 @@ def write_root(target: IO[bytes], python: Path, prefix: Path) -> None:
     entries: dict[str, Path] = {}
     for path in _walk(library):
         entries[_name(path)] = path
-    programs = [python, *_commands()]
+    aliases = [python.parent / name for name in ("python3", "python")]
+    programs = [python, *filter(Path.exists, aliases), *_commands()]
     modules = [path for path in entries.values() if path.name.endswith(".so")]
     libraries = _needed([*programs, *modules])
     more = _unlisted(libraries)

@@ -23,6 +23,8 @@ _OLDEST_API = (1, 41)
 """Docker 20.10: the first whose seccomp profiles can answer ENOSYS."""
 _CDI_API = (1, 44)
 _CONNECT_SECONDS = 10.0
+_UNREACHABLE = 900
+"""What the client gives for a status where it found nobody to ask."""
 _INSTALL = "Install it (`apt-get install docker.io`, or docs.docker.com/engine/install)."
 
 
@@ -167,6 +169,8 @@ async def saying(what: str) -> AsyncIterator[None]:
     try:
         yield
     except aiodocker.DockerError as error:
+        if error.status == _UNREACHABLE:  # its text names paths of this machine
+            raise ExecutorError(f"{what}: Docker's engine doesn't answer.") from error
         raise ExecutorError(f"{what}: {clean_line(str(error.message), limit=300)}.") from error
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         reason = clean_line(str(error), limit=200) or type(error).__name__
