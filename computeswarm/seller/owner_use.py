@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
+_FREEZE_SECONDS = 10.0
+"""A sandbox that takes longer can't; then the job is ended."""
 QUIET_SECONDS = 10.0
 """The GPU has to be free of others for so long before the job goes on: a game between two levels
 is no end of the game."""
@@ -97,10 +99,12 @@ class OwnerUse:
     async def _freeze(self, run: JobRun, now: float) -> None:
         limit = self._agent.config.pause_seconds
         try:
-            if not await run.freeze():
-                return  # it is not up yet, or it ends
-        except ComputeSwarmError as error:
-            run.end(_order(f"The owner uses the GPU, and the job can't pause: {error.detail}"))
+            async with asyncio.timeout(_FREEZE_SECONDS):
+                if not await run.freeze():
+                    return  # it is not up yet, or it ends
+        except (ComputeSwarmError, TimeoutError) as error:
+            why = error.detail if isinstance(error, ComputeSwarmError) else "it does not stop"
+            run.end(_order(f"The owner uses the GPU, and the job can't pause: {why}"))
             return
         self._frozen_at[run.job_id] = now
         self._agent.desk.say(
@@ -112,8 +116,9 @@ class OwnerUse:
 
     async def _thaw(self, run: JobRun) -> None:
         self._frozen_at.pop(run.job_id, None)
-        with contextlib.suppress(ComputeSwarmError):  # then it has ended
-            await run.thaw()
+        with contextlib.suppress(ComputeSwarmError, TimeoutError):  # then it has ended
+            async with asyncio.timeout(_FREEZE_SECONDS):
+                await run.thaw()
         self._agent.desk.say(run.job_id, "The GPU is free again; the job goes on.")
 
     def _end_late(self, now: float) -> None:

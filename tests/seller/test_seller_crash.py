@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import signal
@@ -11,7 +10,6 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from docker_engine import ask
 from lone_seller import moved, seller_process
 from seller_rig import open_rig, spec
 
@@ -140,11 +138,11 @@ async def test_what_stands_still_at_a_crash_is_gone_after_it(
         bought = await r.buy(spec(f"# {mark}\n{TREE}"))
         await bought.first_output()
         if socket:
-            _, listed = await asyncio.to_thread(ask, socket, "GET", "/containers/json")
-            for container in json.loads(listed):
-                if "computeswarm" in str(container["Labels"]):
-                    path = f"/containers/{container['Id']}/pause"
-                    await asyncio.to_thread(ask, socket, "POST", path)
+            ours = DockerExecutor(r.paths.seller, socket=socket)
+            for container in await ours._ours():
+                if container.id in cgroup_of(with_mark(mark)[0]):
+                    await container.pause()
+            await ours.engine.close()
         else:
             for pid in with_mark(mark, but=b"supervisor.py"):  # which no pause stops
                 os.kill(pid, signal.SIGSTOP)
@@ -162,3 +160,8 @@ async def test_what_stands_still_at_a_crash_is_gone_after_it(
 def state_of(pid: int) -> str:
     """T where it is stopped, D where its group is frozen."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def cgroup_of(pid: int) -> str:
+    """The groups a process is in, which name its container."""
+    return Path(f"/proc/{pid}/cgroup").read_text()

@@ -23,6 +23,7 @@ from computeswarm.core.signing import Signed
 from computeswarm.core.states import JobState
 from computeswarm.core.windows import Windows
 from computeswarm.seller import owner_use
+from computeswarm.seller.executors.running import ChildRunning
 from computeswarm.seller.owner_client import OwnerClient
 from computeswarm.seller.recovery import MAX_RESTARTS
 
@@ -347,3 +348,22 @@ async def test_a_job_that_was_starting_at_a_crash_starts_anew_at_its_place(rig: 
         r.agent.slots.count = 1
         assert (await first.ended()).state is JobState.SUCCEEDED
         assert (await second.ended()).state is JobState.SUCCEEDED
+
+
+async def test_what_can_not_pause_is_ended_and_paid_back(
+    rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner_use, "_FREEZE_SECONDS", 0.2)
+
+    async def stuck(_: Any) -> None:
+        await asyncio.sleep(600)
+
+    monkeypatch.setattr(ChildRunning, "freeze", stuck)
+    async with rig(config=WITH_GPU) as r:
+        before = await r.balance()
+        bought = await r.buy(spec(ENDLESS, gpu_count=1))
+        await bought.first_output()
+        monkeypatch.setattr(r.agent.machine, "foreign", lambda: {0: "a game"})
+        view = await r.refunded(bought)
+        assert view.state is JobState.SELLER_LOST and "can't pause: it does not stop" in view.reason
+        assert await r.balance() == before
