@@ -12,7 +12,8 @@ from computeswarm.core.logs import get_logger
 from computeswarm.core.money import parse_usdc
 from computeswarm.core.settings import Settings
 from computeswarm.core.stats import MarketStats
-from computeswarm.seller.earnings import By, EarningsReport, Prices, reports
+from computeswarm.seller.earnings import reports
+from computeswarm.seller.earnings_rows import By, EarningsReport, Prices
 from computeswarm.seller.owner import Earnings
 from computeswarm.seller.pricing import CPU_MODEL, PriceAdvice, PriceAdvisor, advise
 from computeswarm.seller.usage import CPU, Ever, Reading, Unit, UsageLog

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from computeswarm.core.money import format_usdc
 from computeswarm.payments.ledger.export import cell, csv_line
-from computeswarm.seller.earnings import EarningsReport, EarningsRow
+from computeswarm.seller.earnings_rows import EarningsReport, EarningsRow
 
 NOT_MEASURED = "not measured"
 CSV_COLUMNS = (

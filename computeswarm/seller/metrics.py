@@ -12,7 +12,7 @@ import computeswarm
 from computeswarm.core.money import ATOMS_PER_USDC
 from computeswarm.core.text import clean_line
 from computeswarm.seller.accepting import NodeMood
-from computeswarm.seller.earnings import EarningsRow
+from computeswarm.seller.earnings_rows import EarningsRow
 from computeswarm.seller.owner import OwnerGpu, OwnerStatus
 from computeswarm.seller.usage import CPU
 

@@ -14,7 +14,7 @@ from computeswarm.core.ids import JobIdText, NodeIdText
 from computeswarm.core.nodes import Address, Atoms, Isolation
 from computeswarm.core.signing import Document
 from computeswarm.core.states import JobState
-from computeswarm.seller.earnings import EarningsRow
+from computeswarm.seller.earnings_rows import EarningsRow
 from computeswarm.seller.pricing import PriceAdvice
 
 EventLevel = Literal["info", "good", "warning", "error"]

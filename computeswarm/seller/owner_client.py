@@ -11,7 +11,7 @@ import httpx
 from computeswarm.core.errors import SellerUnavailable, from_problem
 from computeswarm.core.signing import parse_json
 from computeswarm.core.text import clean_line
-from computeswarm.seller.earnings import By, EarningsReport
+from computeswarm.seller.earnings_rows import By, EarningsReport
 from computeswarm.seller.owner import OwnerFile, OwnerStatus
 
 OWNER_FILE = "owner.json"

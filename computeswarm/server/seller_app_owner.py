@@ -11,7 +11,7 @@ from aiohttp import web
 
 from computeswarm.core.errors import BadRequest, Forbidden, Unauthorized, Unprocessable
 from computeswarm.seller.agent import SellerAgent
-from computeswarm.seller.earnings import MAX_DAYS, By, EarningsReport
+from computeswarm.seller.earnings_rows import MAX_DAYS, By, EarningsReport
 from computeswarm.seller.owner import OwnerStatus, PriceChange, Wish
 from computeswarm.server.openapi import Route
 from computeswarm.server.web import json_reply, read_model

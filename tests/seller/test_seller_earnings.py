@@ -31,8 +31,9 @@ from computeswarm.payments.claim_schema import SCHEMA as CLAIMS
 from computeswarm.payments.ledger.books import Books, Selection
 from computeswarm.payments.ledger.entries import Role, Totals, total
 from computeswarm.payments.storage import connect
-from computeswarm.seller.earnings import EarningsReport, Prices, days_until, report
+from computeswarm.seller.earnings import days_until, report
 from computeswarm.seller.earnings_export import CSV_COLUMNS, NOT_MEASURED, to_csv
+from computeswarm.seller.earnings_rows import EarningsReport, Prices
 from computeswarm.seller.gpus import GpuMonitor, GpuReading
 from computeswarm.seller.owner_client import OwnerClient
 from computeswarm.seller.usage import Reading, Unit, UsageLog

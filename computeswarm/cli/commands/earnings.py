@@ -12,7 +12,7 @@ from computeswarm.core.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from computeswarm.cli.context import Context
-    from computeswarm.seller.earnings import EarningsReport
+    from computeswarm.seller.earnings_rows import EarningsReport
     from computeswarm.seller.pricing import PriceAdvice
 
     Found = tuple[EarningsReport, PriceAdvice, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from computeswarm.core.text import clean_line
-from computeswarm.seller.earnings import EarningsRow
+from computeswarm.seller.earnings_rows import EarningsRow
 from computeswarm.seller.owner import Earnings, OwnerGpu, OwnerJob, OwnerStatus
 from computeswarm.seller.usage import CPU
 from computeswarm.tui.views import (
