@@ -12,7 +12,7 @@ import pytest
 from textual import events
 from textual.widgets import Button, Input
 from tui_drive import buyer_screen, example, make_app, seller_screen, settled, until
-from tui_fake import FLEET, JOBS, NOW, FakeBuyer, FakeSeller, FixedClock, job
+from tui_fake import FLEET, JOBS, NOW, FakeBuyer, FakeSeller, FixedClock, job, seller_status
 
 from computeswarm.core.errors import MarketUnavailable, NoNodeFits, SellerUnavailable
 from computeswarm.core.states import JobState
@@ -349,11 +349,15 @@ async def test_drain_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_seller_that_dies_is_said_and_can_not_be_ordered_about() -> None:
-    seller = FakeSeller()
-    app = make_app(FakeBuyer(), seller, mode="seller")
+    seller = FakeSeller(seller_status(real_money=True))
+    seller.fault = SellerUnavailable("The seller does not answer.")
+    app = make_app(FakeBuyer(real_money=True), seller, mode="seller")
     async with app.run_test(size=SIZE) as pilot:
         await settled(pilot)
         screen = seller_screen(pilot)
+        assert screen.query_one(Header).alarm == "REAL MONEY"  # also before its first answer
+        seller.fault = None
+        await until(pilot, lambda: screen.query_one(Header).link.state == "live")
         seller.fault = SellerUnavailable("The seller does not answer.")
         await until(pilot, lambda: screen.query_one(Header).link.state == "offline")
         foot = str(screen.query_one("#event-pane").border_subtitle)

@@ -66,11 +66,11 @@ class SellerScreen(ModeScreen):
 
     def _begin(self, backends: Backends) -> None:
         self._seller = backends.seller
+        header = self.query_one(Header)
+        header.alarm = real_money(backends.buyer.identity.real_money)  # until the seller says it
         self.set_class(self._seller is None, "-no-seller")
         if self._seller is None:
-            header = self.query_one(Header)
             header.link = Link("none")
-            header.alarm = real_money(backends.buyer.identity.real_money)
             self.query_one("#no-seller", Notice).update(_how_to_sell())
             self.refresh_footer()
             self.set_timer(ATTACH_EVERY, lambda: self._look_again(backends))
