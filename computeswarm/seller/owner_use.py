@@ -8,7 +8,6 @@ all that was paid goes back, as the owner broke it off.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -115,10 +114,12 @@ class OwnerUse:
         )
 
     async def _thaw(self, run: JobRun) -> None:
-        self._frozen_at.pop(run.job_id, None)
-        with contextlib.suppress(ComputeSwarmError, TimeoutError):  # then it has ended
+        try:
             async with asyncio.timeout(_FREEZE_SECONDS):
                 await run.thaw()
+        except (ComputeSwarmError, TimeoutError):
+            return  # it has ended, or the next look tries again, until it stands still too long
+        self._frozen_at.pop(run.job_id, None)
         self._agent.desk.say(run.job_id, "The GPU is free again; the job goes on.")
 
     def _end_late(self, now: float) -> None:
