@@ -541,7 +541,7 @@ def _peer_request(world: World) -> Any:
         if answer is None:
             raise unavailable
         if answer.status >= 400 and answer.status not in accept:
-            raise self._problem(answer)
+            raise self.problem(answer)
         return answer
 
     return request
