@@ -74,6 +74,8 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
+    """What a job used; from containers as last seen, half a second before their end at most."""
+
     cpu_seconds: float = 0.0
     max_memory_bytes: int = 0
 

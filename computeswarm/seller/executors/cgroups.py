@@ -215,6 +215,21 @@ def find_hierarchy(
     return _usable(Hierarchy({"unified": _delegate(parent, name)}))
 
 
+def group_of(pid: int) -> Group | None:
+    """The groups that a process is in, to be read only; None where they can't be found."""
+    mounts = _mounts(Path("/proc/self/mountinfo"))
+    try:
+        own = _own_paths(Path(f"/proc/{pid}/cgroup"))
+    except OSError:
+        return None
+    version = 1 if all(c in mounts for c in _REQUIRED) else 2
+    wanted = _CONTROLLERS if version == 1 else ("unified",)
+    found = tuple(
+        mounts[c] / own[c].lstrip("/") for c in wanted if c in mounts and own.get(c, "/") != "/"
+    )
+    return Group(found, version) if found and all(d.is_dir() for d in found) else None
+
+
 def _delegate(parent: Path, name: str) -> Path:
     try:
         if _sole_member(parent, os.getpid()):

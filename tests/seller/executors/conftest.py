@@ -9,30 +9,43 @@ import pytest
 from sandbox_bench import AnyExecutor, Bench
 
 from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
+from computeswarm.seller.executors.docker import DockerExecutor
 from computeswarm.seller.executors.process import ProcessExecutor
+from computeswarm.seller.images import host_python
+from computeswarm.seller.images.containers import EngineImages
 
 
-async def _bench(kind: type[AnyExecutor], home: Path) -> AsyncIterator[Bench]:
-    executor = kind(home)
+def _made(request: pytest.FixtureRequest, home: Path) -> AnyExecutor:
+    if request.param == "docker":
+        return DockerExecutor(home, socket=request.getfixturevalue("docker_engine"))
+    return BubblewrapExecutor(home) if request.param == "bubblewrap" else ProcessExecutor(home)
+
+
+async def _bench(executor: AnyExecutor, home: Path) -> AsyncIterator[Bench]:
     problems = await executor.check()
     if problems:
         pytest.skip(f"{executor.name}: {' '.join(map(str, problems))}")
     bench = Bench(executor, home)
+    if isinstance(executor, DockerExecutor):
+        images = EngineImages(home / "images", executor.engine)
+        bench.image = await images.ensure(host_python(), lambda _: None)
     try:
         yield bench
     finally:
         await bench.close()
 
 
-@pytest.fixture(params=[BubblewrapExecutor, ProcessExecutor], ids=["bubblewrap", "process"])
+@pytest.fixture(params=["bubblewrap", "docker", "process"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     """Every executor: what holds with walls and without."""
-    async for made in _bench(request.param, tmp_path / "seller"):
+    home = tmp_path / "seller"
+    async for made in _bench(_made(request, home), home):
         yield made
 
 
-@pytest.fixture(params=[BubblewrapExecutor], ids=["bubblewrap"])
+@pytest.fixture(params=["bubblewrap", "docker"])
 async def walled(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     """Every executor that takes strangers' jobs."""
-    async for made in _bench(request.param, tmp_path / "seller"):
+    home = tmp_path / "seller"
+    async for made in _bench(_made(request, home), home):
         yield made

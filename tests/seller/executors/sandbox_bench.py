@@ -13,10 +13,11 @@ from computeswarm.core.errors import ExecutorError
 from computeswarm.core.nodes import GPUInfo
 from computeswarm.seller.executors.base import MIB, Exit, Launch, Limits, Running, Workspace
 from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
+from computeswarm.seller.executors.docker import DockerExecutor
 from computeswarm.seller.executors.process import ProcessExecutor
 from computeswarm.seller.images import Image, host_python
 
-AnyExecutor = BubblewrapExecutor | ProcessExecutor
+AnyExecutor = BubblewrapExecutor | DockerExecutor | ProcessExecutor
 SMALL = Limits(memory_bytes=96 * MIB, pids=32, disk_bytes=8 * MIB, inodes=256)
 
 
@@ -55,7 +56,7 @@ class Bench:
         files: Mapping[str, str] | None = None,
     ) -> tuple[Running, Workspace]:
         job_id = f"job-{next(self._numbers)}"
-        space = await self.executor.prepare(job_id, limits)
+        space = await self.executor.prepare(job_id, limits, image=self.image, gpus=gpus)
         self._spaces.append(space)
         for name, content in {"main.py": script, **(files or {})}.items():
             (space.path / name).write_text(content)

@@ -16,6 +16,7 @@ from sandbox_bench import SMALL, Bench, alive, read_all, until
 
 from computeswarm.core.errors import ExecutorError, Unprocessable
 from computeswarm.seller.executors.base import Launch
+from computeswarm.seller.executors.docker import DockerExecutor
 from computeswarm.seller.executors.workspace import Places
 
 DAEMON = """
@@ -79,7 +80,9 @@ async def test_a_reader_that_stops_stops_the_writer(bench: Bench) -> None:
         return len(counts) > 30 and counts[-30] == counts[-1] > 0
 
     await until(stands)
-    assert counts[-1] * chunk <= 256 * 1024
+    # the engine has buffers of its own between the job and us
+    docker = bench.executor.name == "docker"
+    assert counts[-1] * chunk <= (4 * 1024 if docker else 256) * 1024
     assert len((await read_all(job))["stdout"]) == chunk * chunks
 
 
@@ -176,14 +179,17 @@ AGENT = """
 import asyncio, sys
 from pathlib import Path
 from computeswarm.seller.executors.base import Launch, Limits
-from computeswarm.seller.executors.{module} import {kind}
+from dataclasses import replace
+from {module} import {kind} as Kind
 from computeswarm.seller.images import host_python
 
 async def main():
-    executor = {kind}(Path(sys.argv[1]))
+    home, container, socket = sys.argv[1:]
+    executor = Kind(Path(home), socket=socket) if socket else Kind(Path(home))
+    image = replace(host_python(), container=container)
     space = await executor.prepare("orphan", Limits(disk_bytes=2**23, inodes=256))
     (space.path / "main.py").write_text({job!r})
-    launch = Launch("orphan", ("python", "main.py"), {{}}, space.path, host_python(), Limits())
+    launch = Launch("orphan", ("python", "main.py"), {{}}, space.path, image, Limits())
     job = await executor.start(launch)
     seen = b""
     async for _, chunk in job.output():
@@ -199,9 +205,9 @@ STAYING = DAEMON + 'print("parted", flush=True)\ntime.sleep(600)\n'
 
 async def test_a_killed_agent_takes_its_jobs_along(bench: Bench, tmp_path: Path) -> None:
     kind = type(bench.executor)
-    module = kind.__module__.rpartition(".")[2]
-    code = AGENT.format(module=module, kind=kind.__name__, job=STAYING)
-    argv = [sys.executable, "-c", code, str(bench.home)]
+    code = AGENT.format(module=kind.__module__, kind=kind.__name__, job=STAYING)
+    socket = bench.executor.engine.path if isinstance(bench.executor, DockerExecutor) else ""
+    argv = [sys.executable, "-c", code, str(bench.home), bench.image.container, socket]
     agent = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
     try:
         assert agent.stdout is not None
@@ -222,7 +228,7 @@ async def test_a_killed_agent_takes_its_jobs_along(bench: Bench, tmp_path: Path)
 
 
 async def test_nothing_is_left_behind(bench: Bench) -> None:
-    tag = Places.of(bench.home / "bubblewrap").tag
+    tag = Places.of(bench.home / bench.executor.name).tag
     for _ in range(3):
         assert (await bench.run("")).exit.code == 0
     await bench.executor.prepare("never-started", SMALL)

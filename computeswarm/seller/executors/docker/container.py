@@ -7,10 +7,12 @@ import contextlib
 import json
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from computeswarm.core.errors import ExecutorError
-from computeswarm.seller.executors.base import Exit, Stream
+from computeswarm.seller.executors.base import Exit, Stream, Usage
+from computeswarm.seller.executors.cgroups import group_of
 from computeswarm.seller.executors.docker.engine import Engine, quietly, saying
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 _STREAMS: dict[int, Stream] = {1: "stdout", 2: "stderr"}
 _LAST_SIGNAL = 64
+_MEASURE_SECONDS = 0.5
+_DRAIN_SECONDS = 1.0
+"""For the output of a killed job to be read by whoever still follows it."""
 _GONE = "Docker's engine ended or lost the job."
 
 
@@ -126,8 +131,14 @@ class Container:
 
     async def remove(self) -> None:
         """Kill what is left, and remove it. May be called twice."""
+        await self.hang_up()
         async with quietly():
             await self._inner.delete(force=True, v=True)
+
+    async def hang_up(self) -> None:
+        """Let go of the life line. The engine calls no container ended whose output it still has
+        to hand to somebody, and nobody reads what a killed job has written.
+        """
         with contextlib.suppress(Exception):  # the connection may be half made or gone
             await self._line.close()
 
@@ -142,6 +153,7 @@ class DockerRunning:
         self._left = output_bytes
         self._truncated = False
         self._finish = finish
+        self._usage = Usage()
         self._end = asyncio.create_task(self._wait(), name=f"container-{container.id[:12]}")
 
     @property
@@ -176,7 +188,12 @@ class DockerRunning:
         if not self._end.done():
             with contextlib.suppress(ExecutorError):
                 await self._container.unpause()  # some engines kill nothing that is paused
-            await self._container.signal(signal.SIGKILL)
+            # the engine answers only when the container has ended
+            killing = asyncio.create_task(self._container.signal(signal.SIGKILL))
+            await asyncio.wait({self._end}, timeout=_DRAIN_SECONDS)
+            if not self._end.done():
+                await self._container.hang_up()
+            await killing
         return await self.wait()
 
     async def freeze(self) -> None:
@@ -188,7 +205,20 @@ class DockerRunning:
             await self._container.unpause()
 
     async def _wait(self) -> Exit:
+        measuring = asyncio.create_task(self._measure(), name="container-usage")
         try:
-            return await self._container.ended()
+            return replace(await self._container.ended(), usage=self._usage)
         finally:
+            measuring.cancel()
             self._finish()
+
+    async def _measure(self) -> None:
+        """The container's groups go with it, so what it used is looked at while it runs."""
+        group = group_of(self.pid)
+        while group is not None:
+            now = group.usage()
+            self._usage = Usage(
+                max(self._usage.cpu_seconds, now.cpu_seconds),
+                max(self._usage.max_memory_bytes, now.max_memory_bytes),
+            )
+            await asyncio.sleep(_MEASURE_SECONDS)
