@@ -2,7 +2,8 @@
 
 Directories are walked by descriptor without following links, every file is opened before it is
 judged, and only plain files with one name count: a link would copy the seller's own files, a FIFO
-would block for ever, a sparse file would fill the disk. The job must have ended.
+would block for ever, a sparse file would fill the disk. ``collect`` is for a job that has ended,
+``liveoutputs`` for one that runs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -58,7 +59,7 @@ def collect(root: Path, *, max_files: int, max_bytes: int, store: Path | None = 
     files: list[OutputFile] = []
     refused: list[str] = []
     total = 0
-    for path, fd in _walk(root, refused):
+    for path, fd in walk(root, refused):
         try:
             size = os.fstat(fd).st_size
             total += size
@@ -67,7 +68,7 @@ def collect(root: Path, *, max_files: int, max_bytes: int, store: Path | None = 
             if total > max_bytes:
                 raise OutputsTooLarge(f"The job left more than {max_bytes} bytes of outputs.")
             target = store / path if store is not None else None
-            digest = _copy(fd, size, target)
+            digest = copy_file(fd, size, target)
         finally:
             os.close(fd)
         files.append(OutputFile(path=path, size=size, sha256=digest))
@@ -100,8 +101,12 @@ def open_output(root: Path, relative: str) -> BinaryIO:
     return os.fdopen(fd, "rb")
 
 
-def _walk(root: Path, refused: list[str]) -> Iterator[tuple[str, int]]:
-    """Yield path and open descriptor of each acceptable file; the caller closes it."""
+def walk(root: Path, refused: list[str]) -> Generator[tuple[str, int], None, None]:
+    """Yield path and open descriptor of each acceptable file; the caller closes it.
+
+    Raises:
+        OutputsTooLarge: there are more than 100,000 entries.
+    """
     try:
         top = os.open(root, _FLAGS | os.O_DIRECTORY)
     except OSError:
@@ -177,8 +182,12 @@ def _objection(facts: os.stat_result, directory: os.stat_result | None = None) -
     return None
 
 
-def _copy(fd: int, size: int, target: Path | None) -> str:
-    """The digest of ``size`` bytes, which are written to ``target`` on the way."""
+def copy_file(fd: int, size: int, target: Path | None) -> str:
+    """The digest of ``size`` bytes, which are written to ``target`` on the way.
+
+    Raises:
+        StorageFull: it can't be written.
+    """
     digest = hashlib.sha256()
     try:
         with _sink(target) as sink:
