@@ -220,8 +220,9 @@ class SellerAgent:
         return self.dispatcher.slots
 
     def unwell_gpus(self) -> set[int]:
-        """GPUs that take no job now: the driver lost them, or their owner uses them."""
-        return self.machine.faulty() | self.owner_use.gpus
+        """GPUs that take no job now: the driver lost them, they could not be cleaned, or their
+        owner uses them."""
+        return self.machine.faulty() | self.dispatcher.unclean | self.owner_use.gpus
 
     async def start(self, endpoint: str) -> None:
         """Recover what a crash left, then take jobs and tell the market.

@@ -10,6 +10,7 @@ from computeswarm.core.durations import format_duration
 from computeswarm.core.errors import Conflict
 from computeswarm.core.money import format_usdc
 from computeswarm.core.states import JobState
+from computeswarm.seller.gpus.keeper import GpuKeeper
 from computeswarm.seller.inputs import uploaded_bytes
 from computeswarm.seller.job import Job
 from computeswarm.seller.outlook import Outlook
@@ -39,6 +40,10 @@ class Dispatcher:
         self.upload_until: dict[str, float] = {}
         """When all of them have to be there, or a trickle would hold a place for ever."""
         self.outlook = Outlook(agent, self)
+        self.keeper = GpuKeeper()
+        self.unclean: set[int] = set()
+        """GPUs in which something of a job may be left."""
+        self._clean_later: set[int] = set()
         self._agent = agent
         self._tools = tools
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -146,6 +151,7 @@ class Dispatcher:
         agent = self._agent
         try:
             await run.run()
+            await self._clean(run.job_id)
         finally:
             agent.bookkeeper.tick()
             self.slots.release(run.job_id)
@@ -163,6 +169,32 @@ class Dispatcher:
         agent.warmth.prepare()
         agent.market.refresh()
         agent.acceptance.look_if_drained()
+
+    async def _clean(self, job_id: str) -> None:
+        """Before the next buyer's job gets them, nothing of this one may be left in its GPUs."""
+        place = self.slots.place(job_id)
+        indexes = set(place.gpus if place else ())
+        # it takes all memory that is free, which would end what their owner does there
+        later = indexes & set(self._agent.machine.foreign())
+        self.unclean |= later
+        self._clean_later |= later
+        await self._clean_now(indexes - later)
+
+    async def clean_late(self) -> None:
+        """Clean those that their owner used as their job ended, and uses no more."""
+        free = self._clean_later - set(self._agent.machine.foreign())
+        self._clean_later -= free
+        await self._clean_now(free)
+
+    async def _clean_now(self, indexes: set[int]) -> None:
+        gpus = self._agent.config.hardware.gpus
+        for index in sorted(indexes):
+            if not (problems := await self.keeper.clean([gpus[index]])):
+                self.unclean.discard(index)
+                continue
+            self.unclean.add(index)
+            text = f"GPU {index} takes no more jobs until the seller starts anew. "
+            self._agent.notices.tell(text + " ".join(problems), "error")
 
     def _tell_places(self) -> None:
         """Say to each buyer who waits which place he has, when it has changed."""

@@ -70,6 +70,7 @@ class Upkeep:
             try:
                 await self._end_late_uploads()
                 await self._agent.acceptance.look_at_hours()
+                await self._agent.dispatcher.clean_late()
                 self._agent.dispatcher.schedule()  # a GPU may be well again
                 self._agent.acceptance.look_if_drained()
                 self._agent.intake.sweep()
