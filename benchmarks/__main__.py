@@ -12,6 +12,7 @@ import sys
 ALL = (
     "startup",
     "first_frame",
+    "spawn",
     "first_line",
     "market",
     "payments",
