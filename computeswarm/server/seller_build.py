@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -64,6 +65,7 @@ async def open_seller(
     Raises:
         ConfigError, ExecutorError, PortInUse: it can't run like that, and what to do.
     """
+    _dump_nothing()
     with _own_folder(paths.seller):
         parts = await build_seller(settings, paths, key, trusted=trusted, tune=tune)
         agent, token = parts.agent, secrets.token_hex(32)
@@ -118,3 +120,9 @@ def _write_owner_file(folder: Path, content: OwnerFile) -> None:
     with os.fdopen(descriptor, "w") as file:
         file.write(content.model_dump_json())
     part.replace(folder / OWNER_FILE)
+
+
+def _dump_nothing() -> None:
+    """The memory of this process holds the wallet's key and jobs' secrets; a crash writes none."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import logging
+import resource
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -31,6 +32,7 @@ from computeswarm.core.sealing import public_key, purpose, seal
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.states import JobState
 from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
+from computeswarm.seller.executors.docker import DockerExecutor
 from computeswarm.server.logs import setup_logging
 
 OpenRig = Callable[..., AbstractAsyncContextManager[Rig]]
@@ -96,13 +98,26 @@ def all_logs() -> Any:
         root.handlers[:], root.level, own.level = before
 
 
-@pytest.mark.parametrize("executor", ["process", "bubblewrap"])
+async def described(executor: DockerExecutor) -> str:
+    """What the engine tells whoever asks about the seller's containers."""
+    made = await executor._ours()
+    assert made
+    return json.dumps([await container.show() for container in made])
+
+
+@pytest.mark.parametrize("executor", ["process", "bubblewrap", "docker"])
 async def test_a_secret_reaches_the_job_and_nothing_else(
-    executor: str, devnet: Devnet, tmp_path: Path
+    executor: str,
+    devnet: Devnet,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     problems = await BubblewrapExecutor(tmp_path / "probe").check()
     if executor == "bubblewrap" and problems:
         pytest.skip(str(problems[0]))
+    if executor == "docker":
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{request.getfixturevalue('docker_engine')}")
     script = tmp_path / "job.py"
     script.write_text(
         SHOW + "mine = b'canary' + b'-7f3a9c'\n"
@@ -111,8 +126,9 @@ async def test_a_secret_reaches_the_job_and_nothing_else(
         "for path in glob.glob('/proc/[0-9]*/cmdline'):\n"
         "  try: hits += [path] if mine in open(path, 'rb').read() else []\n"
         "  except OSError: pass\n"
-        "print(hits)\n"
-        "import resource; print(resource.getrlimit(resource.RLIMIT_CORE)[0])\n"
+        "print(hits, flush=True)\n"
+        "import resource, time; print(resource.getrlimit(resource.RLIMIT_CORE)[0], flush=True)\n"
+        "time.sleep(1)\n"
     )
     plan = plan_job(script, max_seconds=30, secrets={"TOKEN": CANARY})
     assert CANARY not in repr(plan)
@@ -143,12 +159,16 @@ async def test_a_secret_reaches_the_job_and_nothing_else(
                     for place in (folder, home):
                         assert places_with(place, CANARY.encode()) == []
                     await first.call("POST", "/cancel")
-                    events = [event async for event in buyer.follow(record.job_id)]
+                    events = []
+                    async for event in buyer.follow(record.job_id):
+                        if output_of([event]) and isinstance(r.agent.executor, DockerExecutor):
+                            assert CANARY not in await described(r.agent.executor)
+                        events.append(event)
                     printed = output_of(events).decode().split("\n")
                     assert printed[0] == hashlib.sha256(CANARY.encode()).hexdigest(), printed
                     assert printed[1] == "[]"
-                    if executor == "bubblewrap":
-                        assert printed[2] == "0"
+                    assert printed[2] == "0"
+                    assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
                     assert buyer.job(record.job_id).state is JobState.SUCCEEDED
                 assert r.agent.desk.store.sealed_secrets(record.job_id) == ""
                 assert CANARY not in r.agent.status().model_dump_json()
