@@ -26,6 +26,8 @@ from computeswarm.seller.images.containers import EngineImages
 GOALS = {"docker": 1.3, "bubblewrap": 1.5}
 LINE = "print('first line', flush=True)"
 LIMITS = Limits()
+PAUSE_SECONDS = 0.3
+"""Between a job's end, when the next sandbox is made ahead, and the next job."""
 
 Bare = Callable[[], Awaitable[float]]
 
@@ -35,6 +37,7 @@ async def spawn(executor: Executor, image: Image, index: int, *, warm: bool = Fa
     name = f"bench-{index}"
     if warm:
         await executor.expect(image, LIMITS)
+        await asyncio.sleep(PAUSE_SECONDS)
     began = time.perf_counter()
     workspace = await executor.prepare(name, LIMITS, image=image)
     try:

@@ -29,7 +29,7 @@ _COMMANDS = (
     *("id", "nproc", "df", "du", "sha256sum", "timeout", "ps"),
 )
 _LEFT_OUT = {
-    *("__pycache__", "site-packages", "dist-packages", "test", "tests", "idlelib", "turtledemo"),
+    *("site-packages", "dist-packages", "test", "tests", "idlelib", "turtledemo"),
     "ensurepip",
 }
 _UNLISTED = (
@@ -44,6 +44,8 @@ _CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 _SHARED_DATA = (_CERTIFICATES, "usr/share/zoneinfo", "etc/ld.so.cache")
 _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
 _BATCH = 100
+_COMPILED = f".{sys.implementation.cache_tag}.pyc"
+"""Without them every start of Python compiles what it imports, for nobody may write there."""
 _TEXTS = {
     "etc/passwd": "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
     "etc/group": "root:x:0:\nnogroup:x:65534:\n",
@@ -94,7 +96,8 @@ def _walk(folder: Path) -> Iterator[Path]:
             name for name in folders if name not in _LEFT_OUT and not name.startswith("config-")
         )
         for name in files:
-            if not name.endswith((".pyc", ".a")):
+            compiled = name.endswith(".pyc")
+            if not name.endswith(".a") and (not compiled or name.endswith(_COMPILED)):
                 yield Path(where) / name
 
 
@@ -186,5 +189,7 @@ def _file(tar: tarfile.TarFile, made: set[str], name: str, path: Path) -> None:
         tar.addfile(info)
     elif stat.S_ISREG(facts.st_mode):
         info.size, info.mode = facts.st_size, 0o755 if facts.st_mode & 0o111 else 0o644
+        if name.endswith(".py"):
+            info.mtime = int(facts.st_mtime)  # what is compiled of it must say the same
         with path.open("rb") as content:
             tar.addfile(info, content)
