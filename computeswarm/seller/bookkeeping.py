@@ -152,6 +152,7 @@ class Bookkeeper:
 
     def _write(self) -> None:
         if not self._closed:  # its owner may ask while the seller leaves
+            self._usage.tick()
             self._usage.write()
 
     def _reports(self, days: int, ways: Sequence[By]) -> list[EarningsReport]:
@@ -169,14 +170,14 @@ class Bookkeeper:
     def _read(self) -> Sequence[Reading]:
         agent = self._agent
         taking = agent.acceptance.mood() == "taking"
-        faulty, owners = agent.machine.faulty(), agent.owner_use.gpus
+        unwell, owners = agent.unwell_gpus(), agent.owner_use.gpus
         found = []
         for index in range(len(agent.config.hardware.gpus)):
             holder = agent.slots.holder(index)
             found.append(
                 Reading(
                     (holder,) if holder else (),
-                    offered=taking and index not in faulty,
+                    offered=taking and index not in unwell,
                     owners=index in owners,
                     watts=self._watts(index),
                 )

@@ -88,6 +88,8 @@ class StatusPage:
             return fault
         if index in self._agent.owner_use.gpus:
             return f"Used by {machine.foreign().get(index) or 'its owner until just now'}."
+        if index in self._agent.unwell_gpus():
+            return "What the last job left in its memory is not overwritten yet."
         return ""
 
     def _jobs(self) -> tuple[OwnerJob, ...]:
