@@ -35,7 +35,7 @@ async def pull(engine: Engine, reference: str, tell: Tell, *, stall: float = STA
     """
     layers = Layers()
     last = time.monotonic()
-    tell(f"Pulling the image {clean_line(reference, limit=120)}; this costs nothing.")
+    tell(f"Pulling the image {clean_line(reference, limit=120)}.")
     loop = asyncio.get_running_loop()
     try:
         async with (

@@ -77,7 +77,8 @@ class ImageStore:
         self._uses = Uses(self._root / ".locks")
         self._containers = containers
         self._pip = tuple(pip) if pip else PIP
-        self._to_pull: frozenset[str] = frozenset()
+        self._here: frozenset[str] = frozenset()
+        """References of images that the engine had when it was last asked."""
 
     def list(self) -> builtins.list[Image]:
         """All images, ``python`` first."""
@@ -94,22 +95,18 @@ class ImageStore:
         return [i for i in self.list() if self._containers is not None or not i.reference]
 
     def to_pull(self) -> builtins.list[str]:
-        """The names of those offered that were not in the engine when ``look`` was last called."""
-        return [image.name for image in self.offered() if image.name in self._to_pull]
+        """The names of those offered that the engine doesn't have, as far as ``look`` has told."""
+        return [i.name for i in self.offered() if i.reference and i.reference not in self._here]
 
     async def look(self) -> None:
-        """See which images a job would have to wait for; an engine that is silent tells nothing."""
+        """See which images the engine has; one that is silent tells nothing."""
         if self._containers is None:
             return
         try:
-            missing = {
-                image.name
-                for image in self.offered()
-                if image.reference and not await self._containers.has(image)
-            }
+            here = {i.reference for i in self.offered() if await self._containers.has(i)}
         except ComputeSwarmError:
             return
-        self._to_pull = frozenset(missing)
+        self._here = frozenset(here)
 
     def get(self, name: str) -> Image:
         """Raises NotFound: there is no such image here, or it isn't built yet."""
@@ -142,7 +139,7 @@ class ImageStore:
         image = self.get(name)
         if self._containers is not None:
             ready = await self._containers.ensure(image, tell)
-            self._to_pull -= {name}
+            self._here |= {image.reference}
             return ready
         if image.reference:
             raise ImageError(f"The image {name} is a container; this seller runs jobs without.")
