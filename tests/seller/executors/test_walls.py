@@ -123,11 +123,12 @@ found["devices"] = sorted(os.listdir("/dev"))
     "fill",
     [
         "hog = [bytearray(2**20) for _ in range(400)]",
+        "import mmap\nm = mmap.mmap(-1, 400 * 2**20)\nfor n in range(400): m.write(b'x' * 2**20)",
         "import os\nfd = os.memfd_create('x')\nfor _ in range(400): os.write(fd, b'x' * 2**20)",
         "f = open('/dev/shm/x', 'wb')\nfor _ in range(400): f.write(b'x' * 2**20)",
         "f = open('/tmp/x', 'wb')\nfor _ in range(400): f.write(b'x' * 2**20)",
     ],
-    ids=["anonymous", "memfd", "shm", "tmp"],
+    ids=["anonymous", "shared", "memfd", "shm", "tmp"],
 )
 async def test_memory(walled: Bench, fill: str) -> None:
     result = await walled.run(fill + "\nprint('had it all')")
