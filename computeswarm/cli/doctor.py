@@ -61,24 +61,28 @@ async def _disk(context: Context) -> Finding:
     return Finding("disk", "ok", detail)
 
 
-async def _sandbox(_: Context) -> Finding:
-    from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
+async def _sandbox(context: Context) -> Finding:
+    """Which sandbox a seller here would use, and what every stronger one lacks."""
+    from computeswarm.seller.executors.choose import look_at_each
 
-    try:
-        # in a folder of its own: looking leaves nothing behind and touches no running seller
-        with tempfile.TemporaryDirectory(prefix="computeswarm-doctor-") as folder:
-            executor = BubblewrapExecutor(Path(folder))
-            try:
-                problems = await executor.check()
-            finally:
-                await executor.close()
-    except ComputeSwarmError as error:
-        return Finding("sandbox", "note", "strangers' jobs can't be taken", error.detail)
-    if problems:
-        detail = " ".join(problem.what for problem in problems)
-        fixes = " ".join(problem.fix for problem in problems)
-        return Finding("sandbox", "note", f"strangers' jobs can't be taken: {detail}", fixes)
-    return Finding("sandbox", "ok", "bubblewrap, control groups and seccomp work")
+    # in a folder of its own: looking leaves nothing behind and touches no running seller
+    with tempfile.TemporaryDirectory(prefix="computeswarm-doctor-") as folder:
+        looked = await look_at_each(Path(folder))
+        for executor, _ in looked:
+            await executor.close()
+    wanted = context.settings.executor
+    lacking: list[str] = []
+    fixes: list[str] = []
+    for executor, problems in looked:
+        if executor.owner_only or wanted not in ("auto", executor.name):
+            continue
+        if not problems:
+            walls = f"{executor.name} works (isolation: {executor.isolation})"
+            return Finding("sandbox", "ok", "; ".join([walls, *lacking]), " ".join(fixes))
+        lacking.append(f"{executor.name}: {' '.join(p.what for p in problems)}".rstrip("."))
+        fixes += [f"{executor.name}: {p.fix}" for p in problems]
+    detail = "; ".join(["strangers' jobs can't be taken", *lacking])
+    return Finding("sandbox", "note", detail, " ".join(fixes))
 
 
 async def _job_network(context: Context) -> Finding:
@@ -92,13 +96,6 @@ async def _job_network(context: Context) -> Finding:
     status: Status = "fix" if context.settings.allow_network else "note"
     detail = f"jobs can't have a network: {problems[0].what}"
     return Finding("job network", status, detail, problems[0].fix)
-
-
-async def _docker(_: Context) -> Finding:
-    found = shutil.which("docker")
-    if found is None:
-        return Finding("docker", "note", "not found; this version does without it")
-    return Finding("docker", "ok", f"{found}; this version does without it")
 
 
 async def _gpus(context: Context) -> Finding:
@@ -232,7 +229,6 @@ CHECKS: tuple[Check, ...] = (
     _python,
     _disk,
     _sandbox,
-    _docker,
     _job_network,
     _gpus,
     _devnet,

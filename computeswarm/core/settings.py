@@ -105,7 +105,7 @@ class Settings:
     node_name: str = _setting("", "seller: name of this node; the machine's own by default")
     endpoint: str = _setting("", "seller: address under which buyers reach this machine")
     region: str = _setting("", "seller: where this machine stands, such as eu-fra")
-    executor: str = _setting("auto", "seller: auto, docker, bubblewrap or process")
+    executor: str = _setting("auto", "seller: auto, docker, bubblewrap, sandbox-exec or process")
     slots: int = _setting(0, "seller: jobs at a time; 0 is one per GPU")
     slice_seconds: int = _setting(60, "seller: seconds a buyer pays ahead")
     tick_seconds: int = _setting(2, "seller: seconds a buyer with a payment channel pays ahead")

@@ -68,7 +68,7 @@ async def test_without_a_sandbox_only_named_wallets_are_served(
         await choose_executor("docker", tmp_path, ["0x1"])
     with pytest.raises(ExecutorError, match="trust"):
         await choose_executor("process", tmp_path, [])
-    with pytest.raises(ConfigError, match="docker, bubblewrap or process"):
+    with pytest.raises(ConfigError, match="docker, bubblewrap, sandbox-exec or process"):
         await choose_executor("podman", tmp_path, [])
     executor, notes = await choose_executor("auto", tmp_path, ["0x1"])
     assert executor.name == "process" and "trusted" in notes[0]

@@ -6,20 +6,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from computeswarm.core.errors import ConfigError, ExecutorError
-from computeswarm.core.nodes import GPUInfo
+from computeswarm.core.nodes import GPUInfo, Isolation
 from computeswarm.seller.executors.base import Executor, Problem
 from computeswarm.seller.executors.bubblewrap import BubblewrapExecutor
 from computeswarm.seller.executors.docker import DockerExecutor
+from computeswarm.seller.executors.macos import SandboxExecExecutor
 from computeswarm.seller.executors.process import ProcessExecutor
 
 _MAKERS: dict[str, Callable[[Path, Sequence[GPUInfo]], Executor]] = {
     "docker": lambda home, gpus: DockerExecutor(home, gpus=gpus),
     "bubblewrap": lambda home, _: BubblewrapExecutor(home),
+    "sandbox-exec": lambda home, _: SandboxExecExecutor(home),
     "process": lambda home, _: ProcessExecutor(home),
 }
 """Strongest first."""
 NAMES = ("auto", *_MAKERS)
-_BARE = "Jobs run without a sandbox, so only your trusted wallets are served."
+_TRUSTED = "Jobs run {walls}, so only your trusted wallets are served."
 
 
 async def choose_executor(
@@ -47,8 +49,10 @@ async def choose_executor(
         executor = make(home, gpus)
         problems = await executor.check()
         if not problems and (trusted or not executor.owner_only):
-            note = " ".join([_BARE, *map(str, refused)]) if executor.owner_only else ""
-            return executor, (note,) if note else ()
+            if not executor.owner_only:
+                return executor, ()
+            walls = "without a sandbox" if executor.isolation is Isolation.NONE else f"in {name}"
+            return executor, (" ".join([_TRUSTED.format(walls=walls), *map(str, refused)]),)
         await executor.close()
         if executor.owner_only and not problems:
             continue  # nobody is named whom it may serve

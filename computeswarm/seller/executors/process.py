@@ -85,6 +85,10 @@ class ProcessExecutor:
         self._spaces[job_id] = space
         return space
 
+    def walled(self, launch: Launch, command: Sequence[str]) -> list[str]:
+        """The command as it is started, behind what wall there is; here there is none."""
+        return list(command)
+
     async def start(self, launch: Launch) -> ChildRunning:
         space = self._spaces.get(launch.job_id)
         if space is None or space.path != launch.workdir:
@@ -99,7 +103,7 @@ class ProcessExecutor:
             process, out, err = spawn(
                 [
                     *(sys.executable, "-I", "-S", supervisor.__file__),
-                    *(str(launch.limits.open_files), *command),
+                    *(str(launch.limits.open_files), *self.walled(launch, command)),
                 ],
                 env=_environment(launch),
                 cwd=launch.workdir,
