@@ -1,15 +1,17 @@
 """An "internet" for tests: a machine beyond a cable, played by a network namespace.
 
 198.51.100.7 (TEST-NET-2, routed nowhere) plays a public server, 10.99.99.7 one of the seller's own
-network; both are reached by the same cable. Port 48123 on this machine is open too.
+network; both are reached by the same cable. Port 28123 on this machine is open too.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,14 +61,22 @@ def serve(prefix: list[str], *places: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def internet() -> Iterator[None]:
-    """A machine beyond a cable, and servers on this one that no job may reach."""
+    """A machine beyond a cable, and servers on this one that no job may reach. One at a time: its
+    addresses are the same for all processes that test here."""
     if problems := network_problems():
         pytest.skip(" ".join(map(str, problems)))
     if shutil.which("ip") is None:
         pytest.skip("ip isn't installed")
-    far = subprocess.Popen(["unshare", "-n", "sleep", "600"])
+    with Path(tempfile.gettempdir(), "computeswarm-tests-internet.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield from _cabled()
+
+
+def _cabled() -> Iterator[None]:
+    # a test run that is killed takes its namespace, and so the cable, along
+    far = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "unshare", "-n", "sleep", "3600"])
     link, other = f"cs{os.getpid() % 100000}a", f"cs{os.getpid() % 100000}b"
     servers: list[subprocess.Popen[str]] = []
     try:
@@ -84,7 +94,7 @@ def internet() -> Iterator[None]:
         run(*within, "ip", "link", "set", other, "up")
         run(*within, "ip", "link", "set", "lo", "up")
         servers.append(serve(within, f"{INTERNET}:8000", f"{INTERNET}:25", f"{INSIDE}:8000"))
-        servers.append(serve([], "127.0.0.1:48123", f"{HERE}:48123"))
+        servers.append(serve([], "127.0.0.1:28123", f"{HERE}:28123"))
         yield
     finally:
         for server in servers:

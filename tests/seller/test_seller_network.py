@@ -23,8 +23,8 @@ OpenRig = Callable[..., AbstractAsyncContextManager[Rig]]
 LOOK = f"""
 import json, socket
 found = {{}}
-for host, port in (('{INTERNET}', 8000), ('{INTERNET}', 25), ('{INSIDE}', 8000), ('{HERE}', 48123),
-                   ('127.0.0.1', 48123), ('10.0.2.2', 48123), ('169.254.169.254', 80)):
+for host, port in (('{INTERNET}', 8000), ('{INTERNET}', 25), ('{INSIDE}', 8000), ('{HERE}', 28123),
+                   ('127.0.0.1', 28123), ('10.0.2.2', 28123), ('169.254.169.254', 80)):
     try:
         with socket.create_connection((host, port), 4) as s:
             found[f'{{host}}:{{port}}'] = s.recv(99).decode()

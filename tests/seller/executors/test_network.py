@@ -81,21 +81,21 @@ async def test_a_job_reaches_the_internet_and_neither_this_machine_nor_its_netwo
         'internet': tcp('{INTERNET}', 8000),
         'bound': tcp('{INTERNET}', 8000, bound=True),
         'mail': tcp('{INTERNET}', 25),
-        'loopback': tcp('127.0.0.1', 48123),
-        'helper': tcp('10.0.2.2', 48123),
-        'veth': tcp('{HERE}', 48123),
-        'veth, bound': tcp('{HERE}', 48123, bound=True),
+        'loopback': tcp('127.0.0.1', 28123),
+        'helper': tcp('10.0.2.2', 28123),
+        'veth': tcp('{HERE}', 28123),
+        'veth, bound': tcp('{HERE}', 28123, bound=True),
         'private': tcp('{INSIDE}', 8000),
         'private, bound': tcp('{INSIDE}', 8000, bound=True),
         'metadata': tcp('169.254.169.254', 80),
         'carrier': tcp('100.64.0.1', 80),
-        'mapped': tcp('::ffff:{HERE}', 48123, socket.AF_INET6),
+        'mapped': tcp('::ffff:{HERE}', 28123, socket.AF_INET6),
         'six': tcp('2001:db8::1', 80, socket.AF_INET6),
         'own six': tcp('fe80::1', 80, socket.AF_INET6),
-        'zero': tcp('0.0.0.0', 48123),
+        'zero': tcp('0.0.0.0', 28123),
     }}
     for number, address in enumerate({own!r}):
-        found[f'own {{number}}'] = tcp(address, 48123)
+        found[f'own {{number}}'] = tcp(address, 28123)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         for place in ('224.0.0.1', '255.255.255.255', '10.0.2.255'):
             try:
