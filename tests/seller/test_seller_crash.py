@@ -146,8 +146,9 @@ async def test_what_stands_still_at_a_crash_is_gone_after_it(
         else:
             for pid in with_mark(mark, but=b"supervisor.py"):  # which no pause stops
                 os.kill(pid, signal.SIGSTOP)
-        stopped = [state_of(pid) for pid in with_mark(mark, but=b"supervisor.py")]
-        assert len(stopped) >= 4 and set(stopped) <= {"T", "D"}
+        async with asyncio.timeout(30):
+            while not all_stand_still(with_mark(mark, but=b"supervisor.py")):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
         process.kill()
         await process.wait()
     async with open_rig(devnet, tmp_path, executor=kind.name) as again:
@@ -157,9 +158,10 @@ async def test_what_stands_still_at_a_crash_is_gone_after_it(
                 await asyncio.sleep(0.02)
 
 
-def state_of(pid: int) -> str:
-    """T where it is stopped, D where its group is frozen."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def all_stand_still(pids: list[int]) -> bool:
+    """T where a process is stopped, D where its group is frozen."""
+    stats = [Path(f"/proc/{pid}/stat").read_text() for pid in pids]
+    return len(pids) >= 4 and {stat.rpartition(")")[2].split()[0] for stat in stats} <= {"T", "D"}
 
 
 def cgroup_of(pid: int) -> str:
