@@ -329,3 +329,19 @@ async def test_a_node_without_a_key_gets_no_secrets(
     assert json.dumps(CANARY).encode() not in b"".join(
         p.read_bytes() for p in tmp_path.rglob("*.db")
     )
+
+
+async def test_a_job_that_a_channel_pays_gets_them_too(devnet: Devnet, tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(SHOW)
+    plan = plan_job(tmp_path / "job.py", max_seconds=30, secrets={"TOKEN": CANARY})
+    paths = Paths.find({"COMPUTESWARM_HOME": str(tmp_path / "buyer-home")})
+    async with open_rig(devnet, tmp_path) as r:
+        settings = Settings(market=r.market_url, rpc=devnet.url)
+        async with Buyer(settings, paths, devnet.keys[0]) as buyer:
+            node = await buyer.node(r.agent.node_id)
+            offer = await buyer.quote(node, plan, scheme="batch-settlement")
+            await buyer.start(offer, budget=60_000)
+            events = [event async for event in buyer.follow(offer.job_id)]
+            assert output_of(events).decode().strip() == hashlib.sha256(CANARY.encode()).hexdigest()
+            assert buyer.job(offer.job_id).state is JobState.SUCCEEDED
+    assert places_with(tmp_path, CANARY.encode()) == []
