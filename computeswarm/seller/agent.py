@@ -56,6 +56,9 @@ from computeswarm.seller.warmth import Warmth
 
 _EVICTED = "The seller ended the job; everything paid goes back."
 
+_MOST_IMAGES = 64
+"""As many as a node's record holds."""
+
 
 class ImageNames:
     """An image store by its names."""
@@ -64,10 +67,10 @@ class ImageNames:
         self._store = store
 
     def names(self) -> tuple[str, ...]:
-        return tuple(image.name for image in self._store.offered())
+        return tuple(image.name for image in self._store.offered())[:_MOST_IMAGES]
 
     def to_pull(self) -> tuple[str, ...]:
-        return tuple(self._store.to_pull())
+        return tuple(self._store.to_pull())[:_MOST_IMAGES]
 
 
 class SellerAgent:

@@ -61,6 +61,10 @@ class Offers:
     def node_id(self) -> str:
         return node_id(self.key.address, self.config.name)
 
+    def image_state(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What the record says of images."""
+        return self.images.names(), self.images.to_pull()
+
     def record(self) -> Signed:
         """The node as it is now, signed, with a number higher than any before."""
         config, now = self.config, self.clock.now()

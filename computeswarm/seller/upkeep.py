@@ -30,9 +30,11 @@ class Upkeep:
         self._gas_at: float | None = None
         self._sizes: dict[str, int] = {}
         """Of what is kept of each ended job: an ended job does not grow."""
+        self._images: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def start(self) -> None:
         """Begin the rounds."""
+        self._images = self._agent.offers.image_state()
         self._task = asyncio.create_task(self._rounds(), name="seller-upkeep")
 
     async def close(self) -> None:
@@ -78,9 +80,17 @@ class Upkeep:
                 self._agent.offers.channels = self._agent.channels.available
                 await self._drop_old()
                 self._agent.inputs.tidy()
+                self._tell_of_images()
                 await self.look_at_gas()
             except Exception:
                 _log.exception("upkeep")  # the next round may do better
+
+    def _tell_of_images(self) -> None:
+        """The market learns of an image that was built, named, pulled or removed meanwhile."""
+        found = self._agent.offers.image_state()
+        if found != self._images:
+            self._images = found
+            self._agent.market.refresh(record=True)
 
     async def _end_late_uploads(self) -> None:
         agent = self._agent

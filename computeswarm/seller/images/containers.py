@@ -26,6 +26,8 @@ REPOSITORY = "computeswarm/python"
 _MIB = 2**20
 _ASK = ("python3", "-I", "-c", "import sys; print(sys.executable)")
 _ASK_SECONDS = 60.0
+_REMOVE_SECONDS = 60.0
+"""The engine first waits for every container that is about to start or end."""
 _LOADER_CACHE = Path("/etc/ld.so.cache")
 
 
@@ -74,7 +76,8 @@ class EngineImages:
             ExecutorError: a container uses it.
         """
         if await self._find(image.reference) is not None:
-            async with saying(f"The image {image.name} can't be removed now"):
+            what = f"The image {image.name} can't be removed now"
+            async with saying(what), asyncio.timeout(_REMOVE_SECONDS):
                 await self._engine.client.images.delete(image.reference)
 
     async def _own(self, image: Image, tell: Tell) -> str:

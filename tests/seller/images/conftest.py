@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from docker_engine import ask
 from image_registry import Registry, python_layer, serving
 
 from computeswarm.seller.executors.docker.engine import Engine
@@ -34,6 +36,10 @@ def python_root() -> bytes:
 
 
 @pytest.fixture
-async def registry() -> AsyncIterator[Registry]:
+async def registry(docker_engine: str) -> AsyncIterator[Registry]:
+    """One whose images are gone from the engine afterwards."""
     async with serving() as made:
         yield made
+        for name in made.manifests:
+            url = f"/images/{made.host}/theirs@{name}"
+            await asyncio.to_thread(ask, docker_engine, "DELETE", url)

@@ -24,6 +24,11 @@ async def quoted(r: Rig, job: dict[str, object]) -> Quote:
     return Quote.model_validate((await r.quote(job)).document)
 
 
+async def to_pull(r: Rig, listed: str) -> list[str]:
+    record = (await r.call("GET", listed)).json["record"]["document"]
+    return list(record["images_to_pull"])
+
+
 async def test_a_pull_is_told_to_the_buyer_costs_nothing_and_can_be_cancelled(
     rig: OpenRig,
     docker_engine: str,
@@ -61,6 +66,10 @@ async def test_a_pull_is_told_to_the_buyer_costs_nothing_and_can_be_cancelled(
         pulled_ms = len(python_root) / 2**20 * registry.pace * 1000
         assert view.metered_ms < pulled_ms
         assert not (await quoted(r, job)).pulls_image
+        listed = f"{r.market_url}/api/v1/nodes/{r.agent.node_id}"
+        async with asyncio.timeout(60):  # the market hears of both by itself
+            while await to_pull(r, listed) != ["gone", "slow"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
 
         failed = await (await r.buy(spec(image="gone"))).ended()
         assert (failed.state, failed.cost) == (JobState.FAILED, 0)
