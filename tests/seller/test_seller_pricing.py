@@ -101,6 +101,7 @@ async def answering(body: bytes, status: int = 200) -> Any:
         (b"{}", 503),
         (b'{"time":1e400}', 200),
     ],
+    ids=["bomb", "nested", "empty", "not-text", "refused", "infinite"],
 )
 async def test_a_market_that_babbles_is_a_sentence(body: bytes, status: int) -> None:
     """A market's answer is read to a length, and never unpacked."""
