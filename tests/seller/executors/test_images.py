@@ -11,7 +11,9 @@ import pytest
 from sandbox_bench import Bench
 
 from computeswarm.core.errors import ConfigError, NotFound
+from computeswarm.seller.executors.docker import DockerExecutor
 from computeswarm.seller.images import Image, ImageError, ImageStore
+from computeswarm.seller.images.containers import EngineImages
 
 
 @pytest.fixture
@@ -34,6 +36,14 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+async def ready(bench: Bench, image: Image) -> Image:
+    """The image as that executor takes it."""
+    if not isinstance(bench.executor, DockerExecutor):
+        return image
+    images = EngineImages(bench.home / "images", bench.executor.engine)
+    return await images.ensure(image, lambda _: None)
+
+
 async def test_a_built_image_runs(bench: Bench, wheels: Path) -> None:
     bench.home.mkdir(mode=0o700, exist_ok=True)
     store = ImageStore(bench.home)
@@ -49,17 +59,17 @@ async def test_a_built_image_runs(bench: Bench, wheels: Path) -> None:
     assert [image.name for image in store.list()] == ["python", "mine"]
     assert store.get("mine") == built
     assert built.packages == ("swarmtest==1.0",)
-    bench.image = built
+    bench.image = await ready(bench, built)
     result = await bench.run("import swarmtest, math; print(swarmtest.ANSWER)")
     assert (result.text, result.exit.code) == ("42\n", 0), result.stderr
-    bench.image = store.get("python")
+    bench.image = await ready(bench, store.get("python"))
     assert (await bench.run("import swarmtest")).exit.code == 1
 
 
 async def test_a_rebuilt_image_is_seen(bench: Bench, wheels: Path) -> None:
     store = ImageStore(bench.home)
     for answer in ("1", "2", "3"):
-        bench.image = await store.build("mine", ["swarmtest"])
+        bench.image = await ready(bench, await store.build("mine", ["swarmtest"]))
         assert bench.image.site is not None
         (bench.image.site / "swarmtest.py").write_text(f"ANSWER = {answer}")
         result = await bench.run("import swarmtest; print(swarmtest.ANSWER)")
@@ -75,7 +85,8 @@ async def test_a_rebuilt_image_is_seen(bench: Bench, wheels: Path) -> None:
 
 
 async def test_packages_can_not_be_changed_by_a_job(walled: Bench, wheels: Path) -> None:
-    walled.image = await ImageStore(walled.home).build("mine", ["swarmtest"])
+    built = await ImageStore(walled.home).build("mine", ["swarmtest"])
+    walled.image = await ready(walled, built)
     result = await walled.run(
         "import swarmtest, sys, os\n"
         "for place in (swarmtest.__file__, os.__file__, sys.executable):\n"
@@ -89,7 +100,7 @@ async def test_debians_python(bench: Bench) -> None:
     python = Path("/usr/bin/python3")
     if not python.exists():
         pytest.skip("there is no /usr/bin/python3")
-    bench.image = Image("debian", "", python, Path("/usr"))
+    bench.image = await ready(bench, Image("debian", "", python, Path("/usr")))
     result = await bench.run("import sys, ssl, sqlite3; print(sys.prefix)")
     assert result.text == "/usr\n", result.stderr
     shell = await bench.run("", command=("sh", "-c", "python3 -c 'print(6*7)'"))
