@@ -26,6 +26,7 @@ REPOSITORY = "computeswarm/python"
 _MIB = 2**20
 _ASK = ("python3", "-I", "-c", "import sys; print(sys.executable)")
 _ASK_SECONDS = 60.0
+_CONFLICT = 409
 _REMOVE_SECONDS = 60.0
 """The engine first waits for every container that is about to start or end."""
 _LOADER_CACHE = Path("/etc/ld.so.cache")
@@ -73,12 +74,24 @@ class EngineImages:
         """Have the engine forget an image that was pulled.
 
         Raises:
-            ExecutorError: a container uses it.
+            ImageError: a container uses it.
+            ExecutorError: the engine doesn't answer.
         """
-        if await self._find(image.reference) is not None:
-            what = f"The image {image.name} can't be removed now"
-            async with saying(what), asyncio.timeout(_REMOVE_SECONDS):
+        import aiodocker
+
+        if await self._find(image.reference) is None:
+            return
+        what = f"The image {image.name} can't be removed now"
+        async with saying(what), asyncio.timeout(_REMOVE_SECONDS):
+            try:
                 await self._engine.client.images.delete(image.reference)
+            except aiodocker.DockerError as error:
+                if error.status != _CONFLICT:
+                    raise
+                raise ImageError(
+                    f"A container uses the image {image.name}: a job's, or the one made ahead for"
+                    " the next job. Remove it when another image was used, or the seller stopped."
+                ) from error
 
     async def _own(self, image: Image, tell: Tell) -> str:
         noted = self._noted(image)

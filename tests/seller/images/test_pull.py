@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from pathlib import Path
 
 import pytest
+from docker_engine import ask
 from image_registry import Registry, digest, layer
 
 from computeswarm.core.errors import ComputeSwarmError, ConfigError
@@ -21,7 +23,7 @@ FILLER = b"filler" * 700_000
 
 
 async def test_an_image_is_pulled_once_for_all_who_wait_and_told_to_each(
-    store: ImageStore, registry: Registry, python_root: bytes
+    store: ImageStore, registry: Registry, python_root: bytes, docker_engine: str
 ) -> None:
     reference = registry.put(python_root)
     store.add("theirs", reference)
@@ -46,6 +48,13 @@ async def test_an_image_is_pulled_once_for_all_who_wait_and_told_to_each(
     asked = len(registry.served)
     again = await store.ensure("theirs", first.append)  # it is there
     assert (again, len(registry.served)) == (images[0], asked)
+    # a container of it is a job, even one that is yet to start
+    body = {"Image": images[0].container, "Cmd": ["python3"]}
+    _, made = ask(docker_engine, "POST", "/containers/create", body)
+    with pytest.raises(ImageError, match="A container uses the image theirs"):
+        await store.remove("theirs")
+    assert (await store.ensure("theirs")).container == images[0].container
+    ask(docker_engine, "DELETE", f"/containers/{json.loads(made)['Id']}")
     await store.remove("theirs")
     store.add("theirs", reference)
     await store.look()
