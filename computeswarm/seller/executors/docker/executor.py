@@ -21,6 +21,7 @@ from computeswarm.seller.executors.docker.engine import Engine, Facts, quietly, 
 from computeswarm.seller.executors.docker.spec import (
     JOB_DIR,
     OWNER_LABEL,
+    SHIM_FILE,
     SITE_DIR,
     Shape,
     Surroundings,
@@ -93,6 +94,17 @@ class DockerExecutor:
         if self._facts is None:
             self._facts = await self.engine.facts()
         return self._facts
+
+    def _shim(self) -> Path:
+        """The seller's folder has the same path for the engine; where the program lies may not."""
+        copy, text = self._places.home / SHIM_FILE.name, SHIM_FILE.read_bytes()
+        if not copy.exists() or copy.read_bytes() != text:
+            copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fresh = copy.with_suffix(".new")
+            fresh.write_bytes(text)
+            fresh.chmod(0o444)  # the job's user reads it
+            fresh.replace(copy)
+        return copy
 
     async def reap(self) -> None:
         async with saying("What an earlier run left can't be removed"):
@@ -173,6 +185,7 @@ class DockerExecutor:
         )
         around = Surroundings(
             tag=self._places.tag,
+            shim=await asyncio.to_thread(self._shim),
             # systemd's driver wants the name of a slice, and has one of its own
             cgroup_parent="/computeswarm" if facts.cgroup_driver == "cgroupfs" else "",
             runtime="runsc" if self._gvisor(shape.gpus) else "",

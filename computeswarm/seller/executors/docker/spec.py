@@ -24,7 +24,9 @@ SHIM = "/.computeswarm-shim"
 OWNER_LABEL = "computeswarm.seller"
 """The tag of the seller's folder: whose container it is."""
 _RESOLV_CONF = "/etc/resolv.conf"
-_SHIM_FILE = Path(__file__).with_name("shim.py")
+SHIM_FILE = Path(__file__).with_name("shim.py")
+"""Where process 1 comes from; the engine is given a copy in the seller's folder, as a seller in a
+container of his own has this one where the engine's machine has not."""
 _RUNSC_PIDS = 256
 """gVisor's own threads count too; it crashes with fewer."""
 _VOLUME_BYTES = 16 * MIB
@@ -49,6 +51,8 @@ class Surroundings:
     """What the engine and the machine are like."""
 
     tag: str
+    shim: Path = SHIM_FILE
+    """On the engine's machine."""
     cgroup_parent: str = ""
     runtime: str = ""
     """``runsc``, or empty for the engine's default."""
@@ -112,7 +116,7 @@ def _host(shape: Shape, around: Surroundings, workdir: Path) -> dict[str, Any]:
         "Tmpfs": _tmpfs(limits, around.volumes),
         "Mounts": [
             _bind(workdir, JOB_DIR, read_only=False),
-            _bind(_SHIM_FILE, SHIM),
+            _bind(around.shim, SHIM),
             *([_bind(shape.site, SITE_DIR)] if shape.site else []),
             *([_bind(around.resolv_conf, _RESOLV_CONF)] if around.resolv_conf else []),
         ],
