@@ -75,6 +75,21 @@ def spawn(
     return process, out_read, err_read
 
 
+class Kept:
+    """How much of a job's output is kept; what comes after it is dropped."""
+
+    def __init__(self, output_bytes: int) -> None:
+        self._left = output_bytes
+        self.truncated = False
+
+    def of(self, chunk: bytes) -> bytes:
+        """The part of the next chunk that is kept."""
+        kept = chunk[: self._left]
+        self._left -= len(kept)
+        self.truncated |= len(kept) < len(chunk)
+        return kept
+
+
 class ChildRunning:
     """A started child; the executor says how to signal its tree and what its end means.
 
@@ -97,8 +112,7 @@ class ChildRunning:
     ) -> None:
         self._process = process
         self._streams: dict[int, Stream] = {stdout: "stdout", stderr: "stderr"}
-        self._left = output_bytes
-        self._truncated = False
+        self._kept = Kept(output_bytes)
         self._signal_tree = signal_tree
         self._freeze_tree = freeze_tree
         self._frozen = False
@@ -111,7 +125,7 @@ class ChildRunning:
 
     @property
     def truncated(self) -> bool:
-        return self._truncated
+        return self._kept.truncated
 
     async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
         while self._streams:
@@ -125,10 +139,7 @@ class ChildRunning:
                     os.close(fd)
                     del self._streams[fd]
                     continue
-                kept = chunk[: self._left]
-                self._left -= len(kept)
-                self._truncated |= len(kept) < len(chunk)
-                if kept:
+                if kept := self._kept.of(chunk):
                     yield name, kept
 
     async def wait(self) -> Exit:

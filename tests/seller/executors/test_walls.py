@@ -218,6 +218,7 @@ attempt("abstract", lambda: socket.socket(socket.AF_UNIX).connect({name!r}))
 
 async def test_files_of_the_host(walled: Bench) -> None:
     secret = walled.home / "wallet.json"
+    secret.parent.mkdir(parents=True, exist_ok=True)
     secret.write_text("key")
     tried = await attempts(
         walled,

@@ -14,6 +14,7 @@ from computeswarm.core.errors import ExecutorError
 from computeswarm.seller.executors.base import Exit, Stream, Usage
 from computeswarm.seller.executors.cgroups import group_of
 from computeswarm.seller.executors.docker.engine import Engine, quietly, saying
+from computeswarm.seller.executors.running import Kept
 
 if TYPE_CHECKING:
     from aiodocker.containers import DockerContainer
@@ -139,7 +140,8 @@ class Container:
         """Let go of the life line. The engine calls no container ended whose output it still has
         to hand to somebody, and nobody reads what a killed job has written.
         """
-        with contextlib.suppress(Exception):  # the connection may be half made or gone
+        # the connection may be half made or gone
+        with contextlib.suppress(OSError, RuntimeError, AssertionError):
             await self._line.close()
 
 
@@ -150,8 +152,7 @@ class DockerRunning:
         self, container: Container, output_bytes: int, finish: Callable[[], None] = lambda: None
     ) -> None:
         self._container = container
-        self._left = output_bytes
-        self._truncated = False
+        self._kept = Kept(output_bytes)
         self._finish = finish
         self._usage = Usage()
         self._end = asyncio.create_task(self._wait(), name=f"container-{container.id[:12]}")
@@ -162,14 +163,11 @@ class DockerRunning:
 
     @property
     def truncated(self) -> bool:
-        return self._truncated
+        return self._kept.truncated
 
     async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
         async for name, chunk in self._container.chunks():
-            kept = chunk[: self._left]
-            self._left -= len(kept)
-            self._truncated |= len(kept) < len(chunk)
-            if kept:
+            if kept := self._kept.of(chunk):
                 yield name, kept
 
     async def wait(self) -> Exit:
