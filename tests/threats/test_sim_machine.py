@@ -482,7 +482,12 @@ class Swarm(RuleBasedStateMachine):
             "SELECT r.recipient, SUM(r.amount) AS atoms FROM refunds r LEFT JOIN batches b"
             " ON b.id = r.batch WHERE b.state IS NULL OR b.state != 'done' GROUP BY r.recipient",
         )
-        assert all(row["atoms"] < DUST_ATOMS for row in unpaid), "I2: refunds hang"
+        due = [row["atoms"] for row in unpaid if row["atoms"] >= DUST_ATOMS]
+        if lost:
+            # he gave back part of a payment that the chain then took from him, so he may lack it
+            had = world.chain.balance(world.seller_key.address)
+            due = [atoms for atoms in due if atoms <= had]
+        assert not due, "I2: refunds hang"
         seller = world.seller_key.address
         back = sum(world.chain.moved(seller, to) for to in (world.buyer_key.address, BARE.address))
         assert back == owed - sum(row["atoms"] for row in unpaid), "I4: refunds on the chain"
