@@ -74,6 +74,22 @@ async def test_without_a_sandbox_only_named_wallets_are_served(
     assert executor.name == "process" and "trusted" in notes[0]
 
 
+async def test_it_is_said_why_a_stronger_sandbox_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(_: object) -> list[Problem]:
+        return [Problem("It isn't installed.", "Run `apt-get install it`.")]
+
+    async def fine(_: object) -> list[Problem]:
+        return []
+
+    monkeypatch.setattr(DockerExecutor, "check", nothing)
+    monkeypatch.setattr(BubblewrapExecutor, "check", fine)
+    executor, notes = await choose_executor("auto", tmp_path, [])
+    assert executor.name == "bubblewrap" and "apt-get install it" in notes[0]
+    assert (await choose_executor("bubblewrap", tmp_path, []))[1] == ()  # as the seller wishes
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -22,6 +22,7 @@ _MAKERS: dict[str, Callable[[Path, Sequence[GPUInfo]], Executor]] = {
 """Strongest first."""
 NAMES = ("auto", *_MAKERS)
 _TRUSTED = "Jobs run {walls}, so only your trusted wallets are served."
+_WEAKER = "Jobs run in {name}, as stronger sandboxes can't be used here. {why}"
 
 
 async def choose_executor(
@@ -50,7 +51,8 @@ async def choose_executor(
         problems = await executor.check()
         if not problems and (trusted or not executor.owner_only):
             if not executor.owner_only:
-                return executor, ()
+                stronger = " ".join(map(str, refused))
+                return executor, ((_WEAKER.format(name=name, why=stronger),) if refused else ())
             walls = "without a sandbox" if executor.isolation is Isolation.NONE else f"in {name}"
             return executor, (" ".join([_TRUSTED.format(walls=walls), *map(str, refused)]),)
         await executor.close()

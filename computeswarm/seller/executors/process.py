@@ -129,7 +129,10 @@ class ProcessExecutor:
 
 def _environment(launch: Launch) -> dict[str, str]:
     image = launch.image
-    own = {"PYTHONPATH": str(image.site)} if image.site else {}
+    # the machine's own /tmp outlives the job, and behind macOS's wall it can't be written
+    own = {"TMPDIR": str(launch.workdir)}
+    if image.site:
+        own["PYTHONPATH"] = str(image.site)
     return job_environment(
         launch,
         home=str(launch.workdir),

@@ -68,7 +68,7 @@ MACHINES = {
             "process_vm_readv": 310, "process_vm_writev": 311, "ptrace": 101,
             "query_module": 178, "quotactl": 179, "reboot": 169, "request_key": 249,
             "setdomainname": 171, "sethostname": 170, "setns": 308, "settimeofday": 164,
-            "swapoff": 168, "swapon": 167, "sysctl": 156, "sysfs": 139, "syslog": 103,
+            "swapoff": 168, "swapon": 167, "_sysctl": 156, "sysfs": 139, "syslog": 103,
             "umount2": 166, "unshare": 272, "uselib": 134, "userfaultfd": 323, "ustat": 136,
             "vhangup": 153,
         },

@@ -62,6 +62,10 @@ def test_version_2(tmp_path: Path) -> None:
     directory = group.directories[0]
     assert (directory / "memory.max").read_text() == str(64 * MIB)
     assert (directory / "cpu.max").read_text() == "150000 100000"
+    assert (directory / "pids.max").read_text() == "10"
+    # absent where the kernel doesn't count swap
+    (directory / "memory.swap.max").touch()
+    assert (directory / "memory.swap.max", "0") in found._settings("job", LIMITS)
     (directory / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
     (directory / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
     (directory / "memory.peak").write_text("99\n")

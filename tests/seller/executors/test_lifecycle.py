@@ -164,6 +164,15 @@ async def test_other_users_see_no_arguments_or_secrets(bench: Bench) -> None:
     assert b"hunter2" not in Path(f"/proc/{job.pid}/cmdline").read_bytes()
 
 
+async def test_temporary_files_go_where_the_job_may_write(bench: Bench) -> None:
+    result = await bench.run(
+        "import tempfile\nwith tempfile.NamedTemporaryFile() as file: print(file.name)"
+    )
+    assert result.exit.code == 0, result.stderr
+    if bench.executor.owner_only:  # no /tmp of its own, so below what is removed with it
+        assert Path(result.text.strip()).parent == result.workdir
+
+
 async def test_refuses_what_it_did_not_prepare(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(Unprocessable):
         await bench.executor.prepare("../escape", SMALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import struct
 
@@ -75,3 +76,28 @@ def test_verdicts_on_arguments(name: str) -> None:
     assert ask(machine.ioctl, 0, 0x5412) == ask(machine.ioctl, 0, 1 << 32 | 0x5412) == "EPERM"
     if machine.x32:
         assert ask(0x40000000 | 39) == KILL
+
+
+@pytest.mark.parametrize("name", list(MACHINES))
+def test_numbers_are_the_kernels(name: str) -> None:
+    """As libseccomp has them, of which each machine's table was made from the kernel's sources."""
+    try:
+        resolve = ctypes.CDLL("libseccomp.so.2").seccomp_syscall_resolve_name_arch
+    except OSError:
+        pytest.skip("libseccomp isn't installed")
+    resolve.argtypes = [ctypes.c_uint32, ctypes.c_char_p]
+    machine = MACHINES[name]
+    own = {
+        **machine.denied,
+        **SHARED_DENIED,
+        **ABSENT,
+        "clone": machine.clone,
+        "socket": machine.socket,
+        "socketpair": machine.socketpair,
+        "ioctl": machine.ioctl,
+    }
+    theirs = {call: resolve(machine.audit_arch, call.encode()) for call in own}
+    newest = {call for call, number in theirs.items() if number < 0 and own[call] > 450}
+    assert {c: n for c, n in theirs.items() if c not in newest} == {
+        c: n for c, n in own.items() if c not in newest
+    }
