@@ -19,6 +19,8 @@ ALL = (
     "channel_tick",
     "ledger",
     "log_view",
+    "log_flow",
+    "transfer",
 )
 
 
