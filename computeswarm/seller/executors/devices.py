@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from computeswarm.core.errors import ExecutorError
 from computeswarm.core.nodes import GPUInfo
+from computeswarm.seller.gpus import mig
+from computeswarm.seller.gpus.backends import GpuFault
 
 _NVIDIA_SHARED = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
 
@@ -29,8 +31,13 @@ class Devices:
     """Groups the job's user needs to open the nodes."""
 
 
-def find(gpus: Sequence[GPUInfo], *, root: Path = Path("/")) -> Devices:
-    """Find the devices of these GPUs, and of no others.
+def find(
+    gpus: Sequence[GPUInfo],
+    *,
+    root: Path = Path("/"),
+    locate: Callable[[str], mig.SlicePlace] = mig.locate,
+) -> Devices:
+    """Find the devices of these GPUs or slices of GPUs, and of no others.
 
     Driver libraries need no mention: they lie below /usr, which the job sees.
 
@@ -41,7 +48,10 @@ def find(gpus: Sequence[GPUInfo], *, root: Path = Path("/")) -> Devices:
     directories: list[str] = []
     for gpu in gpus:
         if gpu.vendor == "nvidia":
-            names += [f"dev/{_nvidia_node(gpu, root)}"]
+            if gpu.uuid.startswith("MIG-"):
+                names += _slice_nodes(gpu, root, locate)
+            else:
+                names += [f"dev/{_nvidia_node(gpu, root)}"]
             names += [f"dev/{n}" for n in _NVIDIA_SHARED if (root / "dev" / n).exists()]
             directories += ["proc/driver/nvidia"]
         elif gpu.vendor == "amd":
@@ -68,6 +78,33 @@ def _nvidia_node(gpu: GPUInfo, root: Path) -> str:
     raise ExecutorError(
         f"{gpu.model} ({gpu.uuid}) is gone; restart the seller to detect GPUs anew."
     )
+
+
+def _slice_nodes(
+    gpu: GPUInfo, root: Path, locate: Callable[[str], mig.SlicePlace]
+) -> tuple[str, ...]:
+    """The card's node opens nothing of a divided card without the two capabilities of a slice."""
+    try:
+        place = locate(gpu.uuid)
+    except GpuFault as fault:
+        raise ExecutorError(fault.detail) from fault
+    instance = root / f"proc/driver/nvidia/capabilities/gpu{place.minor}/mig/gi{place.instance}"
+    minors = []
+    for file in (instance / "access", instance / f"ci{place.compute}" / "access"):
+        said = re.search(r"^DeviceFileMinor:\s*(\d+)", _read(file), re.MULTILINE)
+        if said is None:
+            raise ExecutorError(
+                f"{gpu.model} ({gpu.uuid}) is gone; restart the seller to detect GPUs anew."
+            )
+        minors.append(int(said[1]))
+    return (f"dev/nvidia{place.minor}", *(f"dev/nvidia-caps/nvidia-cap{m}" for m in minors))
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 def _render_node(gpu: GPUInfo, root: Path) -> str:

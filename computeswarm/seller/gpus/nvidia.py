@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from computeswarm.core.nodes import GPUInfo
+from computeswarm.seller.gpus import mig
 from computeswarm.seller.gpus.backends import GpuFault, GpuReading, GpuUser
 
 _LOAD_SECONDS = 2.0
@@ -23,6 +24,8 @@ class NvidiaBackend:
         self._nvml = nvml
         self._device = device
         self._open = False
+        self._slices: list[tuple[str, ...] | None] = []
+        """Of each card, as found by the inventory; ``None``: not divided."""
 
     def present(self) -> bool:
         # WSL has the driver's library but no device node of this name.
@@ -34,20 +37,31 @@ class NvidiaBackend:
             driver = _text(nvml.nvmlSystemGetDriverVersion())
             version = nvml.nvmlSystemGetCudaDriverVersion_v2()
             runtime = f"CUDA {version // 1000}.{version % 1000 // 10}"
-            handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(self._count())]
-            return [
-                GPUInfo(
-                    vendor="nvidia",
-                    model=_text(nvml.nvmlDeviceGetName(handle)),
-                    memory_bytes=self._ask(_memory_total, handle) or 0,
-                    uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
-                    driver=driver,
-                    runtime=runtime,
-                )
-                for handle in handles
-            ]
+            self._slices = []
+            found: list[GPUInfo] = []
+            for card in range(self._count()):
+                handle = nvml.nvmlDeviceGetHandleByIndex(card)
+                parts = mig.slices(nvml, handle)
+                self._slices.append(self._uuids(parts))
+                found += [
+                    GPUInfo(
+                        vendor="nvidia",
+                        model=_text(nvml.nvmlDeviceGetName(part)),
+                        memory_bytes=self._ask(_memory_total, part) or 0,
+                        uuid=_text(nvml.nvmlDeviceGetUUID(part)),
+                        driver=driver,
+                        runtime=runtime,
+                    )
+                    for part in ([handle] if parts is None else parts)
+                ]
         except nvml.NVMLError as error:
             raise self._fault(error) from error
+        return found
+
+    def _uuids(self, parts: list[Any] | None) -> tuple[str, ...] | None:
+        if parts is None:
+            return None
+        return tuple(_text(self._nvml.nvmlDeviceGetUUID(part)) for part in parts)
 
     def readings(self) -> list[GpuReading]:
         nvml = self._opened()
@@ -55,25 +69,46 @@ class NvidiaBackend:
             count = self._count()
         except nvml.NVMLError as error:
             raise self._fault(error) from error
-        return [self._reading(index) for index in range(count)]
+        return [reading for card in range(count) for reading in self._card(card)]
 
-    def _reading(self, index: int) -> GpuReading:
+    def _card(self, card: int) -> list[GpuReading]:
+        """Of a card, or of each of its slices."""
         nvml = self._nvml
+        known = self._slices[card] if card < len(self._slices) else None
+        places = 1 if known is None else len(known)
         try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            limit = self._ask(lambda n, h: n.nvmlDeviceGetPowerManagementLimit(h), handle)
-            return GpuReading(
-                utilization_pct=self._ask(_utilization, handle),
-                memory_used_bytes=self._ask(_memory_used, handle),
-                memory_total_bytes=self._ask(_memory_total, handle),
-                temperature_c=self._ask(_temperature, handle),
-                power_mw=self._ask(lambda n, h: n.nvmlDeviceGetPowerUsage(h), handle),
-                power_limit_mw=limit,
-                fan_pct=self._ask(lambda n, h: n.nvmlDeviceGetFanSpeed(h), handle),
-                users=self._users(handle),
-            )
+            handle = nvml.nvmlDeviceGetHandleByIndex(card)
+            parts = mig.slices(nvml, handle)
+            if self._uuids(parts) != known:
+                fault = "The card was divided anew; restart the seller to detect GPUs anew."
+                return [GpuReading(fault=fault)] * places
+            if parts is None:
+                return [self._reading(handle)]
+            return [self._slice_reading(handle, part) for part in parts]
         except nvml.NVMLError as error:
-            return GpuReading(fault=self._fault(error).detail)
+            return [GpuReading(fault=self._fault(error).detail)] * places
+
+    def _reading(self, handle: Any) -> GpuReading:
+        limit = self._ask(lambda n, h: n.nvmlDeviceGetPowerManagementLimit(h), handle)
+        return GpuReading(
+            utilization_pct=self._ask(_utilization, handle),
+            memory_used_bytes=self._ask(_memory_used, handle),
+            memory_total_bytes=self._ask(_memory_total, handle),
+            temperature_c=self._ask(_temperature, handle),
+            power_mw=self._ask(lambda n, h: n.nvmlDeviceGetPowerUsage(h), handle),
+            power_limit_mw=limit,
+            fan_pct=self._ask(lambda n, h: n.nvmlDeviceGetFanSpeed(h), handle),
+            users=self._users(handle),
+        )
+
+    def _slice_reading(self, card: Any, part: Any) -> GpuReading:
+        """Load and power are told of no slice; the card's power would be counted once for each."""
+        return GpuReading(
+            memory_used_bytes=self._ask(_memory_used, part),
+            memory_total_bytes=self._ask(_memory_total, part),
+            temperature_c=self._ask(_temperature, card),
+            users=self._users(part),
+        )
 
     def _users(self, handle: Any) -> tuple[GpuUser, ...]:
         """Who computes and draws, and how much of its time each took since the last reading."""
@@ -117,7 +152,7 @@ class NvidiaBackend:
     def limit_power(self, index: int, watts: int) -> None:
         nvml = self._opened()
         try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            handle = nvml.nvmlDeviceGetHandleByIndex(self._card_of(index))
             least, most = nvml.nvmlDeviceGetPowerManagementLimitConstraints(handle)
             wanted = watts * 1000 or nvml.nvmlDeviceGetPowerManagementDefaultLimit(handle)
             nvml.nvmlDeviceSetPowerManagementLimit(handle, max(least, min(most, wanted)))
@@ -129,6 +164,15 @@ class NvidiaBackend:
             if error.value == nvml.NVML_ERROR_NOT_SUPPORTED:
                 raise GpuFault("This GPU's power can't be limited.") from error
             raise self._fault(error) from error
+
+    def _card_of(self, index: int) -> int:
+        """The card that a GPU of the inventory is, or is a slice of."""
+        owners = [
+            card
+            for card, parts in enumerate(self._slices)
+            for _ in range(1 if parts is None else len(parts))
+        ]
+        return owners[index] if owners else index
 
     def _ask(self, question: Callable[[Any, Any], int], handle: Any) -> int | None:
         """``None`` where this model has no such sensor; other errors pass."""

@@ -27,13 +27,13 @@ class FakeNvml:
 
     NVMLError = NVMLError
     NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION = 3, 4
-    NVML_ERROR_NOT_FOUND = 6
+    NVML_ERROR_NOT_FOUND, NVML_ERROR_FUNCTION_NOT_FOUND, NVML_DEVICE_MIG_ENABLE = 6, 13, 1
     NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_GPU_IS_LOST = 12, 15
     NVML_ERROR_LIB_RM_VERSION_MISMATCH, NVML_TEMPERATURE_GPU = 18, 0
 
     def __init__(self, count: int = 2) -> None:
         self.count = count
-        self.fail: dict[str, int] = {}
+        self.fail: dict[str, int] = {"nvmlDeviceGetMigMode": self.NVML_ERROR_NOT_SUPPORTED}
         self.opened = 0
         self.answers: dict[str, Callable[..., object]] = {
             "nvmlInit": self._init,
@@ -107,7 +107,7 @@ async def test_a_driver_that_fails_later(
     readings = await monitor.sample()
     assert len(readings) == 2
     assert all(sentence in r.fault and r.utilization_pct is None for r in readings)
-    nvml.fail.clear()
+    del nvml.fail["nvmlDeviceGetUtilizationRates"]
     opened = nvml.opened
     assert [r.utilization_pct for r in await monitor.sample()] == [83, 83]
     assert nvml.opened == opened + 1  # started anew after the fault
