@@ -48,6 +48,7 @@ def plan_job(
     name: str = "",
     secrets: Mapping[str, str] | None = None,
     network: bool = False,
+    stream_outputs: bool = False,
 ) -> JobPlan:
     """Describe a job. Blocking: it reads and hashes every input.
 
@@ -59,6 +60,7 @@ def plan_job(
         secrets: variables that are sealed for the seller who runs the job, and shown to nobody
             else. He can read them.
         network: the job reaches the public internet; not every node lets it.
+        stream_outputs: files that the job has finished writing can be fetched while it runs.
 
     Raises:
         NotFound: a file that does not exist.
@@ -97,6 +99,7 @@ def plan_job(
             "gpu_count": gpu_count,
             "max_seconds": max_seconds,
             "network": network,
+            "stream_outputs": stream_outputs,
             "secrets": tuple(secrets or ()),
         },
     )

@@ -52,6 +52,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", metavar="DIR", help="fetch what the job leaves in outputs/")
     parser.add_argument(
+        "--stream-outputs",
+        action="store_true",
+        help="fetch files into --output while the job runs, as it finishes writing them",
+    )
+    parser.add_argument(
         "--env", action="append", default=[], metavar="K=V", help="variable (repeatable)"
     )
     parser.add_argument(
@@ -103,6 +108,8 @@ def _plan(context: Context) -> JobPlan:
     from computeswarm.core.durations import parse_duration
 
     args = context.args
+    if args.stream_outputs and not args.output:
+        raise UsageError("--stream-outputs goes with --output DIR, where the files are put.")
     pairs = [pair.partition("=") for pair in args.env]
     if wrong := next((name for name, equals, _ in pairs if not equals or not name), None):
         raise UsageError(f"--env takes NAME=value, not {wrong[:40]!r}.")
@@ -116,6 +123,7 @@ def _plan(context: Context) -> JobPlan:
         gpu_count=args.gpus or 0,
         secrets=read_secrets(context, args.secret),
         network=args.internet,
+        stream_outputs=args.stream_outputs,
     )
 
 
