@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from computeswarm.chain.rpc import RpcClient
 from computeswarm.core.clock import Clock
@@ -251,8 +252,9 @@ class SellerAgent:
             self.notices.tell(note, "warning")
         self.acceptance.recall()
         await self._upkeep.look_at_gas()
+        await self.machine.restore_power(self._power_note)  # a killed seller's
         if self.config.power_limit_watts:
-            await self.machine.limit_power(self.config.power_limit_watts)
+            await self.machine.limit_power(self.config.power_limit_watts, self._power_note)
         self.machine.start()
         self.bookkeeper.start()
         self.market.start()
@@ -291,6 +293,7 @@ class SellerAgent:
         await self.market.close(leave=self.ready)
         await self.channels.close()
         await self.settlements.close()
+        await self.machine.restore_power(self._power_note)
         await self.machine.close()
         self.intake.close()
         self.desk.close()
@@ -331,6 +334,10 @@ class SellerAgent:
         self.notices.tell(f"The price is {format_usdc(price_per_hour)} USDC an hour now.")
         self.market.refresh(record=True)
 
+    @property
+    def _power_note(self) -> Path:
+        return self.config.folder / "power-limits.json"
+
     async def reload(self, settings: Settings) -> list[str]:
         """Take over what may change while it runs; what changed, and what waits for a restart.
 
@@ -339,7 +346,7 @@ class SellerAgent:
         """
         told = reload(self, settings)
         if any(text.startswith("power_limit_watts") for text in told):
-            await self.machine.limit_power(self.config.power_limit_watts)
+            await self.machine.limit_power(self.config.power_limit_watts, self._power_note)
         return told
 
     async def cancel(self, job_id: str) -> Job:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from computeswarm.core.clock import Clock
 from computeswarm.core.nodes import Hardware
@@ -63,9 +65,48 @@ class MachineWatch:
         """GPUs that somebody else than a job of ours uses, and who, in words."""
         return dict(self._foreign)
 
-    async def limit_power(self, watts: int) -> None:
-        """Have each GPU draw no more; 0 is the driver's default. The owner hears of failures."""
-        for problem in await self._monitor.limit_power(watts):
+    async def limit_power(self, watts: int, note: Path) -> None:
+        """Have each GPU draw no more; 0 is as it was before. The owner hears of failures.
+
+        Args:
+            note: keeps the limits that were in force, from before the first change until
+                ``restore_power``, which may be the next start's after a kill.
+        """
+        if not watts:
+            await self.restore_power(note)
+            return
+        if not note.exists():
+            before = {
+                gpu.uuid: reading.power_limit_mw
+                for gpu, reading in zip(
+                    self._hardware.gpus, await self._monitor.sample(), strict=True
+                )
+                if reading.power_limit_mw
+            }
+            partial = note.with_suffix(".new")
+            partial.write_text(json.dumps(before))
+            partial.replace(note)
+        every = range(len(self._hardware.gpus))
+        self._tell(await self._monitor.limit_power(dict.fromkeys(every, watts)))
+
+    async def restore_power(self, note: Path) -> None:
+        """Put back the limits that ``limit_power`` found; nothing where it changed none."""
+        try:
+            before = json.loads(note.read_bytes())
+        except FileNotFoundError:
+            return
+        except ValueError:
+            before = {}
+        limits = {
+            index: round(before[gpu.uuid] / 1000)
+            for index, gpu in enumerate(self._hardware.gpus)
+            if gpu.uuid in before
+        }
+        self._tell(await self._monitor.limit_power(limits))
+        note.unlink()
+
+    def _tell(self, problems: Sequence[str]) -> None:
+        for problem in problems:
             self._notices.tell(problem, "warning")
 
     def utilization(self) -> int | None:

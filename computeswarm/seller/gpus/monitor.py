@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from computeswarm.seller.gpus.backends import GpuFault, GpuReading
 from computeswarm.seller.gpus.detect import Inventory
@@ -33,14 +34,15 @@ class GpuMonitor:
         lost = f"{self._count} GPUs were found at the start and {len(found)} answer now."
         return [GpuReading(fault=lost)] * self._count
 
-    async def limit_power(self, watts: int) -> list[str]:
-        """Have each GPU draw no more; 0 is the driver's default. What could not be done."""
+    async def limit_power(self, watts: Mapping[int, int]) -> list[str]:
+        """Have each GPU (by index) draw no more; 0 is the driver's default. What failed."""
         problems: list[str] = []
-        for index in range(self._count if self._backend is not None else 0):
-            assert self._backend is not None
+        if self._backend is None:
+            return problems
+        for index, most in watts.items():
             try:
                 async with self._lock:
-                    await asyncio.to_thread(self._backend.limit_power, index, watts)
+                    await asyncio.to_thread(self._backend.limit_power, index, most)
             except GpuFault as fault:
                 problems.append(f"GPU {index}: {fault.detail}")
         return problems

@@ -107,6 +107,7 @@ class NvidiaBackend:
             memory_used_bytes=self._ask(_memory_used, part),
             memory_total_bytes=self._ask(_memory_total, part),
             temperature_c=self._ask(_temperature, card),
+            power_limit_mw=self._ask(lambda n, h: n.nvmlDeviceGetPowerManagementLimit(h), card),
             users=self._users(part),
         )
 

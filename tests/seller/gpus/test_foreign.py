@@ -95,10 +95,10 @@ async def test_nvidia_tells_who_works_and_takes_a_limit(tmp_path: Path) -> None:
     limits: list[int] = []
     nvml.answers["nvmlDeviceSetPowerManagementLimit"] = lambda h, mw: limits.append(mw)
     for watts in (250, 9_999, 1, 0):
-        assert await monitor.limit_power(watts) == []
+        assert await monitor.limit_power({0: watts}) == []
     assert limits == [250_000, 450_000, 100_000, 400_000]  # within what it can; 0 is its own
     nvml.fail["nvmlDeviceSetPowerManagementLimit"] = nvml.NVML_ERROR_NO_PERMISSION
-    (problem,) = await monitor.limit_power(250)
+    (problem,) = await monitor.limit_power({0: 250})
     assert "GPU 0: Only root may" in problem
     with pytest.raises(GpuFault):
         backend.limit_power(0, 250)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from test_gpus import FakeNvml, NVMLError, no_torch
 
 from computeswarm.core.errors import ExecutorError
 from computeswarm.core.nodes import GPUInfo
@@ -14,7 +15,6 @@ from computeswarm.seller.executors import devices
 from computeswarm.seller.gpus import GpuMonitor, detect
 from computeswarm.seller.gpus.mig import SlicePlace, locate
 from computeswarm.seller.gpus.nvidia import NvidiaBackend
-from tests.seller.gpus.test_gpus import FakeNvml, NVMLError, no_torch
 
 
 def divided() -> FakeNvml:
@@ -75,7 +75,7 @@ async def test_a_divided_card_is_its_slices(tmp_path: Path) -> None:
 
     limited: list[int] = []
     nvml.answers["nvmlDeviceSetPowerManagementLimit"] = lambda h, mw: limited.append(h)
-    assert await monitor.limit_power(300) == []
+    assert await monitor.limit_power({0: 300, 1: 300, 2: 300}) == []
     assert limited == [0, 1, 1]
 
     nvml.answers["nvmlDeviceGetUUID"] = lambda h: f"MIG-new-{h}"
