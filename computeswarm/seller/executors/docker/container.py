@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import signal
@@ -11,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from computeswarm.core.errors import ExecutorError
+from computeswarm.seller.executors import seccomp
 from computeswarm.seller.executors.base import Exit, Stream, Usage
 from computeswarm.seller.executors.cgroups import group_of
 from computeswarm.seller.executors.docker.engine import Engine, quietly, saying
@@ -71,7 +73,8 @@ class Container:
         Raises:
             ExecutorError: the container has ended.
         """
-        text = json.dumps({"argv": list(argv), "env": dict(env)}).encode()
+        rules = base64.b64encode(seccomp.build_filter()).decode()
+        text = json.dumps({"argv": list(argv), "env": dict(env), "filter": rules}).encode()
         try:
             await self._line.write_in(b"%d\n%s" % (len(text), text))
         except (OSError, RuntimeError, AssertionError) as error:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from computeswarm.core.errors import ExecutorError, Unprocessable
 from computeswarm.core.nodes import GPUInfo, Isolation
-from computeswarm.seller.executors import devices
+from computeswarm.seller.executors import devices, seccomp
 from computeswarm.seller.executors.base import OUTPUTS_DIR, Launch, Limits, Problem
 from computeswarm.seller.executors.docker.container import Container, DockerRunning
 from computeswarm.seller.executors.docker.engine import Engine, Facts, quietly, saying, socket_path
@@ -85,6 +86,8 @@ class DockerExecutor:
 
     async def check(self) -> list[Problem]:
         facts, problems = await self.engine.check()
+        if platform.machine() not in seccomp.MACHINES:
+            problems.append(Problem(f"No seccomp table for {platform.machine()}.", "Use x86_64."))
         self._facts = facts
         if any(gpu.vendor == "nvidia" for gpu in self._gpus):
             problems += await asyncio.to_thread(toolkit_problems)
