@@ -47,7 +47,7 @@ from computeswarm.seller.readings import meter_event
 from computeswarm.seller.recovery import recover
 from computeswarm.seller.reload import reload
 from computeswarm.seller.runner import JobRun, Order, Tools
-from computeswarm.seller.slots import Slots
+from computeswarm.seller.slots import Slots, disk_for_jobs
 from computeswarm.seller.status import StatusPage
 from computeswarm.seller.store import JobStore
 from computeswarm.seller.takings import Takings
@@ -168,7 +168,7 @@ class SellerAgent:
         self.warmth = Warmth(executor, images, config.job_cpus)
         self.dispatcher = Dispatcher(
             self,
-            Slots(config.slots, hardware.gpus, hardware.memory_bytes),
+            Slots(config.slots, hardware.gpus, hardware.memory_bytes, disk_for_jobs(hardware)),
             Tools(config, executor, images, self.inputs, self.desk, clock, vault, self.warmth),
         )
         self.offers.expect = self.dispatcher.outlook.of_offer

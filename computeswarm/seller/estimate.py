@@ -13,6 +13,7 @@ its time limit, and between two jobs passes no more than ``TURNOVER_SECONDS``:
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -36,6 +37,7 @@ class Work:
     """Those that it has, if it runs."""
     ready: bool = True
     """All inputs are there."""
+    disk_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Room:
 
     slots: int
     memory_bytes: int
+    disk_bytes: int = sys.maxsize
 
 
 @dataclass
@@ -64,6 +67,8 @@ class _Floor:
         if len(works) >= self.room.slots:
             return False
         if sum(w.memory_bytes for w in works) + work.memory_bytes > self.room.memory_bytes:
+            return False
+        if works and sum(w.disk_bytes for w in works) + work.disk_bytes > self.room.disk_bytes:
             return False
         held = sum(len(w.held & work.fits) if w.held else w.gpus for w in works)
         return not work.gpus or len(work.fits) - held >= work.gpus

@@ -64,7 +64,8 @@ class Outlook:
 
     @property
     def _room(self) -> Room:
-        return Room(self._dispatcher.slots.count, self._dispatcher.slots.memory_bytes)
+        slots = self._dispatcher.slots
+        return Room(slots.count, slots.memory_bytes, slots.disk_bytes)
 
     def _job(self, job_id: str) -> Job:
         return self._agent.desk.store.get(job_id)
@@ -82,7 +83,14 @@ class Outlook:
             for index, gpu in enumerate(gpus)
             if index not in unwell and gpu.memory_bytes >= spec.min_vram_bytes
         )
-        return Work(seconds + self._turnover, spec.memory_bytes, spec.gpu_count, fits, ready=ready)
+        return Work(
+            seconds + self._turnover,
+            spec.memory_bytes,
+            spec.gpu_count,
+            fits,
+            ready=ready,
+            disk_bytes=spec.disk_bytes,
+        )
 
     def _running(self) -> list[Work]:
         return [self._of_run(job_id) for job_id in self._dispatcher.runs]
@@ -98,7 +106,10 @@ class Outlook:
             seconds = None
         elif job.state is JobState.RUNNING and meter is not None and meter.limit_at is not None:
             seconds = max(0.0, meter.limit_at - agent.clock.monotonic()) + self._turnover
-        return Work(seconds, job.spec.memory_bytes, job.spec.gpu_count, held=held)
+        spec = job.spec
+        return Work(
+            seconds, spec.memory_bytes, spec.gpu_count, held=held, disk_bytes=spec.disk_bytes
+        )
 
     @property
     def _turnover(self) -> float:

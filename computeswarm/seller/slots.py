@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from computeswarm.core.jobs import JobSpec
-from computeswarm.core.nodes import GPUInfo
+from computeswarm.core.nodes import GPUInfo, Hardware
+
+_DISK_MARGIN = 256 * 2**20
+"""Stays free for the seller's own files."""
+
+
+def disk_for_jobs(hardware: Hardware) -> int:
+    """Bytes for all jobs together; without bound where nobody knows what is free."""
+    return max(0, hardware.disk_bytes - _DISK_MARGIN) if hardware.disk_bytes else sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +24,7 @@ class Place:
 
     gpus: tuple[int, ...]
     memory_bytes: int
+    disk_bytes: int = 0
 
 
 @dataclass
@@ -24,6 +34,8 @@ class Slots:
     count: int
     gpus: Sequence[GPUInfo]
     memory_bytes: int
+    disk_bytes: int = sys.maxsize
+    """For all jobs together; one alone is let in, and its sandbox looks at what is free then."""
     faulty: set[int] = field(default_factory=set)
     """GPUs that take no job now."""
     _taken: dict[str, Place] = field(default_factory=dict)
@@ -46,9 +58,13 @@ class Slots:
         memory = sum(place.memory_bytes for place in self._taken.values())
         if len(fitting) < spec.gpu_count or memory + spec.memory_bytes > self.memory_bytes:
             return None
+        disk = sum(place.disk_bytes for place in self._taken.values())
+        if self._taken and disk + spec.disk_bytes > self.disk_bytes:
+            return None
         # the smallest that fit: a later job may need the large ones
         fitting.sort(key=lambda index: self.gpus[index].memory_bytes)
-        place = Place(tuple(sorted(fitting[: spec.gpu_count])), spec.memory_bytes)
+        chosen = tuple(sorted(fitting[: spec.gpu_count]))
+        place = Place(chosen, spec.memory_bytes, spec.disk_bytes)
         self._taken[job_id] = place
         return place
 

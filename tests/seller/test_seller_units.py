@@ -16,6 +16,7 @@ from computeswarm.core.nodes import GPUInfo
 from computeswarm.core.quotes import Quote
 from computeswarm.core.states import JobState
 from computeswarm.seller.coalesce import Chunk, coalesced
+from computeswarm.seller.estimate import Room, Work, starts_in
 from computeswarm.seller.eventlog import EventLog
 from computeswarm.seller.job import PAYMENTS_HELD, Job
 from computeswarm.seller.meter import Meter
@@ -169,6 +170,18 @@ def test_memory_is_not_promised_twice() -> None:
     job = JobSpec(command=("x",), memory_bytes=3 * 2**30)
     assert slots.take("a", job) is not None
     assert slots.take("b", job) is None
+
+
+def test_disk_is_not_promised_twice() -> None:
+    slots = Slots(4, (), 2**40, 4 * 2**30)
+    job = JobSpec(command=("x",), disk_bytes=3 * 2**30)
+    assert slots.take("a", job) is not None
+    assert slots.take("b", job) is None
+    room = Room(4, 2**40, 4 * 2**30)
+    work = Work(60, 0, disk_bytes=job.disk_bytes)
+    assert starts_in([work], [], work, room) == 60
+    slots.release("a")
+    assert slots.take("b", job) is not None
 
 
 @pytest.mark.parametrize("slow", [False, True])
