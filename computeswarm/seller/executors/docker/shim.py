@@ -4,8 +4,7 @@ It waits for its order on stdin (a line with a length, then so many bytes of JSO
 ``env`` and ``filter``), so that neither a command nor a secret stands in the container's
 description, and one that was made ahead fits any job. It then starts the command, hands SIGTERM on
 to everybody, and ends when the command does. When stdin ends, the seller is gone, and so is the
-job:
-the kernel kills every process of a container whose process 1 has ended.
+job: the kernel kills every process of a container whose process 1 has ended.
 """
 
 from __future__ import annotations
