@@ -14,7 +14,7 @@ from computeswarm.buyer.http.base import Answer
 from computeswarm.buyer.http.seller import Access, SellerClient, execute_body
 from computeswarm.buyer.journal import JobJournal, JobRecord, Stage
 from computeswarm.buyer.offer import Offer
-from computeswarm.buyer.progress import Report
+from computeswarm.buyer.progress import Progress, Report
 from computeswarm.buyer.uploads import send_inputs, uploads_of
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import (
@@ -174,14 +174,16 @@ class Purchases:
             BadRequest: a local file is gone or has changed since the job was planned.
             SellerUnavailable: he takes none.
         """
+        spec = self._journal.request(record.job_id).spec
+        sizes = {f.sha256: f.size for f in spec.inputs if f.content is None}
         if record.view is not None and not record.view.missing_inputs:
+            if sizes:
+                report(Progress("uploading", there=len(sizes)))
             return record
         # asked afresh: the reply to a repeated payment is as old as its first
         record = await self._look(record, seller)
         if record.view is None or not record.view.missing_inputs or record.state.terminal:
             return record
-        spec = self._journal.request(record.job_id).spec
-        sizes = {f.sha256: f.size for f in spec.inputs if f.content is None}
         uploads = uploads_of(
             record.view.missing_inputs, sizes, self._journal.sources(record.job_id)
         )

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 class LiveOutputs:
     """Fetches new versions beside the stream of events, which has to be read on meanwhile."""
 
-    def __init__(self, buyer: Buyer, job_id: str, folder: Path) -> None:
+    def __init__(self, buyer: Buyer, job_id: str, folder: Path, *, overwrite: bool) -> None:
         self.ours: dict[str, str] = {}
         """Digests, by path, of what was fetched: older versions are ours to replace."""
         self._buyer = buyer
         self._job_id = job_id
         self._folder = folder
+        self._overwrite = overwrite
         self._fresh = asyncio.Event()
 
     def see(self, event: JobEvent) -> None:
@@ -48,4 +49,6 @@ class LiveOutputs:
             self._fresh.clear()
             # a version that is gone again, or a broken line: the next event or the job's end has it
             with contextlib.suppress(ComputeSwarmError):
-                await self._buyer.outputs(self._job_id, self._folder, ours=self.ours)
+                await self._buyer.outputs(
+                    self._job_id, self._folder, overwrite=self._overwrite, ours=self.ours
+                )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from computeswarm.buyer.journal import JobRecord, Stage
 from computeswarm.buyer.progress import Progress
+from computeswarm.cli.fetching import fetch, show_flow
 from computeswarm.cli.following import Interrupts, Printer
 from computeswarm.cli.live_outputs import LiveOutputs
 from computeswarm.cli.output import exit_code, job_document, receipt_lines
-from computeswarm.core.durations import format_duration
 from computeswarm.core.errors import ComputeSwarmError, ExitCode, Gone, NotFound
 from computeswarm.core.text import clean_line
 
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
     from computeswarm.buyer.client import Buyer
     from computeswarm.buyer.offer import Offer
     from computeswarm.cli.context import Context
-
-
-_MIB = 2**20
-_LARGE_BYTES = 8 * _MIB
-"""Less than that is there before anybody could read how far it is."""
 
 
 class Run:
@@ -39,7 +33,8 @@ class Run:
         self._printer = Printer(context)
         self._live: LiveOutputs | None = None
         if context.args.stream_outputs:
-            self._live = LiveOutputs(buyer, offer.job_id, Path(context.args.output))
+            folder = Path(context.args.output)
+            self._live = LiveOutputs(buyer, offer.job_id, folder, overwrite=context.args.overwrite)
         self._starting: asyncio.Task[JobRecord] | None = None
         self._cancelling: asyncio.Task[None] | None = None
         self._started = False
@@ -135,7 +130,7 @@ class Run:
                     self._note(f"{count} output file(s): `computeswarm outputs {job_id}`.")
                 return
             ours = self._live.ours if self._live else None
-            paths = await self._buyer.outputs(job_id, Path(folder), self._progress, ours=ours)
+            paths = await fetch(self._context, self._buyer, job_id, Path(folder), ours=ours)
             self._note(f"{len(paths)} output file(s) in {clean_line(str(folder))}.")
         except NotFound:
             self._note("the job left no outputs.")
@@ -160,20 +155,10 @@ class Run:
         if progress.phase != self._shown:
             self._shown = progress.phase
             self._note(f"{progress.phase}")
-        if progress.total >= _LARGE_BYTES and progress.phase in ("uploading", "downloading"):
-            self._show_flow(progress)
-
-    def _show_flow(self, progress: Progress) -> None:
-        """How a large transfer goes: a line that a terminal overwrites, elsewhere nothing."""
-        if self._context.json or not sys.stderr.isatty():
-            return
-        done, total = progress.done // _MIB, progress.total // _MIB
-        left = "" if progress.eta is None else f", {format_duration(int(progress.eta) + 1)} left"
-        there = f", {progress.there} more are there already" if progress.there else ""
-        line = f"  {done} of {total} MiB, {progress.rate / _MIB:.0f} MiB/s{left}{there}"
-        end = "\n" if progress.done >= progress.total else ""
-        sys.stderr.write(f"\r{line:<79.79}{end}")
-        sys.stderr.flush()
+            if progress.there:
+                count = progress.there + progress.files
+                self._note(f"{progress.there} of {count} inputs are already there")
+        show_flow(self._context, progress)
 
     def _note(self, line: str) -> None:
         self._context.note(f"computeswarm: {line}")

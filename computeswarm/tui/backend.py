@@ -77,7 +77,12 @@ class BuyerBackend(Protocol):
 
     async def cancel(self, job_id: str) -> None: ...
 
-    async def download(self, job_id: str, folder: Path, report: Report) -> Download: ...
+    async def download(
+        self, job_id: str, folder: Path, report: Report, *, overwrite: bool = False
+    ) -> Download:
+        """Fetch a job's outputs. Raises WouldOverwrite unless ``overwrite``, where other files of
+        their names are in the folder; SellerUnavailable, Gone, NotFound."""
+        ...
 
     async def close(self) -> None: ...
 

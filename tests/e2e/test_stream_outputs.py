@@ -60,3 +60,22 @@ def test_it_needs_a_place_for_the_files(demo: Demo) -> None:
     done = demo.cli("run", "--yes", "--stream-outputs", "examples/monte_carlo.py")
     assert done.code == 125
     assert "--output DIR" in done.one_sentence()
+
+
+def test_files_of_the_buyers_are_replaced_only_if_he_says_so(demo: Demo, tmp_path: Path) -> None:
+    script, got, data = tmp_path / "job.py", tmp_path / "got", tmp_path / "data.bin"
+    script.write_text("open('outputs/o', 'w').write('theirs')")
+    data.write_bytes(b"x" * 300_000)
+    got.mkdir()
+    (got / "o").write_text("mine")
+    options = ("--yes", "--output", str(got), "--input", str(data))
+    done = demo.cli("run", *options, str(script))
+    assert done.code == 0 and "holds other files of the same names (o)" in done.err
+    assert (got / "o").read_text() == "mine"
+    job_id = next(line.split()[1] for line in done.err.splitlines() if line.startswith("Job "))
+    refused = demo.cli("outputs", job_id, "--output", str(got))
+    assert refused.code == 125 and "--overwrite" in refused.one_sentence()
+    assert demo.cli("outputs", job_id, "--output", str(got), "--overwrite").code == 0
+    assert (got / "o").read_text() == "theirs"
+    again = demo.cli("run", *options, str(script))
+    assert again.code == 0 and "1 of 1 inputs are already there" in again.err

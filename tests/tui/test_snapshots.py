@@ -221,6 +221,24 @@ def test_download(snap_compare: Snap) -> None:
     assert _shot(snap_compare, make_app(FakeBuyer()), "80x24", then)
 
 
+def test_download_over_other_files_asks_first(snap_compare: Snap) -> None:
+    buyer = FakeBuyer()
+    buyer.others = ["model.npz"]
+
+    async def then(pilot: Pilot[None]) -> None:
+        pilot.app.screen.query_one("#jobs").select(JOBS[2].job_id)  # type: ignore[attr-defined]
+        await pilot.pause()
+        await pilot.press("d")
+        await pilot.pause()
+        await pilot.press("enter")
+        text = pilot.app.screen.query_one("#download-text")
+        await until(pilot, lambda: "again overwrites" in str(text.visual))
+        await pilot.press("enter")
+        await until(pilot, lambda: "digests checked" in str(text.visual))
+
+    assert _shot(snap_compare, make_app(buyer), "80x24", then)
+
+
 def test_price(snap_compare: Snap) -> None:
     app = make_app(FakeBuyer(), FakeSeller(), mode="seller")
     assert _shot(snap_compare, app, "80x24", _keys("p"))

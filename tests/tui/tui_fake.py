@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from computeswarm.buyer.folder import WouldOverwrite
 from computeswarm.core.errors import ComputeSwarmError, WrongPassword
 from computeswarm.core.states import JobState
 from computeswarm.tui.draft import JobDraft
@@ -175,6 +176,8 @@ class FakeBuyer:
         market = "http://market.example:8402"
         self.identity = Identity(address, network, USDC, market, real_money)
         self.password = ""
+        self.others: list[str] = []
+        """What lies where outputs would go."""
         self.listed = nodes
         self.journal = list(JOBS if jobs is None else jobs)
         self.lines = LOG if log is None else log
@@ -270,7 +273,11 @@ class FakeBuyer:
         held = next(j for j in self.journal if j.job_id == job_id)
         self._replace(replace(held, state=JobState.CANCELLED))
 
-    async def download(self, job_id: str, folder: Path, report: Any) -> Download:
+    async def download(
+        self, job_id: str, folder: Path, report: Any, *, overwrite: bool = False
+    ) -> Download:
+        if self.others and not overwrite:
+            raise WouldOverwrite.of(folder, self.others)
         report("downloading", 512, 2048)
         return Download((folder / "model.npz", folder / "curve.csv"), folder)
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from computeswarm.cli.fetching import add_overwrite, fetch
 from computeswarm.core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="DIR", help="folder for the files (a new one named after the job)"
     )
+    add_overwrite(parser)
 
 
 async def run(context: Context) -> int:
@@ -28,7 +30,7 @@ async def run(context: Context) -> int:
     async with buyer_of(context) as buyer:
         record = buyer.job(context.args.job)
         dest = Path(context.args.output or record.job_id)
-        paths = await buyer.outputs(record.job_id, dest)
+        paths = await fetch(context, buyer, record.job_id, dest)
     if context.json:
         files = [{"path": str(path), "size": path.stat().st_size} for path in paths]
         context.document({"job_id": record.job_id, "files": files})

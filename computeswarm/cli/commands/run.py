@@ -7,6 +7,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from computeswarm.cli.fetching import add_overwrite
 from computeswarm.core.errors import (
     ComputeSwarmError,
     Conflict,
@@ -51,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--input", action="append", default=[], metavar="PATH", help="file or folder (repeatable)"
     )
     parser.add_argument("--output", metavar="DIR", help="fetch what the job leaves in outputs/")
+    add_overwrite(parser)
     parser.add_argument(
         "--stream-outputs",
         action="store_true",

@@ -235,11 +235,13 @@ class LiveBuyer:
     async def cancel(self, job_id: str) -> None:
         await self._buyer.cancel(job_id)
 
-    async def download(self, job_id: str, folder: Path, report: Report) -> Download:
+    async def download(
+        self, job_id: str, folder: Path, report: Report, *, overwrite: bool = False
+    ) -> Download:
         def tell(progress: Progress) -> None:
             report(progress.phase, progress.done, progress.total)
 
-        files = await self._buyer.outputs(job_id, folder, tell)
+        files = await self._buyer.outputs(job_id, folder, tell, overwrite=overwrite)
         return Download(tuple(files), folder)
 
     async def close(self) -> None:

@@ -8,7 +8,9 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Input, ProgressBar, Static
 
+from computeswarm.buyer.folder import WouldOverwrite
 from computeswarm.core.errors import ComputeSwarmError
+from computeswarm.core.text import clean_line
 from computeswarm.tui.backend import BuyerBackend
 from computeswarm.tui.format import file_size, short_job
 from computeswarm.tui.modals.dialog import Dialog
@@ -24,6 +26,8 @@ class DownloadModal(Dialog[None]):
         self._job, self._backend = job, backend
         self._folder = folder or f"outputs/{short_job(job.job_id)}"
         self._busy = False
+        self._agreed: Path | None = None
+        """A folder that holds other files of the same names, which was said."""
 
     def content(self) -> ComposeResult:
         yield Static("Into which folder?", markup=False)
@@ -47,7 +51,13 @@ class DownloadModal(Dialog[None]):
 
     async def _fetch(self, folder: Path) -> None:
         try:
-            got = await self._backend.download(self._job.job_id, folder, self._report)
+            got = await self._backend.download(
+                self._job.job_id, folder, self._report, overwrite=folder == self._agreed
+            )
+        except WouldOverwrite as error:
+            self._agreed = folder
+            names = ", ".join(clean_line(path, limit=40) for path in error.extra["files"][:3])
+            self._say(line((f"Other files are there ({names}); ⏎ again overwrites.", "$warning")))
         except ComputeSwarmError as error:
             self._say(line((error.detail, "$error")))
         except OSError as error:
