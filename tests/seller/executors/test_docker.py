@@ -17,6 +17,7 @@ from sandbox_bench import SMALL, Bench, until
 
 from computeswarm.core.errors import ExecutorError
 from computeswarm.core.nodes import GPUInfo
+from computeswarm.seller.executors.base import Launch
 from computeswarm.seller.executors.docker import DockerExecutor
 from computeswarm.seller.executors.docker.engine import Engine, Facts, socket_path
 from computeswarm.seller.executors.docker.spec import OWNER_LABEL, Shape, Surroundings, container
@@ -317,3 +318,37 @@ async def test_a_job_can_not_write_into_process_one(bench: Bench) -> None:
         "print('still here')"
     )
     assert result.text == "mem denied\nenviron denied\nfd denied\nmaps denied\nstill here\n"
+
+
+async def test_an_image_lays_no_links_where_the_seller_writes_inputs(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The image's own Python is started before the inputs are written, by root."""
+    victim, site = tmp_path / "victim", tmp_path / "site"
+    site.mkdir()
+    evil = site / "evil"
+    trap = f"ln -s {victim} /job/data.txt; ln -s {tmp_path} /job/outputs/x"
+    evil.write_text(f'#!/bin/sh\n{trap}\nexec {bench.image.python} "$@"\n')
+    for path, mode in ((tmp_path, 0o755), (site, 0o755), (evil, 0o755)):
+        path.chmod(mode)
+    honest, executor = bench.image, bench.executor
+    assert isinstance(executor, DockerExecutor)
+    image = replace(honest, site=site, python=Path("/opt/site/evil"))
+    space = await executor.prepare("job-evil", SMALL, image=image)
+    try:
+        assert space.container is not None
+        line = Path(f"/proc/{space.container.pid}/cmdline")
+        await until(lambda: b"shim" in line.read_bytes() and b"evil" not in line.read_bytes())
+        (space.path / "data.txt").write_text("owned")
+        assert not victim.exists()
+        assert not (space.path / "outputs/x").is_symlink()
+        script = "open('outputs/o', 'w').write(open('data.txt').read()); open('new', 'w')"
+        launch = Launch(
+            "job-evil", ("sh", "-c", f'{honest.python} -c "{script}"'), {}, space.path, image, SMALL
+        )
+        job = await executor.start(launch)
+        async with asyncio.timeout(60):
+            assert (await job.wait()).status == 0
+        assert (space.path / "outputs/o").read_text() == "owned"
+    finally:
+        await space.close()

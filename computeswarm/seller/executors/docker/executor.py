@@ -164,6 +164,8 @@ class DockerExecutor:
             space = await self._make(job_id, shape)
         else:
             inner = await self._places.workspace(job_id, limits)
+            if isinstance(inner, MountedWorkspace):
+                _shut(inner)
             space = DockerWorkspace(inner, None, None)
         space.job_id = job_id
         space.forget = self._spaces.pop
@@ -172,7 +174,10 @@ class DockerExecutor:
 
     async def _make(self, name: str, shape: Shape) -> DockerWorkspace:
         inner = await self._places.workspace(name, shape.limits)
+        if isinstance(inner, DirectoryWorkspace):
+            return DockerWorkspace(inner, None, None)  # nothing can shut it to its own owner
         try:
+            _shut(inner)
             made = await self._container(shape, inner)
         except BaseException:
             await inner.close()
@@ -223,6 +228,7 @@ class DockerExecutor:
             space.container, space.shape = await self._container(shape, space.inner), shape
         if isinstance(space.inner, MountedWorkspace):
             hand_over(space.path, space.inner.uid)
+            os.chown(space.path, space.inner.uid, space.inner.uid)
         if launch.network:  # while the shim waits: nothing of the job's runs yet
             space.network = await attach(space.container.pid)
         await space.container.order(_command(launch), env)
@@ -282,6 +288,15 @@ def _shape(image: Image, limits: Limits, gpus: Sequence[GPUInfo]) -> Shape:
     # time and output are kept by others, and would make a spare fit fewer jobs
     kept = replace(limits, wall_seconds=0.0, output_bytes=0)
     return Shape(image.container, str(image.python), image.site, kept, tuple(gpus))
+
+
+def _shut(space: MountedWorkspace) -> None:
+    """Nobody but the seller enters a job's directory until its inputs are in it.
+
+    The shim is run by the image's own Python, which may be anybody's program: it could lay links
+    where the seller, as root, is about to write the inputs.
+    """
+    os.chown(space.path, 0, 0)
 
 
 def _user(space: Directory) -> str:

@@ -23,6 +23,7 @@ PR_SET_DUMPABLE, PR_SET_SECCOMP = 4, 22
 SECCOMP_MODE_FILTER = 2
 RULE_BYTES = 8
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+JOB_DIR = "/job"
 
 
 def order() -> Any:
@@ -61,6 +62,7 @@ def become(argv: list[str], env: dict[str, str], rules: bytes) -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     try:
+        os.chdir(JOB_DIR)  # it was shut until now
         confine(rules)
         os.execvpe(argv[0], argv, env)  # noqa: S606
     except FileNotFoundError:

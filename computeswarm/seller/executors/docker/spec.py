@@ -78,7 +78,7 @@ def container(shape: Shape, around: Surroundings, workdir: Path, user: str) -> d
         "Cmd": [shape.python, "-I", "-S", SHIM],
         "Env": [] if nvidia else ["NVIDIA_VISIBLE_DEVICES=void"],
         "User": user,
-        "WorkingDir": JOB_DIR,
+        "WorkingDir": "/",  # the job's directory is shut until its inputs are there
         "Hostname": "job",
         "Labels": {OWNER_LABEL: around.tag, **around.labels},
         "Healthcheck": {"Test": ["NONE"]},
