@@ -100,7 +100,9 @@ class InputCache:
             StorageFull: there is not enough, even without all that no job waits for. They are
                 pinned nevertheless, until ``unpin``.
         """
-        self._pinned |= wanted
+        for key, size in wanted.items():
+            # a job may announce the same digest as smaller than the one before it did
+            self._pinned[key] = max(size, self._pinned.get(key, 0))
         self._pins.update(wanted.keys())
         if (needed := sum(self._pinned.values())) > self.limit:
             raise StorageFull("This seller has no room for the inputs now; try again later.")
