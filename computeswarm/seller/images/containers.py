@@ -10,13 +10,17 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from computeswarm.core.errors import ExecutorError
+from computeswarm.seller.executors.base import Limits
 from computeswarm.seller.executors.docker.engine import Engine, saying
+from computeswarm.seller.executors.docker.spec import Shape, Surroundings, container
+from computeswarm.seller.executors.workspace import Places
 from computeswarm.seller.images import root
 from computeswarm.seller.images.image import Image, ImageError
 from computeswarm.seller.images.pull import creating, pull, reason
@@ -26,6 +30,8 @@ REPOSITORY = "computeswarm/python"
 _MIB = 2**20
 _ASK = ("python3", "-I", "-c", "import sys; print(sys.executable)")
 _ASK_SECONDS = 60.0
+_ASK_LIMITS = Limits(cpus=1, memory_bytes=256 * _MIB, pids=64)
+_ASK_USER = "65534:65534"
 _CONFLICT = 409
 _REMOVE_SECONDS = 60.0
 """The engine first waits for every container that is about to start or end."""
@@ -187,23 +193,11 @@ class EngineImages:
         return await self._find(reference) or await self._shared.do(reference, fetch, tell)
 
     async def _python_inside(self, image_id: str) -> Path:
-        """Ask the image which Python it has, in a container without rights."""
-        body: dict[str, Any] = {
-            "Image": image_id,
-            "Entrypoint": [],
-            "Cmd": list(_ASK),
-            "User": "65534:65534",
-            "NetworkDisabled": True,
-            "HostConfig": {
-                "NetworkMode": "none",
-                "ReadonlyRootfs": True,
-                "CapDrop": ["ALL"],
-                "SecurityOpt": ["no-new-privileges"],
-                "PidsLimit": 64,
-                "Memory": 256 * _MIB,
-                "LogConfig": {"Type": "json-file", "Config": {"max-size": "64k"}},
-            },
-        }
+        """Ask the image which Python it has, behind a job's walls: it may be anybody's program."""
+        async with saying("The image can't be looked at"):
+            details = await self._engine.client.images.inspect(image_id)
+        volumes = tuple(sorted((details.get("Config") or {}).get("Volumes") or ()))
+        body = _asking(image_id, Places.of(self._note.parent.parent / "docker").tag, volumes)
         try:
             async with saying("The image can't be looked at"), asyncio.timeout(_ASK_SECONDS):
                 asked = await self._engine.client.containers.create(body)
@@ -218,6 +212,19 @@ class EngineImages:
         if code != 0 or not said.startswith("/") or "\n" in said:
             raise ImageError("The image has no Python 3; jobs are started by one.")
         return Path(said)
+
+
+def _asking(image_id: str, tag: str, volumes: Sequence[str]) -> dict[str, Any]:
+    """The container that is asked: one of the seller's, so that it is reaped after a crash."""
+    shape = Shape(image_id, _ASK[0], None, _ASK_LIMITS, ())
+    around = Surroundings(tag=tag, volumes=tuple(volumes))
+    body = container(shape, around, Path("/"), _ASK_USER)
+    body |= {"Cmd": list(_ASK), "OpenStdin": False, "StdinOnce": False, "AttachStdin": False}
+    body["HostConfig"] |= {
+        "Mounts": [],
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "64k"}},
+    }
+    return body
 
 
 def _pack(archive: IO[bytes], image: Image) -> str:
