@@ -352,3 +352,12 @@ async def test_an_image_lays_no_links_where_the_seller_writes_inputs(
         assert (space.path / "outputs/o").read_text() == "owned"
     finally:
         await space.close()
+
+
+async def test_somebody_elses_image_does_not_run_ahead_of_a_paid_job(bench: Bench) -> None:
+    executor = bench.executor
+    assert isinstance(executor, DockerExecutor)
+    await executor.expect(replace(bench.image, reference=f"theirs@sha256:{'0' * 64}"), SMALL)
+    assert await executor._ours() == []
+    await executor.expect(bench.image, SMALL)
+    assert len(await executor._ours()) == 1

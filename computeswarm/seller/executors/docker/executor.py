@@ -131,6 +131,8 @@ class DockerExecutor:
 
     async def expect(self, image: Image, limits: Limits, gpus: Sequence[GPUInfo] = ()) -> None:
         """Have one container ready for the next job of this shape; the one before it goes."""
+        if image.reference:
+            return  # its Python is anybody's program, which would have the GPU before anyone paid
         shape = _shape(image, limits, gpus)
         spare = self._spare
         if spare is not None and spare.shape == shape:
