@@ -170,6 +170,16 @@ async def test_a_spare_is_used_once(bench: Bench, docker_engine: str) -> None:
     assert bench._spaces[1].container.id != spare  # type: ignore[attr-defined]
 
 
+async def test_a_spare_that_has_died_costs_no_job(bench: Bench, docker_engine: str) -> None:
+    executor = bench.executor
+    assert isinstance(executor, DockerExecutor)
+    await executor.expect(bench.image, SMALL)
+    (spare,) = _of(docker_engine, executor)
+    assert ask(docker_engine, "POST", f"/containers/{spare}/kill")[0] == 204
+    assert (await bench.run("print('one')")).text == "one\n"
+    assert spare not in _of(docker_engine, executor)
+
+
 async def test_a_spare_of_another_shape_is_left_alone_and_then_replaced(
     bench: Bench, docker_engine: str
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -41,6 +42,7 @@ class Container:
         self._inner = inner
         self._line = line
         self.pid = 0
+        self._process = -1
 
     @property
     def id(self) -> str:
@@ -62,10 +64,30 @@ class Container:
                 await line.__aenter__()
                 await inner.start()
                 made.pid = int((await inner.show())["State"]["Pid"])
+                made._hold()
             except BaseException:
                 await asyncio.shield(made.remove())
                 raise
         return made
+
+    def _hold(self) -> None:
+        """Name process 1 to the kernel too: an engine that is killed keeps a job's stdin open."""
+        # the engine's machine may number processes otherwise, or the seller may not be root
+        with contextlib.suppress(OSError):
+            self._process = os.pidfd_open(self.pid)
+
+    def strike(self) -> None:
+        """Kill process 1, and with it everything inside, without the engine."""
+        with contextlib.suppress(OSError):
+            if self._process >= 0:
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+
+    async def lives(self) -> bool:
+        """Whether process 1 still waits for its order."""
+        try:
+            return bool((await self._state()).get("Running"))
+        except ExecutorError:
+            return False
 
     async def order(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         """Tell process 1 what to run.
@@ -136,8 +158,12 @@ class Container:
     async def remove(self) -> None:
         """Kill what is left, and remove it. May be called twice."""
         await self.hang_up()
+        self.strike()
         async with quietly():
             await self._inner.delete(force=True, v=True)
+        if self._process >= 0:
+            os.close(self._process)
+            self._process = -1
 
     async def hang_up(self) -> None:
         """Let go of the life line. The engine calls no container ended whose output it still has
@@ -209,6 +235,9 @@ class DockerRunning:
         measuring = asyncio.create_task(self._measure(), name="container-usage")
         try:
             return replace(await self._container.ended(), usage=self._usage)
+        except ExecutorError:
+            self._container.strike()
+            raise
         finally:
             measuring.cancel()
             self._finish()

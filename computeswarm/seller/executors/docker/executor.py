@@ -158,9 +158,8 @@ class DockerExecutor:
         if job_id in self._spaces:
             raise ExecutorError(f"The workspace of job {job_id} exists already.")
         shape = _shape(image, limits, gpus) if image is not None else None
-        spare = self._spare
-        if spare is not None and spare.shape == shape:
-            self._spare = None  # used once, by one buyer
+        spare = await self._take_spare(shape)
+        if spare is not None:
             space = spare
         elif shape is not None:
             space = await self._make(job_id, shape)
@@ -173,6 +172,17 @@ class DockerExecutor:
         space.forget = self._spaces.pop
         self._spaces[job_id] = space
         return space
+
+    async def _take_spare(self, shape: Shape | None) -> DockerWorkspace | None:
+        """The spare of this shape, used once, by one buyer; None if there is none alive."""
+        spare = self._spare
+        if spare is None or spare.shape != shape:
+            return None
+        self._spare = None
+        if spare.container is not None and await spare.container.lives():
+            return spare
+        await spare.close()  # the engine was restarted since
+        return None
 
     async def _make(self, name: str, shape: Shape) -> DockerWorkspace:
         inner = await self._places.workspace(name, shape.limits)
