@@ -13,6 +13,7 @@ from tui_fake import FakeBuyer
 from computeswarm.chain.devnet import Devnet
 from computeswarm.core.clock import SystemClock
 from computeswarm.core.states import JobState
+from computeswarm.seller.owner_client import OWNER_FILE, OwnerFile
 from computeswarm.tui.backends.live_seller import LiveSeller
 from computeswarm.tui.widgets.header import Header
 
@@ -78,3 +79,18 @@ async def test_a_killed_agent_is_said_and_its_successor_is_attached(
                 await pilot.press("o")
                 await until(pilot, lambda: screen.status and screen.status.mood == "paused")
                 assert (await owner.earnings_csv()).startswith("by,key,label")
+
+
+async def test_a_successor_at_the_same_address_is_attached(devnet: Devnet, tmp_path: Path) -> None:
+    """Its port is the same, its token is not: the old one is refused, not left unanswered."""
+    async with open_rig(devnet, tmp_path) as rig:
+        file = rig.paths.seller / OWNER_FILE
+        now = file.read_bytes()
+        known = OwnerFile.model_validate_json(now)
+        file.write_text(known.model_copy(update={"token": "0" * 64}).model_dump_json())
+        owner = LiveSeller(rig.paths.seller)
+        file.write_bytes(now)
+        try:
+            assert (await owner.status()).node_id
+        finally:
+            await owner.close()

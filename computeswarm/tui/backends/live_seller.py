@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from computeswarm.core.errors import SellerUnavailable, Unauthorized
+from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.seller.earnings_export import to_csv
 from computeswarm.seller.owner_client import OwnerClient
 from computeswarm.tui.backends.seller_mapping import seller_item
@@ -14,7 +14,7 @@ CSV_DAYS = 365
 
 
 class LiveSeller:
-    """Looks for ``owner.json`` again when the seller was restarted under another address."""
+    """Looks for ``owner.json`` again when the seller was restarted, with a token of its own."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` is ``Paths.seller``.
@@ -29,7 +29,7 @@ class LiveSeller:
         """Everything at once."""
         try:
             return seller_item(await self._client.status())
-        except (SellerUnavailable, Unauthorized):
+        except ComputeSwarmError:  # gone, or its successor at the same address refuses the token
             fresh = OwnerClient.find(self._folder)
             await self._client.close()
             self._client = fresh
