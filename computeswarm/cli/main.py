@@ -116,9 +116,16 @@ def _run_command(name: str, argv: list[str]) -> int:
     own = _own_part(argv)
     parser = make_parser(name, COMMANDS.get(name, ""))
     module.configure(parser)
-    args = parser.parse_args(own)
+    takes_rest = getattr(module, "TAKES_REST", False)
+    args, unknown = parser.parse_known_args(own)
+    if unknown:
+        hint = "the script's own arguments come after --" if takes_rest else "leave it out"
+        raise UsageError(
+            f"{' '.join(unknown)[:80]!r} is no argument of `{name}`: {hint};"
+            f" see `{parser.prog} --help`."
+        )
     context = Context.make(args, argv[len(own) + 1 :])
-    if context.rest and not getattr(module, "TAKES_REST", False):
+    if context.rest and not takes_rest:
         raise UsageError(f"`{name}` takes nothing after --; leave it out.")
     return _finish(module.run(context), context)
 

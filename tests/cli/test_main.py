@@ -62,6 +62,7 @@ def test_top_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None
         (["wallet", "show", "--nonsense"], "nonsense"),
         (["wallet", "show", "--network", "many"], "base-sepolia"),
         (["wallet", "show", "--", "x"], "nothing after --"),
+        (["run", "job.py", "--steps", "3"], "arguments come after --"),
         (["images", "build"], "which image"),
     ],
 )
