@@ -176,9 +176,12 @@ class ImageStore:
 
         Raises:
             NotFound: there is no such image here.
+            ConfigError: it is ``python``, which always stays.
             ExecutorError: a job runs in it, or the engine doesn't let go of it.
         """
         facts = self._facts(name)
+        if name == "python":
+            raise ConfigError("The image python is this machine's own Python; it always stays.")
         if facts is None:
             raise NotFound(f"There is no image {name[:40]!r} to remove; see `images list`.")
         image = self._image(name, facts)
@@ -243,6 +246,8 @@ class ImageStore:
             raise ConfigError(f"Say which packages the image {name} should have.")
         refuse_odd(wanted)
         if name == "python":
+            if wanted:
+                raise ConfigError("The image python stays as it is; build one of another name.")
             return self.get(name)
         directory = self._root / name
         with self._uses.building(name):

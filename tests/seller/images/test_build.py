@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from cli_program import run
 
-from computeswarm.core.errors import NotFound
+from computeswarm.core.errors import ConfigError, NotFound
 from computeswarm.seller.executors.docker import DockerExecutor
 from computeswarm.seller.executors.docker.engine import Engine
 from computeswarm.seller.executors.process import ProcessExecutor
@@ -169,3 +169,11 @@ def test_the_commands(tmp_path: Path, docker_engine: str) -> None:
     images("remove", "theirs")
     tag = run("images", "add", "theirs", "python:3.12", home=tmp_path)
     assert tag.code == 125 and "digest" in tag.one_sentence()
+
+
+async def test_the_python_that_is_always_there_is_not_changed(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    with pytest.raises(ConfigError, match="another name"):
+        await store.build("python", ["numpy"])
+    with pytest.raises(ConfigError, match="always stays"):
+        await store.remove("python")
