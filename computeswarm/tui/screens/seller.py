@@ -144,7 +144,7 @@ class SellerScreen(ModeScreen):
         if self._gone:
             return "The seller does not answer; it goes on once it is back."
         if action == "evict" and (self.selected is None or self.selected.state.terminal):
-            return "No live job is under the cursor."
+            return "No live job is under the cursor; ↑ goes to those that run."
         return ""
 
     def action_back(self) -> None:
