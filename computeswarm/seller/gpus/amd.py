@@ -17,6 +17,7 @@ class AmdBackend:
     """Args: root: where /dev and /sys are looked up; another path in tests."""
 
     name = "amd"
+    notes = ()
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root

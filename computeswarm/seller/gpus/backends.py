@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -49,6 +50,11 @@ class GpuBackend(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the last inventory left out, in sentences."""
+        ...
 
     def present(self) -> bool:
         """Whether the kernel driver is there; microseconds, loads nothing."""

@@ -54,6 +54,8 @@ async def detect(
             gpus = await asyncio.to_thread(backend.inventory)
         except GpuFault as fault:
             notes.append(fault.detail)
+        else:
+            notes += backend.notes
         if gpus:
             found = backend
             break

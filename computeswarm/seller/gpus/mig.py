@@ -18,7 +18,7 @@ class SlicePlace:
 
 
 def slices(nvml: Any, card: Any) -> list[Any] | None:
-    """The handles of a card's slices, ``None`` for a card that isn't divided.
+    """The handles of a card's slices with memory of their own, ``None`` for an undivided card.
 
     Raises NVML's own errors.
     """
@@ -37,7 +37,13 @@ def slices(nvml: Any, card: Any) -> list[Any] | None:
         except nvml.NVMLError as error:
             if error.value != nvml.NVML_ERROR_NOT_FOUND:
                 raise
-    return found
+    # compute instances of one GPU instance share its memory: no wall between two buyers
+    instances = [nvml.nvmlDeviceGetGpuInstanceId(part) for part in found]
+    return [
+        part
+        for part, instance in zip(found, instances, strict=True)
+        if instances.count(instance) == 1
+    ]
 
 
 def locate(uuid: str, nvml: Any = None) -> SlicePlace:

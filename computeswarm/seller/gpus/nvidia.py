@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,17 @@ _LOAD_SECONDS = 2.0
 """The driver keeps samples of about a sixth of a second each."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """By its place on the bus: numbers move up when a card is lost, and NVML finds none by UUID
+    while any is (nvml.h, nvmlDeviceGetHandleByUUID)."""
+
+    bus: str
+    uuid: str
+    slices: tuple[str, ...] | None
+    """``None``: not divided."""
+
+
 class NvidiaBackend:
     """Args: nvml: the module ``pynvml`` or one like it; imported at first use when left out."""
 
@@ -24,8 +36,9 @@ class NvidiaBackend:
         self._nvml = nvml
         self._device = device
         self._open = False
-        self._slices: list[tuple[str, ...] | None] = []
-        """Of each card, as found by the inventory; ``None``: not divided."""
+        self._cards: list[_Card] = []
+        """As found by the inventory, in its order."""
+        self.notes: list[str] = []
 
     def present(self) -> bool:
         # WSL has the driver's library but no device node of this name.
@@ -37,26 +50,48 @@ class NvidiaBackend:
             driver = _text(nvml.nvmlSystemGetDriverVersion())
             version = nvml.nvmlSystemGetCudaDriverVersion_v2()
             runtime = f"CUDA {version // 1000}.{version % 1000 // 10}"
-            self._slices = []
-            found: list[GPUInfo] = []
-            for card in range(self._count()):
-                handle = nvml.nvmlDeviceGetHandleByIndex(card)
-                parts = mig.slices(nvml, handle)
-                self._slices.append(self._uuids(parts))
-                found += [
-                    GPUInfo(
-                        vendor="nvidia",
-                        model=_text(nvml.nvmlDeviceGetName(part)),
-                        memory_bytes=self._ask(_memory_total, part) or 0,
-                        uuid=_text(nvml.nvmlDeviceGetUUID(part)),
-                        driver=driver,
-                        runtime=runtime,
-                    )
-                    for part in ([handle] if parts is None else parts)
-                ]
+            count = int(nvml.nvmlDeviceGetCount())
         except nvml.NVMLError as error:
             raise self._fault(error) from error
+        self._cards, self.notes = [], []
+        found: list[GPUInfo] = []
+        fault: GpuFault | None = None
+        for number in range(count):
+            try:
+                card, gpus = self._describe(number, driver, runtime)
+            except nvml.NVMLError as error:
+                fault = GpuFault(f"Card {number} is left out: {self._sentence(error)}")
+                self.notes.append(fault.detail)
+                continue
+            self._cards.append(card)
+            found += gpus
+        if not found and fault is not None:
+            raise fault
         return found
+
+    def _describe(self, number: int, driver: str, runtime: str) -> tuple[_Card, list[GPUInfo]]:
+        nvml = self._nvml
+        handle = nvml.nvmlDeviceGetHandleByIndex(number)
+        parts = mig.slices(nvml, handle)
+        bus = _text(nvml.nvmlDeviceGetPciInfo(handle).busId)
+        uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+        gpus = [
+            GPUInfo(
+                vendor="nvidia",
+                model=_text(nvml.nvmlDeviceGetName(part)),
+                memory_bytes=self._ask(_memory_total, part) or 0,
+                uuid=_text(nvml.nvmlDeviceGetUUID(part)),
+                driver=driver,
+                runtime=runtime,
+            )
+            for part in ([handle] if parts is None else parts)
+        ]
+        if parts == []:
+            self.notes.append(
+                f"Card {number} is in MIG mode and has no slice that can be sold; make some with "
+                "`nvidia-smi mig -cgi PROFILE -C`."
+            )
+        return _Card(bus, uuid, self._uuids(parts)), gpus
 
     def _uuids(self, parts: list[Any] | None) -> tuple[str, ...] | None:
         if parts is None:
@@ -64,29 +99,28 @@ class NvidiaBackend:
         return tuple(_text(self._nvml.nvmlDeviceGetUUID(part)) for part in parts)
 
     def readings(self) -> list[GpuReading]:
-        nvml = self._opened()
-        try:
-            count = self._count()
-        except nvml.NVMLError as error:
-            raise self._fault(error) from error
-        return [reading for card in range(count) for reading in self._card(card)]
+        self._opened()
+        found = [reading for card in self._cards for reading in self._card(card)]
+        if any(reading.fault for reading in found):
+            self.close()  # the next call starts NVML anew, once all cards were asked
+        return found
 
-    def _card(self, card: int) -> list[GpuReading]:
+    def _card(self, card: _Card) -> list[GpuReading]:
         """Of a card, or of each of its slices."""
         nvml = self._nvml
-        known = self._slices[card] if card < len(self._slices) else None
-        places = 1 if known is None else len(known)
+        places = 1 if card.slices is None else len(card.slices)
         try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(card)
+            handle = nvml.nvmlDeviceGetHandleByPciBusId(card.bus)
             parts = mig.slices(nvml, handle)
-            if self._uuids(parts) != known:
-                fault = "The card was divided anew; restart the seller to detect GPUs anew."
+            whole = _text(nvml.nvmlDeviceGetUUID(handle)) if parts is None else card.uuid
+            if (whole, self._uuids(parts)) != (card.uuid, card.slices):
+                fault = "The card was divided or changed; restart the seller to detect GPUs anew."
                 return [GpuReading(fault=fault)] * places
             if parts is None:
                 return [self._reading(handle)]
             return [self._slice_reading(handle, part) for part in parts]
         except nvml.NVMLError as error:
-            return [GpuReading(fault=self._fault(error).detail)] * places
+            return [GpuReading(fault=self._sentence(error))] * places
 
     def _reading(self, handle: Any) -> GpuReading:
         limit = self._ask(lambda n, h: n.nvmlDeviceGetPowerManagementLimit(h), handle)
@@ -132,9 +166,11 @@ class NvidiaBackend:
         try:
             return [int(process.pid) for process in question(handle)]
         except nvml.NVMLError as error:
-            if error.value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_NO_PERMISSION):
+            if error.value in self._untold():
                 return []
             raise
+        except nvml.NVMLLibraryMismatchError:
+            return []  # pynvml's word for a driver that is older than this question
 
     def _loads(self, handle: Any) -> dict[int, int] | None:
         """Percent by process; none where nobody worked, ``None`` where that is not told."""
@@ -153,7 +189,7 @@ class NvidiaBackend:
     def limit_power(self, index: int, watts: int) -> None:
         nvml = self._opened()
         try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(self._card_of(index))
+            handle = nvml.nvmlDeviceGetHandleByPciBusId(self._card_of(index).bus)
             least, most = nvml.nvmlDeviceGetPowerManagementLimitConstraints(handle)
             wanted = watts * 1000 or nvml.nvmlDeviceGetPowerManagementDefaultLimit(handle)
             nvml.nvmlDeviceSetPowerManagementLimit(handle, max(least, min(most, wanted)))
@@ -166,14 +202,9 @@ class NvidiaBackend:
                 raise GpuFault("This GPU's power can't be limited.") from error
             raise self._fault(error) from error
 
-    def _card_of(self, index: int) -> int:
+    def _card_of(self, index: int) -> _Card:
         """The card that a GPU of the inventory is, or is a slice of."""
-        owners = [
-            card
-            for card, parts in enumerate(self._slices)
-            for _ in range(1 if parts is None else len(parts))
-        ]
-        return owners[index] if owners else index
+        return [c for c in self._cards for _ in (c.slices if c.slices is not None else (c,))][index]
 
     def _ask(self, question: Callable[[Any, Any], int], handle: Any) -> int | None:
         """``None`` where this model has no such sensor; other errors pass."""
@@ -181,12 +212,18 @@ class NvidiaBackend:
         try:
             return int(question(nvml, handle))
         except nvml.NVMLError as error:
-            if error.value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_NO_PERMISSION):
+            if error.value in self._untold():
                 return None
             raise
 
-    def _count(self) -> int:
-        return int(self._nvml.nvmlDeviceGetCount())
+    def _untold(self) -> tuple[int, ...]:
+        """What the driver answers where it does not tell this of this card, which is well."""
+        nvml = self._nvml
+        return (
+            nvml.NVML_ERROR_NOT_SUPPORTED,
+            nvml.NVML_ERROR_NO_PERMISSION,
+            nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+        )
 
     def _opened(self) -> Any:
         if self._nvml is None:
@@ -204,14 +241,17 @@ class NvidiaBackend:
     def _fault(self, error: Any) -> GpuFault:
         """The sentence for a fault; the next call starts NVML anew."""
         self.close()
+        return GpuFault(self._sentence(error))
+
+    def _sentence(self, error: Any) -> str:
         nvml, value = self._nvml, error.value
         if value == nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
-            return GpuFault("The NVIDIA driver was updated under the running kernel; reboot.")
-        if value == nvml.NVML_ERROR_GPU_IS_LOST:
-            return GpuFault("The GPU has fallen off the bus; power the machine off and on.")
+            return "The NVIDIA driver was updated under the running kernel; reboot."
+        if value in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_NOT_FOUND):
+            return "The GPU has fallen off the bus; power the machine off and on."
         if value == nvml.NVML_ERROR_LIBRARY_NOT_FOUND:
-            return GpuFault("NVIDIA's driver is loaded but libnvidia-ml.so is missing; install it.")
-        return GpuFault(f"NVIDIA's driver does not answer ({error}); try `nvidia-smi`.")
+            return "NVIDIA's driver is loaded but libnvidia-ml.so is missing; install it."
+        return f"NVIDIA's driver does not answer ({error}); try `nvidia-smi`."
 
     def close(self) -> None:
         if self._open:

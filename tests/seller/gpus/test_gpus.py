@@ -22,10 +22,16 @@ class NVMLError(Exception):
         self.value = value
 
 
-class FakeNvml:
-    """As much of ``pynvml`` as is used; ``fail`` maps a function to its error."""
+class NVMLLibraryMismatchError(Exception):
+    """pynvml's, and no NVMLError: the driver has no such function."""
 
-    NVMLError = NVMLError
+
+class FakeNvml:
+    """As much of ``pynvml`` as is used; ``fail`` maps a function to its error, and a card that is
+    ``lost`` answers nothing. Neither does any after the shutdown."""
+
+    NVMLError, NVMLLibraryMismatchError = NVMLError, NVMLLibraryMismatchError
+    NVML_ERROR_UNINITIALIZED = 1
     NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION = 3, 4
     NVML_ERROR_NOT_FOUND, NVML_ERROR_FUNCTION_NOT_FOUND, NVML_DEVICE_MIG_ENABLE = 6, 13, 1
     NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_GPU_IS_LOST = 12, 15
@@ -35,13 +41,17 @@ class FakeNvml:
         self.count = count
         self.fail: dict[str, int] = {"nvmlDeviceGetMigMode": self.NVML_ERROR_NOT_SUPPORTED}
         self.opened = 0
+        self.up = False
+        self.lost: set[int] = set()
         self.answers: dict[str, Callable[..., object]] = {
             "nvmlInit": self._init,
-            "nvmlShutdown": lambda: None,
+            "nvmlShutdown": self._shutdown,
             "nvmlDeviceGetCount": lambda: self.count,
             "nvmlSystemGetDriverVersion": lambda: b"570.10",
             "nvmlSystemGetCudaDriverVersion_v2": lambda: 12080,
             "nvmlDeviceGetHandleByIndex": lambda index: index,
+            "nvmlDeviceGetPciInfo": lambda h: SimpleNamespace(busId=f"00000000:0{h}:00.0"),
+            "nvmlDeviceGetHandleByPciBusId": self._by_bus,
             "nvmlDeviceGetName": lambda h: "RTX 4090",
             "nvmlDeviceGetUUID": lambda h: f"GPU-{h}",
             "nvmlDeviceGetMemoryInfo": lambda h: SimpleNamespace(total=24 << 30, used=1 << 30),
@@ -58,11 +68,27 @@ class FakeNvml:
 
     def _init(self) -> None:
         self.opened += 1
+        self.up = True
+
+    def _shutdown(self) -> None:
+        self.up = False
+
+    def _by_bus(self, bus: str) -> int:
+        handle = int(bus[9:11])
+        if handle >= self.count:
+            raise NVMLError(self.NVML_ERROR_NOT_FOUND)
+        if handle in self.lost:
+            raise NVMLError(self.NVML_ERROR_GPU_IS_LOST)
+        return handle
 
     def __getattr__(self, name: str) -> Callable[..., object]:
         def answer(*args: object) -> object:
             if name in self.fail:
                 raise NVMLError(self.fail[name])
+            if not self.up and name != "nvmlInit":
+                raise NVMLError(self.NVML_ERROR_UNINITIALIZED)
+            if args and args[0] in self.lost and name.startswith("nvmlDevice"):
+                raise NVMLError(self.NVML_ERROR_GPU_IS_LOST)
             return self.answers[name](*args)
 
         return answer
@@ -113,10 +139,38 @@ async def test_a_driver_that_fails_later(
     assert nvml.opened == opened + 1  # started anew after the fault
 
 
-async def test_a_gpu_that_vanishes(nvidia: NvidiaBackend, nvml: FakeNvml) -> None:
+async def test_a_gpu_that_vanishes_or_is_lost_is_alone(
+    nvidia: NvidiaBackend, nvml: FakeNvml
+) -> None:
+    nvml.count = 3
     monitor = GpuMonitor(await detect(backends=[nvidia], torch=no_torch))
-    nvml.count = 1
-    assert ["1 answer now" in r.fault for r in await monitor.sample()] == [True, True]
+    nvml.lost = {0}  # the driver still lists it
+    for _ in range(2):
+        assert ["off the bus" in r.fault for r in await monitor.sample()] == [True, False, False]
+    nvml.lost, nvml.count = set(), 2  # after a restart of NVML it does not
+    assert ["off the bus" in r.fault for r in await monitor.sample()] == [False, False, True]
+    nvml.count = 3
+    assert [r.fault for r in await monitor.sample()] == ["", "", ""]
+
+
+async def test_a_gpu_that_is_lost_at_the_start(nvidia: NvidiaBackend, nvml: FakeNvml) -> None:
+    nvml.count, nvml.lost = 3, {1}
+    inventory = await detect(backends=[nvidia], torch=no_torch)
+    assert [gpu.uuid for gpu in inventory.gpus] == ["GPU-0", "GPU-2"]
+    assert "Card 1 is left out: The GPU has fallen off the bus" in inventory.notes[0]
+    assert [r.fault for r in await GpuMonitor(inventory).sample()] == ["", ""]
+
+
+async def test_a_driver_that_is_older_than_a_question(
+    nvidia: NvidiaBackend, nvml: FakeNvml
+) -> None:
+    def mismatch(_: object) -> None:
+        raise NVMLLibraryMismatchError
+
+    nvml.answers["nvmlDeviceGetComputeRunningProcesses"] = mismatch
+    nvml.fail["nvmlDeviceGetFanSpeed"] = nvml.NVML_ERROR_FUNCTION_NOT_FOUND
+    monitor = GpuMonitor(await detect(backends=[nvidia], torch=no_torch))
+    assert [(r.fault, r.utilization_pct) for r in await monitor.sample()] == [("", 83)] * 2
 
 
 async def test_a_driver_that_does_not_answer_at_the_start(

@@ -78,11 +78,20 @@ async def test_a_divided_card_is_its_slices(tmp_path: Path) -> None:
     assert await monitor.limit_power({0: 300, 1: 300, 2: 300}) == []
     assert limited == [0, 1, 1]
 
-    nvml.answers["nvmlDeviceGetUUID"] = lambda h: f"MIG-new-{h}"
+    nvml.answers["nvmlDeviceGetUUID"] = lambda h: f"MIG-new-{h}" if h != 0 else "GPU-0"
     card, first, second = await monitor.sample()
     assert card.fault == ""
-    assert "divided anew" in first.fault
-    assert "divided anew" in second.fault
+    assert "divided or changed" in first.fault
+    assert "divided or changed" in second.fault
+
+
+async def test_slices_that_share_their_memory_are_not_offered(tmp_path: Path) -> None:
+    nvml = divided()
+    nvml.answers["nvmlDeviceGetGpuInstanceId"] = lambda h: 7
+    inventory = await detect(backends=[NvidiaBackend(nvml, device=tmp_path)], torch=no_torch)
+    assert [gpu.uuid for gpu in inventory.gpus] == ["GPU-0"]
+    assert "Card 1 is in MIG mode and has no slice that can be sold" in inventory.notes[0]
+    assert [reading.fault for reading in await GpuMonitor(inventory).sample()] == [""]
 
 
 def kernel(root: Path) -> None:
