@@ -102,8 +102,10 @@ class MachineWatch:
             for index, gpu in enumerate(self._hardware.gpus)
             if gpu.uuid in before
         }
-        self._tell(await self._monitor.limit_power(limits))
-        note.unlink()
+        problems = await self._monitor.limit_power(limits)
+        self._tell(problems)
+        if not problems:
+            note.unlink()  # else the next start, which may be root's or after a reboot, tries again
 
     def _tell(self, problems: Sequence[str]) -> None:
         for problem in problems:
