@@ -255,6 +255,8 @@ class SellerAgent:
         await self.machine.restore_power(self._power_note)  # a killed seller's
         if self.config.power_limit_watts:
             await self.machine.limit_power(self.config.power_limit_watts, self._power_note)
+        await self.machine.look()  # who uses the GPUs, before any is overwritten
+        await self.dispatcher.clean_late()
         self.machine.start()
         self.bookkeeper.start()
         self.market.start()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SLOWEST_UPLOAD = 64 * 1024
 """Bytes a second."""
+_CLEAN_AGAIN_SECONDS = 60.0
 _TELL_SECONDS = 10.0
 """A buyer hears of his place no more often."""
 
@@ -41,9 +42,14 @@ class Dispatcher:
         """When all of them have to be there, or a trickle would hold a place for ever."""
         self.outlook = Outlook(agent, self)
         self.keeper = GpuKeeper()
-        self.unclean: set[int] = set()
-        """GPUs in which something of a job may be left."""
-        self._clean_later: set[int] = set()
+        gpus = range(len(agent.config.hardware.gpus))
+        self.unclean: set[int] = {i for i in gpus if agent.config.hardware.gpus[i].uuid}
+        """GPUs in which something of a job may be left: at the start all, for what a killed seller,
+        or one that could not clean them, left is not known."""
+        self._clean_later: dict[int, float] = dict.fromkeys(self.unclean, float("-inf"))
+        """When to try it, on the monotonic clock."""
+        self._uncleanable: set[int] = set()
+        """Those of which their owner has been told."""
         self._agent = agent
         self._tools = tools
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -149,10 +155,14 @@ class Dispatcher:
 
     async def _run(self, run: JobRun) -> None:
         agent = self._agent
+        place = self.slots.place(run.job_id)
+        dirty = set(place.gpus if place else ())
         try:
             await run.run()
-            await self._clean(run.job_id)
+            await self._clean(set(dirty))
+            dirty.clear()
         finally:
+            self._keep_back(dirty)  # it was interrupted
             agent.bookkeeper.tick()
             self.slots.release(run.job_id)
             self.runs.pop(run.job_id, None)
@@ -170,31 +180,40 @@ class Dispatcher:
         agent.market.refresh()
         agent.acceptance.look_if_drained()
 
-    async def _clean(self, job_id: str) -> None:
+    async def _clean(self, indexes: set[int]) -> None:
         """Before the next buyer's job gets them, nothing of this one may be left in its GPUs."""
-        place = self.slots.place(job_id)
-        indexes = set(place.gpus if place else ())
         # it takes all memory that is free, which would end what their owner does there
         later = indexes & set(self._agent.machine.foreign())
-        self.unclean |= later
-        self._clean_later |= later
+        self._keep_back(later)
         await self._clean_now(indexes - later)
 
+    def _keep_back(self, indexes: set[int], seconds: float = 0.0) -> None:
+        self.unclean |= indexes
+        at = self._agent.clock.monotonic() + seconds
+        self._clean_later.update(dict.fromkeys(indexes, at))
+
     async def clean_late(self) -> None:
-        """Clean those that their owner used as their job ended, and uses no more."""
-        free = self._clean_later - set(self._agent.machine.foreign())
-        self._clean_later -= free
-        await self._clean_now(free)
+        """Clean those that could not be when their job ended: their owner used them, the driver
+        was not well, or the seller was killed."""
+        now = self._agent.clock.monotonic()
+        agent = self._agent
+        unfit = set(agent.machine.foreign()) | agent.machine.faulty() | agent.owner_use.gpus
+        due = {index for index, at in self._clean_later.items() if at <= now} - unfit
+        await self._clean_now(due)
 
     async def _clean_now(self, indexes: set[int]) -> None:
         gpus = self._agent.config.hardware.gpus
         for index in sorted(indexes):
             if not (problems := await self.keeper.clean([gpus[index]])):
                 self.unclean.discard(index)
+                self._clean_later.pop(index, None)
+                self._uncleanable.discard(index)
                 continue
-            self.unclean.add(index)
-            text = f"GPU {index} takes no more jobs until the seller starts anew. "
-            self._agent.notices.tell(text + " ".join(problems), "error")
+            self._keep_back({index}, _CLEAN_AGAIN_SECONDS)
+            if index not in self._uncleanable:
+                self._uncleanable.add(index)
+                text = f"GPU {index} takes no more jobs until its memory can be overwritten. "
+                self._agent.notices.tell(text + " ".join(problems), "error")
 
     def _tell_places(self) -> None:
         """Say to each buyer who waits which place he has, when it has changed."""

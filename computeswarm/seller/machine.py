@@ -130,10 +130,14 @@ class MachineWatch:
 
     async def _watch(self) -> None:
         while True:
-            self._host = await self._monitor.sample_host()
-            for index, reading in enumerate(await self._monitor.sample()):
-                self._take(index, reading)
+            await self.look()
             await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def look(self) -> None:
+        """Take a reading of everything."""
+        self._host = await self._monitor.sample_host()
+        for index, reading in enumerate(await self._monitor.sample()):
+            self._take(index, reading)
 
     def _take(self, index: int, reading: GpuReading) -> None:
         if reading.fault and reading.fault != self._now[index].fault:

@@ -12,6 +12,9 @@ from computeswarm.core.text import clean_line
 from computeswarm.seller.gpus import scrub
 
 _SECONDS = 30.0
+_KILL_SECONDS = 5.0
+_CRUMBS = 256 * 2**20
+"""So much may lie about in pieces that are too small to take, or be the driver's own meanwhile."""
 _COMMAND = (sys.executable, "-I", "-S", scrub.__file__)
 
 
@@ -30,27 +33,38 @@ class GpuKeeper:
         named = [gpu.uuid for gpu in gpus if gpu.vendor == "nvidia" and gpu.uuid]
         if not named:
             return []
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            env={"CUDA_VISIBLE_DEVICES": ",".join(named), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env={"CUDA_VISIBLE_DEVICES": ",".join(named), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            return [f"Its memory can't be overwritten: {error.strerror}."]
         try:
             async with asyncio.timeout(_SECONDS):
-                said, error = await process.communicate()
+                said, error_text = await process.communicate()
         except TimeoutError:
             return [f"Its memory was not overwritten within {_SECONDS:g} s."]
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-                await process.wait()
+                # a driver that hangs can keep it from ending, and must not keep the seller
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), _KILL_SECONDS)
         if process.returncode == scrub.NO_CUDA:
             return []  # then no job had any either
         if process.returncode != 0:
-            last = clean_line(error.decode(errors="replace").strip().rpartition("\n")[2], limit=200)
+            text = error_text.decode(errors="replace").strip()
+            last = clean_line(text.rpartition("\n")[2], limit=200)
             return [f"Its memory can't be overwritten: {last or process.returncode}."]
-        cleaned = len(said.split())
-        return [] if cleaned == len(named) else [f"Only {cleaned} of {len(named)} could be found."]
+        rows = [[int(part) for part in line.split()] for line in said.splitlines()]
+        if len(rows) != len(named):
+            return [f"Only {len(rows)} of {len(named)} could be found."]
+        missed = sum(max(0, free - done) for done, free in rows)
+        if missed > _CRUMBS * len(rows):
+            return [f"{missed >> 20} MiB of its free memory could not be overwritten."]
+        return []

@@ -5,7 +5,7 @@ out memory that is zeroed, so what one buyer's job left there could be read by t
 It speaks to CUDA's driver library alone: torch takes seconds to load and may not be installed.
 
 It imports nothing of this project: it has to start within milliseconds. Prints the bytes that it
-overwrote on each GPU, one number a line. Exit status 3: this machine has no CUDA.
+overwrote on each GPU and those that were free, a line each. Exit status 3: there is no CUDA.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def checked(code: int, what: str) -> None:
         raise RuntimeError(f"{what} failed with CUDA error {code}")
 
 
-def overwrite(cuda: Any, index: int) -> int:
-    """Bytes of one GPU that were free and are zero now."""
+def overwrite(cuda: Any, index: int) -> tuple[int, int]:
+    """Bytes of one GPU that are zero now, and those that were free."""
     device, context = ctypes.c_int(), ctypes.c_void_p()
     checked(cuda.cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
     checked(
@@ -33,6 +33,8 @@ def overwrite(cuda: Any, index: int) -> int:
     )
     try:
         checked(cuda.cuCtxSetCurrent(context), "cuCtxSetCurrent")
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        checked(cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)), "cuMemGetInfo")
         held: list[tuple[ctypes.c_uint64, int]] = []
         size = _LARGEST
         while size >= _SMALLEST:
@@ -45,7 +47,7 @@ def overwrite(cuda: Any, index: int) -> int:
         checked(cuda.cuCtxSynchronize(), "cuCtxSynchronize")
         for pointer, _ in held:
             checked(cuda.cuMemFree_v2(pointer), "cuMemFree")
-        return sum(size for _, size in held)
+        return sum(size for _, size in held), free.value
     finally:
         cuda.cuDevicePrimaryCtxRelease_v2(device)
 
@@ -60,7 +62,8 @@ def main(cuda: Any = None) -> int:
     checked(cuda.cuInit(0), "cuInit")
     checked(cuda.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
     for index in range(count.value):
-        sys.stdout.write(f"{overwrite(cuda, index)}\n")
+        done, free = overwrite(cuda, index)
+        sys.stdout.write(f"{done} {free}\n")
     return 0
 
 
