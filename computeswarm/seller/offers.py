@@ -21,6 +21,7 @@ from computeswarm.core.signing import Signed
 from computeswarm.seller.config import MIB, SellerConfig
 from computeswarm.seller.inputs import uploaded_bytes
 from computeswarm.seller.queue import priority_seconds
+from computeswarm.seller.slots import fits
 
 _NODE_JOB_MARGIN = 256 * MIB
 _SET_FOR_JOBS = ("PYTHON", "GLIBC_TUNABLES", "BASH_ENV", "HOME", "PATH")
@@ -189,11 +190,13 @@ class Offers:
                 f"There is no image {spec.image!r} here; use one of {', '.join(names)}.",
                 images=list(names),
             )
-        fitting = [g for g in hardware.gpus if g.memory_bytes >= spec.min_vram_bytes]
+        fitting = [gpu for gpu in hardware.gpus if fits(gpu, spec)]
         if spec.gpu_count > len(fitting):
+            one = spec.model_copy(update={"gpu_count": 1})
+            allowed = len(fitting) or min(1, sum(fits(gpu, one) for gpu in hardware.gpus))
             raise Unprocessable(
-                f"This node has {len(fitting)} GPUs of that size; ask for no more.",
-                allowed=len(fitting),
+                f"This node has {allowed} GPUs of that size for one job; ask for no more.",
+                allowed=allowed,
             )
         if spec.max_seconds > config.max_job_seconds:
             raise Unprocessable(

@@ -9,6 +9,7 @@ from computeswarm.core.jobs import JobSpec
 from computeswarm.core.states import JobState
 from computeswarm.seller.estimate import TURNOVER_SECONDS, Room, Work, latest_starts, starts_in
 from computeswarm.seller.job import Job
+from computeswarm.seller.slots import fits
 
 if TYPE_CHECKING:
     from computeswarm.seller.agent import SellerAgent
@@ -78,16 +79,14 @@ class Outlook:
     def _work(self, spec: JobSpec, seconds: float, *, ready: bool = True) -> Work:
         unwell = self._agent.unwell_gpus()
         gpus = self._agent.config.hardware.gpus
-        fits = frozenset(
-            index
-            for index, gpu in enumerate(gpus)
-            if index not in unwell and gpu.memory_bytes >= spec.min_vram_bytes
+        usable = frozenset(
+            index for index, gpu in enumerate(gpus) if index not in unwell and fits(gpu, spec)
         )
         return Work(
             seconds + self._turnover,
             spec.memory_bytes,
             spec.gpu_count,
-            fits,
+            usable,
             ready=ready,
             disk_bytes=spec.disk_bytes,
         )

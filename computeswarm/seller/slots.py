@@ -18,6 +18,13 @@ def disk_for_jobs(hardware: Hardware) -> int:
     return max(0, hardware.disk_bytes - _DISK_MARGIN) if hardware.disk_bytes else sys.maxsize
 
 
+def fits(gpu: GPUInfo, spec: JobSpec) -> bool:
+    """Whether a job can use a GPU. A process of CUDA sees one slice of a GPU at most (NVIDIA's MIG
+    guide, "CUDA device enumeration"), so a job for several has whole ones only."""
+    slice_of_many = spec.gpu_count > 1 and gpu.uuid.startswith("MIG-")
+    return gpu.memory_bytes >= spec.min_vram_bytes and not slice_of_many
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a job holds while it runs."""
@@ -76,7 +83,7 @@ class Slots:
         return [
             index
             for index, gpu in enumerate(self.gpus)
-            if index not in self.faulty and gpu.memory_bytes >= spec.min_vram_bytes
+            if index not in self.faulty and fits(gpu, spec)
         ]
 
     def release(self, job_id: str) -> None:

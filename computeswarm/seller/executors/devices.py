@@ -13,7 +13,8 @@ from computeswarm.core.nodes import GPUInfo
 from computeswarm.seller.gpus import mig
 from computeswarm.seller.gpus.backends import GpuFault
 
-_NVIDIA_SHARED = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
+_NVIDIA_SHARED = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
+"""Not nvidia-modeset: it is the owner's screens, which no job that computes needs."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class NvidiaBackend:
         self._nvml = nvml
         self._device = device
         self._open = False
+        self._failed = False
         self._cards: list[_Card] = []
         """As found by the inventory, in its order."""
         self.notes: list[str] = []
@@ -100,8 +101,9 @@ class NvidiaBackend:
 
     def readings(self) -> list[GpuReading]:
         self._opened()
+        self._failed = False
         found = [reading for card in self._cards for reading in self._card(card)]
-        if any(reading.fault for reading in found):
+        if self._failed:
             self.close()  # the next call starts NVML anew, once all cards were asked
         return found
 
@@ -120,6 +122,7 @@ class NvidiaBackend:
                 return [self._reading(handle)]
             return [self._slice_reading(handle, part) for part in parts]
         except nvml.NVMLError as error:
+            self._failed = True
             return [GpuReading(fault=self._sentence(error))] * places
 
     def _reading(self, handle: Any) -> GpuReading:
@@ -133,7 +136,24 @@ class NvidiaBackend:
             power_limit_mw=limit,
             fan_pct=self._ask(lambda n, h: n.nvmlDeviceGetFanSpeed(h), handle),
             users=self._users(handle),
+            fault=self._worn(handle),
         )
+
+    def _worn(self, handle: Any) -> str:
+        """Whether its memory fails, in a sentence: where rows of it could not be replaced, or wait
+        for a restart to be (nvml.h, nvmlDeviceGetRemappedRows). Cards without ECC don't tell."""
+        nvml = self._nvml
+        try:
+            _, _, pending, failed = nvml.nvmlDeviceGetRemappedRows(handle)
+        except nvml.NVMLError as error:
+            if error.value in self._untold():
+                return ""
+            raise
+        if failed:
+            return "The GPU's memory has more errors than it can work round; have it replaced."
+        if pending:
+            return "The GPU's memory had errors; restart the machine, so that it works round them."
+        return ""
 
     def _slice_reading(self, card: Any, part: Any) -> GpuReading:
         """Load and power are told of no slice; the card's power would be counted once for each."""
@@ -143,6 +163,7 @@ class NvidiaBackend:
             temperature_c=self._ask(_temperature, card),
             power_limit_mw=self._ask(lambda n, h: n.nvmlDeviceGetPowerManagementLimit(h), card),
             users=self._users(part),
+            fault=self._worn(card),
         )
 
     def _users(self, handle: Any) -> tuple[GpuUser, ...]:

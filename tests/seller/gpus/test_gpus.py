@@ -60,6 +60,7 @@ class FakeNvml:
             "nvmlDeviceGetPowerUsage": lambda h: 300_500,
             "nvmlDeviceGetPowerManagementLimit": lambda h: 450_000,
             "nvmlDeviceGetFanSpeed": lambda h: 40,
+            "nvmlDeviceGetRemappedRows": lambda h: (0, 0, 0, 0),
             "nvmlDeviceGetGraphicsRunningProcesses": lambda h: [],
             "nvmlDeviceGetComputeRunningProcesses": lambda h: [],
             "nvmlDeviceGetPowerManagementLimitConstraints": lambda h: (100_000, 450_000),
@@ -137,6 +138,17 @@ async def test_a_driver_that_fails_later(
     opened = nvml.opened
     assert [r.utilization_pct for r in await monitor.sample()] == [83, 83]
     assert nvml.opened == opened + 1  # started anew after the fault
+
+
+async def test_a_gpu_whose_memory_fails(nvidia: NvidiaBackend, nvml: FakeNvml) -> None:
+    monitor = GpuMonitor(await detect(backends=[nvidia], torch=no_torch))
+    for rows, sentence in (((1, 1, 0, 1), "have it replaced"), ((0, 1, 1, 0), "restart the")):
+        nvml.answers["nvmlDeviceGetRemappedRows"] = lambda h, rows=rows: rows if h else (1, 0, 0, 0)
+        first, second = await monitor.sample()
+        assert not first.fault  # what was replaced is well
+        assert sentence in second.fault
+    nvml.fail["nvmlDeviceGetRemappedRows"] = nvml.NVML_ERROR_NOT_SUPPORTED
+    assert [reading.fault for reading in await monitor.sample()] == ["", ""]
 
 
 async def test_a_gpu_that_vanishes_or_is_lost_is_alone(
