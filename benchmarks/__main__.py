@@ -21,6 +21,7 @@ ALL = (
     "log_view",
     "log_flow",
     "transfer",
+    "gpu",
 )
 
 
