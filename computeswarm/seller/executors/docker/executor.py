@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -103,10 +104,12 @@ class DockerExecutor:
         copy, text = self._places.home / SHIM_FILE.name, SHIM_FILE.read_bytes()
         if not copy.exists() or copy.read_bytes() != text:
             copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fresh = copy.with_suffix(".new")
-            fresh.write_bytes(text)
-            fresh.chmod(0o444)  # the job's user reads it
-            fresh.replace(copy)
+            # its own file for each: the first jobs of a new seller may start at once
+            number, fresh = tempfile.mkstemp(prefix=f"{copy.name}-", dir=copy.parent)
+            with os.fdopen(number, "wb") as file:
+                file.write(text)
+                os.fchmod(number, 0o444)  # the job's user reads it
+            Path(fresh).replace(copy)
         return copy
 
     async def reap(self) -> None:
