@@ -116,6 +116,7 @@ class Fetching:
             if not await asyncio.to_thread(part.place, overwrite=ours):
                 raise WouldOverwrite.of(self.dest, [file.path])
             keep = False
+            self.ours[file.path] = file.sha256  # also where another file of this fetch fails
         finally:
             part.close(keep=keep)
 

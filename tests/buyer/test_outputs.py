@@ -13,8 +13,8 @@ from buyer_fakes import FakeJob, FakeSeller
 from computeswarm.buyer.client import Buyer
 from computeswarm.buyer.folder import PartFile, WouldOverwrite, open_below
 from computeswarm.buyer.http.seller import SellerClient
-from computeswarm.buyer.outputs import fetch_outputs
-from computeswarm.buyer.progress import Progress, ignore
+from computeswarm.buyer.outputs import Fetching, fetch_outputs
+from computeswarm.buyer.progress import Flow, Progress, ignore
 from computeswarm.buyer.purchase import access
 from computeswarm.buyer.spec import JobPlan
 from computeswarm.core.errors import BadRequest, ComputeSwarmError, SellerUnavailable, TooLarge
@@ -132,6 +132,24 @@ async def test_other_bytes_than_listed_are_not_kept(
         await buyer.outputs(job_id, tmp_path / "out", overwrite=True)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
     assert (tmp_path / "out/a").read_text() == "mine"
+
+
+async def test_each_file_that_came_is_ours_to_replace_whatever_becomes_of_the_others(
+    buyer: Buyer, seller: FakeSeller, plan: JobPlan, tmp_path: Path
+) -> None:
+    """Fetches beside a running job break off; the last one must not take these for the buyer's."""
+    job_id = await ended(buyer, seller, plan)
+    job = seller.jobs[job_id]
+    job.outputs = {"a": b"one"}
+    file = OutputFile(path="a", size=3, sha256=hashlib.sha256(b"one").hexdigest())
+    client = SellerClient(seller.url)
+    fetching = Fetching(client, access(buyer.job(job_id)), tmp_path, ignore)
+    await fetching._named(file, Flow("downloading", 3, ignore))  # its fetch goes no further
+    await client.close()
+    assert (tmp_path / "a").read_bytes() == b"one"
+    job.outputs = {"a": b"two"}
+    await buyer.outputs(job_id, tmp_path, ours=fetching.ours)
+    assert (tmp_path / "a").read_bytes() == b"two"
 
 
 @pytest.mark.parametrize("path", ["../evil", "/etc/evil", "a/../../evil", "a\\evil", "a\x1b[2J"])
