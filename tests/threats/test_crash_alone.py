@@ -89,6 +89,16 @@ async def test_a_second_kill_while_recovering_changes_nothing(
         assert len(await attack.moved(victim.seller.address, victim.buyer.address)) == 1
 
 
+async def _runs(session: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> None:
+    """Wait until the job runs: one that is only starting at a crash starts anew instead."""
+    async with asyncio.timeout(30):
+        while True:
+            async with session.get(url, headers=headers) as reply:
+                if (await reply.json())["state"] == JobState.RUNNING:
+                    return
+            await asyncio.sleep(0.02)
+
+
 _SLICE_POINTS = [
     Point(f"{CLAIMS}.insert", "after", 2),
     Point(f"{CLAIMS}.broadcast_all", "before", 2),
@@ -115,6 +125,7 @@ async def test_a_further_slice_survives_a_kill(
     async with victim.running(point) as child:
         assert await victim.post(child.url) is not None
         async with aiohttp.ClientSession() as session:
+            await _runs(session, f"{child.url}/jobs/{asked['job_id']}", headers)
             try:
                 url = child.url + path
                 async with session.post(url, json={"slice": 1}, headers=headers) as reply:
