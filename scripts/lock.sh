@@ -16,7 +16,7 @@ compile() {
     # setuptools builds this project itself
     echo 'setuptools>=77' | $tool/bin/uv pip compile --quiet --universal --python-version 3.11 \
       --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-      --upgrade --extra devnet "$@" pyproject.toml -
+      --upgrade --extra devnet --extra postgres "$@" pyproject.toml -
   } > "$out.new"
   ! grep -qE '^torch|://' "$out.new" || { echo "$out: torch or an address got in" >&2; exit 1; }
   mv "$out.new" "$out"

@@ -1,0 +1,64 @@
+"""A node as the stores keep it, and its lease as it travels between instances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from computeswarm.core.nodes import NodeStatus
+
+STATUSES = (NodeStatus.IDLE, NodeStatus.BUSY, NodeStatus.DRAINING, NodeStatus.OFFLINE)
+"""A status' place here is its code in columns and in stores: never reorder."""
+
+LEASE = np.dtype(
+    [
+        ("number", "<i8"),
+        ("counter", "<i8"),
+        ("last_seen", "<f8"),
+        ("lease_until", "<f8"),
+        ("alive_seconds", "<f8"),
+        ("queued", "<i4"),
+        ("running", "<i4"),
+        ("status", "u1"),
+    ]
+)
+"""One heartbeat's outcome; times in unix seconds. Packed as it is, it travels in ``changes``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The hot part of a node, in the order and units of ``LEASE``."""
+
+    counter: int = 0
+    last_seen: float = 0.0
+    lease_until: float = 0.0
+    alive_seconds: float = 0.0
+    queued: int = 0
+    running: int = 0
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node as stored. One that left stays as ``gone``, so its old records can't come back."""
+
+    node_id: str
+    wallet: str
+    record: bytes
+    """The signed record, as JSON."""
+    facts: bytes
+    """What searches compare, packed: see ``market.facts``. Kept so that a start parses nothing."""
+    words: str
+    """What text searches look in."""
+    seq: int
+    session_key: bytes
+    """32 bytes; empty after a revocation."""
+    session_until: float
+    registered_at: float
+    lease: Lease = field(default_factory=Lease)
+    succeeded: int = 0
+    failed: int = 0
+    gone: bool = False
+    number: int = 0
+    """Small, dense, given by the store at the first registration and never again; 0 before."""

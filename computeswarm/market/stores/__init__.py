@@ -1,0 +1,1 @@
+"""Where the market's durable truth lies: one protocol, SQLite and PostgreSQL behind it."""
