@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ import pytest
 
 SYSTEMD = Path("/lib/systemd/systemd")
 BOOT_SECONDS = 60.0
+THIS_TREE = f"""#!/bin/sh
+exec {sys.executable} -m computeswarm "$@"
+"""
+"""What stands for the installed program."""
 _BOOT = """
 set -e
 cd "$1"
@@ -74,6 +79,19 @@ class Machine:
         done = self.run(*argv)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def install(self, shared: Path, files: Mapping[str, tuple[str, int]]) -> None:
+        """Files inside, by path: their text and mode. ``shared`` is the folder both sides have."""
+        passing = shared / "passing"
+        for path, (text, mode) in files.items():
+            passing.write_text(text)
+            self.must("install", "-D", "-m", f"{mode:o}", str(passing), path)
+        passing.unlink()
+        self.must("systemctl", "daemon-reload")
+
+    def journal(self, unit: str) -> str:
+        """What a unit wrote."""
+        return self.must("journalctl", "--no-pager", "-u", unit)
 
     def property(self, unit: str, name: str) -> str:
         """What ``systemctl show`` says."""

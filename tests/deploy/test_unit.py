@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from cli_program import free_port, run, serving
-from systemd_machine import Machine, booted
+from systemd_machine import THIS_TREE, Machine, booted
 
 UNIT = Path(__file__).resolve().parents[2] / "deploy" / "computeswarm-seller.service"
 PROGRAM = "/opt/computeswarm/bin/computeswarm"
@@ -66,11 +66,6 @@ def test_what_it_must_not_have_is_not_there() -> None:
     assert service()["oompolicy"] == ["continue"]
 
 
-PRIVATE = """#!/bin/sh
-exec {python} -m computeswarm "$@"
-"""
-
-
 @contextmanager
 def installed(tmp_path: Path, config: str, password: str) -> Iterator[Machine]:
     """A machine on which the unit is installed as docs/selling.md says."""
@@ -78,15 +73,12 @@ def installed(tmp_path: Path, config: str, password: str) -> Iterator[Machine]:
     shared.mkdir()
     with booted(tmp_path / "machine", shared) as machine:
         files = {
-            PROGRAM: (PRIVATE.format(python=sys.executable), 0o755),
+            PROGRAM: (THIS_TREE, 0o755),
             "/etc/computeswarm/config.toml": (config, 0o644),
             "/etc/computeswarm/password": (password, 0o600),
             f"/etc/systemd/system/{UNIT.name}": (UNIT.read_text(), 0o644),
         }
-        for number, (path, (text, mode)) in enumerate(files.items()):
-            (shared / str(number)).write_text(text)
-            machine.must("install", "-D", "-m", f"{mode:o}", str(shared / str(number)), path)
-        machine.must("systemctl", "daemon-reload")
+        machine.install(shared, files)
         yield machine
 
 
@@ -113,7 +105,7 @@ def test_a_seller_under_systemd_sells_reloads_comes_back_and_ends(tmp_path: Path
         )
 
         started = machine.run("systemctl", "start", UNIT.name)
-        assert started.returncode == 0, _journal(machine)
+        assert started.returncode == 0, machine.journal(UNIT.name)
         assert machine.property(UNIT.name, "SubState") == "running"
 
         buyer: dict[str, Any] = {
@@ -140,9 +132,9 @@ def test_a_seller_under_systemd_sells_reloads_comes_back_and_ends(tmp_path: Path
             machine.must("install", str(config), "/etc/computeswarm/config.toml")
             machine.must("systemctl", "reload", UNIT.name)
             _eventually(lambda: prices() == [750_000])
-        _eventually(lambda: "unknown setting 'prise'" in _journal(machine))
+        _eventually(lambda: "unknown setting 'prise'" in machine.journal(UNIT.name))
         assert prices() == [750_000]
-        assert "Traceback" not in _journal(machine)
+        assert "Traceback" not in machine.journal(UNIT.name)
 
         config.write_text(f'{facts}price = "0.75"\n')
         machine.must("install", str(config), "/etc/computeswarm/config.toml")
@@ -158,10 +150,6 @@ def test_a_seller_under_systemd_sells_reloads_comes_back_and_ends(tmp_path: Path
         machine.must("systemctl", "stop", UNIT.name)
         assert machine.property(UNIT.name, "Result") == "success"
         assert machine.property(UNIT.name, "ExecMainStatus") == "0"
-
-
-def _journal(machine: Machine) -> str:
-    return machine.must("journalctl", "--no-pager", "-u", UNIT.name)
 
 
 def _eventually(holds: Callable[[], bool]) -> None:
