@@ -15,6 +15,7 @@ need slirp4netns slirp4netns
 need iptables-restore iptables
 need ip iproute2
 need dockerd docker.io
+need haproxy haproxy
 need node nodejs
 need npm npm
 ldconfig -p | grep -q libcairo.so.2 || missing+=(libcairo2)
