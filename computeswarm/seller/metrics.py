@@ -6,9 +6,10 @@ what only ever rises is a counter, kept over restarts. What is not measured has 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import computeswarm
+from computeswarm.core.metrics import Exposition
 from computeswarm.core.money import ATOMS_PER_USDC
 from computeswarm.core.text import clean_line
 from computeswarm.seller.accepting import NodeMood
@@ -19,44 +20,14 @@ from computeswarm.seller.usage import CPU
 if TYPE_CHECKING:
     from computeswarm.seller.agent import SellerAgent
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "computeswarm_seller_"
 _WINDOWS = {"1d": 1, "7d": 7, "30d": 30}
 _WEI = 10**18
-Kind = Literal["gauge", "counter"]
-
-
-class Exposition:
-    """Lines of the format; samples of one metric stand together under its help and type."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-
-    def add(
-        self,
-        name: str,
-        kind: Kind,
-        about: str,
-        *samples: tuple[dict[str, str], float | int | None],
-    ) -> None:
-        """One metric; a value of None is left out, and a metric without values too."""
-        known = [(labels, value) for labels, value in samples if value is not None]
-        if not known:
-            return
-        full = _PREFIX + name
-        self._lines += [f"# HELP {full} {_escape_help(about)}", f"# TYPE {full} {kind}"]
-        for labels, value in known:
-            inner = ",".join(f'{key}="{_escape(text)}"' for key, text in labels.items())
-            self._lines.append(f"{full}{{{inner}}} {value}" if inner else f"{full} {value}")
-
-    def text(self) -> str:
-        """The whole document."""
-        return "\n".join(self._lines) + "\n"
 
 
 def metrics(agent: SellerAgent) -> str:
     """All figures of a seller now."""
-    status, out = agent.status(), Exposition()
+    status, out = agent.status(), Exposition(_PREFIX)
     _state(out, agent, status)
     _jobs(out, agent, status)
     _gpus(out, agent, status)
@@ -156,11 +127,3 @@ def _last(gpu: OwnerGpu, of: str) -> float | None:
     if value is None:
         return None
     return float(value) / {"utilization_pct": 100, "power_mw": 1000}.get(of, 1)
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def _escape_help(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n")

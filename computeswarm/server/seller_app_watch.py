@@ -10,8 +10,9 @@ import hmac
 
 from aiohttp import hdrs, web
 
+from computeswarm.core.metrics import CONTENT_TYPE
 from computeswarm.seller.agent import SellerAgent
-from computeswarm.seller.metrics import CONTENT_TYPE, metrics
+from computeswarm.seller.metrics import metrics
 from computeswarm.server.openapi import Route
 from computeswarm.server.seller_app_owner import check_owner
 from computeswarm.server.web import JSON_CONTENT_TYPE, json_reply

@@ -14,14 +14,15 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from prometheus_client.parser import text_string_to_metric_families
+from metric_rules import broken_rules, families, value
 from seller_rig import Rig, spec
 
 from computeswarm.chain.devnet import Devnet
 from computeswarm.core.errors import ConfigError
 from computeswarm.core.logs import get_logger
+from computeswarm.core.metrics import Exposition
 from computeswarm.seller.executors.base import Problem
-from computeswarm.seller.metrics import Exposition, metrics
+from computeswarm.seller.metrics import metrics
 from computeswarm.seller.owner import GpuSample, OwnerFile, OwnerGpu
 from computeswarm.server.logs import setup_logging
 from computeswarm.server.serving import Server
@@ -31,20 +32,7 @@ TOKEN = "a-token-of-the-settings"
 EVIL = 'RTX"} 1\nfake_metric 1 \\ \x1b[31m'
 
 
-def families(text: str) -> dict[str, Any]:
-    """As Prometheus' own client reads them; each metric stands there once."""
-    found = list(text_string_to_metric_families(text))
-    assert len({family.name for family in found}) == len(found)
-    for family in found:
-        assert family.documentation, family.name
-        assert family.samples, family.name
-        seen = [tuple(sorted(sample.labels.items())) for sample in family.samples]
-        assert len(set(seen)) == len(seen), family.name
-    return {family.name.removeprefix("computeswarm_seller_"): family for family in found}
-
-
-def value(found: dict[str, Any], name: str, **labels: str) -> float:
-    return next(s.value for s in found[name].samples if labels.items() <= s.labels.items())
+PREFIX = "computeswarm_seller_"
 
 
 async def scrape(rig: Rig, **headers: str) -> Any:
@@ -64,7 +52,8 @@ async def test_prometheus_reads_the_figures_and_nobody_else_does(rig: OpenRig) -
         reply = await scrape(r, Authorization=f"Bearer {TOKEN}")
         assert reply.status == 200
         assert reply.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-        found = families(reply.body.decode())
+        found = families(reply.body.decode(), PREFIX)
+        assert broken_rules(reply.body.decode()) == []
         kinds = {name: family.type for name, family in found.items()}
         assert kinds["jobs_ended"] == kinds["sold_seconds"] == "counter"
         assert kinds["kept_usdc"] == kinds["jobs_running"] == "gauge"
@@ -101,10 +90,10 @@ async def test_without_a_token_in_the_settings_only_the_owner_reads_them(rig: Op
 
 
 def test_a_label_breaks_out_of_nothing() -> None:
-    out = Exposition()
+    out = Exposition(PREFIX)
     out.add("x", "gauge", "one\ntwo \\", ({"model": EVIL}, 1), ({"model": "b"}, None))
     out.add("empty", "gauge", "none", ({}, None))
-    found = families(out.text())
+    found = families(out.text(), PREFIX)
     assert list(found) == ["x"]
     assert [sample.labels for sample in found["x"].samples] == [{"model": EVIL}]
 
@@ -118,7 +107,7 @@ async def test_the_gpus_figures(rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -
             power_limit_mw=450_000,
         )  # fmt: skip
         monkeypatch.setattr(r.agent, "status", lambda: status.model_copy(update={"gpus": (shown,)}))
-        found = families(metrics(r.agent))
+        found = families(metrics(r.agent), PREFIX)
         assert value(found, "gpu_power_watts", gpu="0") == 402.5
         assert value(found, "gpu_power_limit_watts", gpu="0") == 450
         assert value(found, "gpu_utilization_ratio", gpu="0") == 0.5
