@@ -14,6 +14,7 @@ STATUSES = (NodeStatus.IDLE, NodeStatus.BUSY, NodeStatus.DRAINING, NodeStatus.OF
 LEASE = np.dtype(
     [
         ("number", "<i8"),
+        ("seq", "<i8"),
         ("counter", "<i8"),
         ("last_seen", "<f8"),
         ("lease_until", "<f8"),
@@ -23,12 +24,16 @@ LEASE = np.dtype(
         ("status", "u1"),
     ]
 )
-"""One heartbeat's outcome; times in unix seconds. Packed as it is, it travels in ``changes``."""
+"""One heartbeat's outcome; times in unix seconds. Packed as it is, it travels in ``changes``.
+
+``seq`` is that of the registration it was sent under: a lease written late, or elsewhere, must not
+give a newer registration the old one's counter, so one of another ``seq`` counts for nothing.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The hot part of a node, in the order and units of ``LEASE``."""
+    """The hot part of a node, in the order and units of ``LEASE``, which has two keys before it."""
 
     counter: int = 0
     last_seen: float = 0.0
