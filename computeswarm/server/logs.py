@@ -14,6 +14,7 @@ from typing import Any, Literal, TextIO
 from computeswarm.core.errors import ConfigError
 from computeswarm.core.logs import ROOT, EventLogger, get_logger
 from computeswarm.core.text import clean_line
+from computeswarm.server.request_id import current
 
 __all__ = ["EventLogger", "JsonFormatter", "TextFormatter", "get_logger", "setup_logging"]
 
@@ -81,8 +82,10 @@ def _stamp(record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """The event's own, and which request it happened in."""
     fields: dict[str, Any] = getattr(record, "fields", {})
-    return fields
+    request = current.get()
+    return fields if request is None else {**fields, "request_id": str(request)}
 
 
 def _cut(value: Any) -> Any:

@@ -14,6 +14,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 import computeswarm
 from computeswarm.core.errors import PROBLEM_CONTENT_TYPE
+from computeswarm.server.requests import RequestMeter
 from computeswarm.server.web import JSON_CONTENT_TYPE, answering, json_reply, no_such_route
 
 _PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*(?:\{[^{}]*\}[^{}]*)*)?\}")
@@ -55,10 +56,24 @@ class Route:
         return _PARAMETER.sub(r"{\1}", self.path)
 
 
-def build_app(routes: Sequence[Route], *, title: str, description: str) -> web.Application:
-    """An application with these routes, ``GET /openapi.json`` and problem documents."""
+def build_app(
+    routes: Sequence[Route],
+    *,
+    title: str,
+    description: str,
+    requests: RequestMeter | None = None,
+) -> web.Application:
+    """An application with these routes, ``GET /openapi.json`` and problem documents.
+
+    Args:
+        requests: what measures every request, if anything does.
+    """
     app = web.Application()
     table = list(routes)
+
+    def watched(method: str, path: str, handler: Handler) -> Handler:
+        safe = answering(handler)
+        return safe if requests is None else requests.timed(method, path, safe)
 
     async def openapi(_: web.Request) -> web.StreamResponse:
         return json_reply(document, headers={"Cache-Control": "public, max-age=300"})
@@ -68,12 +83,12 @@ def build_app(routes: Sequence[Route], *, title: str, description: str) -> web.A
     )
     document = from_routes(table, title=title, description=description)
     for route in table:
-        handler = answering(route.handler)
+        handler = watched(route.method, route.public_path, route.handler)
         if route.method == "GET":
             app.router.add_get(route.path, handler)  # and HEAD
         else:
             app.router.add_route(route.method, route.path, handler)
-    app.router.add_route("*", "/{path:.*}", answering(no_such_route))
+    app.router.add_route("*", "/{path:.*}", watched("any", "other", no_such_route))
     return app
 
 
