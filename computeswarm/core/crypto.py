@@ -6,6 +6,7 @@ needed (transactions, keystores) and the tests hold the two against each other.
 
 from __future__ import annotations
 
+import hmac
 import re
 from functools import lru_cache
 from secrets import token_bytes
@@ -16,12 +17,20 @@ from coincurve import PublicKey as _SecpPublicKey
 from Crypto.Hash import keccak
 
 SECP256K1_N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+POINT_PATTERN = r"^0[23][0-9a-f]{64}$"
+"""A public key as documents carry it: a compressed point in hex."""
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 
 
 def keccak256(data: bytes) -> bytes:
     """The 32-byte Keccak-256 hash (Ethereum's, not NIST's SHA-3)."""
     return keccak.new(digest_bits=256, data=data).digest()
+
+
+def hkdf_sha256(secret: bytes, salt: bytes, context: bytes) -> bytes:
+    """32 bytes of HKDF-SHA256 (RFC 5869): its one block is all that is ever needed here."""
+    extracted = hmac.digest(salt, secret, "sha256")
+    return hmac.digest(extracted, context + b"\x01", "sha256")
 
 
 def is_address(text: str) -> bool:

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from coincurve import PrivateKey as _Secp
 from coincurve import PublicKey as _SecpPublic
 
-from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.crypto import PrivateKey, hkdf_sha256
 from computeswarm.core.errors import BadRequest
 
 MAX_SECRETS = 64
@@ -47,20 +47,11 @@ _UNREADABLE = (
 )
 
 
-def _hkdf(secret: bytes, salt: bytes, context: bytes) -> bytes:
-    from Crypto.Hash import SHA256
-    from Crypto.Protocol.KDF import HKDF
-
-    made = HKDF(secret, 32, salt, SHA256, 1, context)
-    assert isinstance(made, bytes)
-    return made
-
-
 def opening_key(wallet: PrivateKey) -> PrivateKey:
     """The key that opens what was sealed for the seller with this wallet."""
     derived, counter = b"", 0
     while not derived:
-        candidate = _hkdf(wallet.secret, b"", _DERIVE + bytes([counter]))
+        candidate = hkdf_sha256(wallet.secret, b"", _DERIVE + bytes([counter]))
         try:
             PrivateKey.from_hex(candidate.hex())
             derived = candidate
@@ -121,7 +112,7 @@ def seal(values: Mapping[str, str], recipient: str, what_for: bytes) -> str:
         raise BadRequest("The node names no key for secrets; choose another node.") from None
     mine = _Secp()
     point = mine.public_key.format(compressed=True)
-    key = _hkdf(mine.ecdh(other.format()), point + public, _BOX)
+    key = hkdf_sha256(mine.ecdh(other.format()), point + public, _BOX)
     head = bytes([_VERSION]) + point
     cipher = AES.new(key, AES.MODE_GCM, nonce=bytes(12))  # the key is used for one box
     cipher.update(head + what_for)
@@ -144,7 +135,7 @@ def unseal(box: str, wallet: PrivateKey, what_for: bytes) -> dict[str, str]:
             raise BadRequest(_UNREADABLE)
         other = _SecpPublic(head[1:])
         mine = _Secp(opening_key(wallet).secret)
-        key = _hkdf(mine.ecdh(other.format()), head[1:] + mine.public_key.format(), _BOX)
+        key = hkdf_sha256(mine.ecdh(other.format()), head[1:] + mine.public_key.format(), _BOX)
         cipher = AES.new(key, AES.MODE_GCM, nonce=bytes(12))
         cipher.update(head + what_for)
         found = json.loads(cipher.decrypt_and_verify(body[:-_TAG], body[-_TAG:]))

@@ -70,18 +70,25 @@ class Signed(Document):
         signature = key.sign_digest(statement_digest(chain_id, kind, canonical_json(raw)))
         return cls(kind=kind, chain_id=chain_id, document=raw, signature="0x" + signature.hex())
 
+    def digest(self) -> bytes:
+        """The 32 bytes that were signed; they name this very statement.
+
+        Raises:
+            Unauthorized: a document that nobody could have signed.
+        """
+        try:
+            content = canonical_json(self.document)
+        except (ValueError, RecursionError) as error:
+            raise Unauthorized(f"The signed {clean_line(self.kind)} can't be read.") from error
+        return statement_digest(self.chain_id, self.kind, content)
+
     def signer(self) -> str:
         """The checksummed address that signed.
 
         Raises:
             Unauthorized: no address could have made this signature.
         """
-        try:
-            content = canonical_json(self.document)
-        except (ValueError, RecursionError) as error:
-            raise Unauthorized(f"The signed {clean_line(self.kind)} can't be read.") from error
-        digest = statement_digest(self.chain_id, self.kind, content)
-        address = recover_address(digest, bytes.fromhex(self.signature[2:]))
+        address = recover_address(self.digest(), bytes.fromhex(self.signature[2:]))
         if address is None:
             raise Unauthorized(f"The signature of the {clean_line(self.kind)} is not valid.")
         return address

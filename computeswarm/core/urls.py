@@ -15,6 +15,7 @@ _HOST = re.compile(
     r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 )
 _PATTERN_LIMIT = 253
+_PORTS = {"http": 80, "https": 443}
 
 
 def host_of(url: str) -> str | None:
@@ -33,6 +34,22 @@ def host_of(url: str) -> str | None:
     if parts.scheme not in ("http", "https") or not host:
         return None
     return _plain(host)
+
+
+def server_name(url: str) -> str:
+    """The one spelling of a server's address, for statements that name it.
+
+    Scheme and host in lower case, no port that goes without saying, no slash at the end.
+
+    Raises:
+        ValueError: it is no address of a server.
+    """
+    host, parts = host_of(url), urlsplit(url)
+    if host is None or parts.query or parts.fragment:
+        raise ValueError("a server's address is http://… or https://…, without ? and #")
+    shown = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{shown}{port}{parts.path.rstrip('/')}"
 
 
 def origin(url: str) -> str:
