@@ -62,6 +62,11 @@ class GPUInfo(Document):
     driver: Label = ""
     runtime: Label = ""
     """Compute runtime and version, such as ``CUDA 12.4``, ``ROCm 6.2`` or ``MPS``."""
+    tflops: int = Field(default=0, ge=0, le=1_000_000)
+    """Throughput of dense FP16 matrix products, in 10^12 operations a second, as the model's maker
+    states it; 0: not known. See ``core.throughput``."""
+    capability: Label = ""
+    """NVIDIA's compute capability, such as ``8.9``."""
 
 
 class Hardware(Document):

@@ -1,0 +1,50 @@
+"""The one search language for nodes, used by the API, the command line and the terminal app.
+
+``gpu:4090|a100 vram>=24 price<2 rel>=0.98 isolation>=container region:eu online sort:cost``
+
+``fields`` is the table of what can be asked, ``language`` reads a query into ``terms``, which are
+data, and ``match`` looks them up in the ``facts`` of one node. A market with many nodes looks the
+same terms up in columns.
+"""
+
+from computeswarm.core.query.completion import completions
+from computeswarm.core.query.facts import UNKNOWN_VALUE, VENDORS, Facts, facts, facts_of, squeeze
+from computeswarm.core.query.fields import (
+    DEFAULT_SORT,
+    FIELDS,
+    FLAGS,
+    SORTABLE,
+    Field,
+    Kind,
+    Look,
+)
+from computeswarm.core.query.help import help_text
+from computeswarm.core.query.language import MAX_LENGTH, parse
+from computeswarm.core.query.match import SORT_KEYS
+from computeswarm.core.query.terms import Query, Term
+from computeswarm.core.query.versions import version_number, version_text
+
+__all__ = [
+    "DEFAULT_SORT",
+    "FIELDS",
+    "FLAGS",
+    "MAX_LENGTH",
+    "SORTABLE",
+    "SORT_KEYS",
+    "UNKNOWN_VALUE",
+    "VENDORS",
+    "Facts",
+    "Field",
+    "Kind",
+    "Look",
+    "Query",
+    "Term",
+    "completions",
+    "facts",
+    "facts_of",
+    "help_text",
+    "parse",
+    "squeeze",
+    "version_number",
+    "version_text",
+]
