@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from computeswarm.core.query.fields import FIELDS, FLAGS, Field
 
 EXAMPLE = "gpu:4090|a100 vram>=24 price<2 rel>=0.98 isolation>=container region:eu online sort:cost"
@@ -23,23 +25,27 @@ def describe(field: Field) -> str:
 
 
 def help_text() -> str:
-    """Everything a query may hold, in lines for a terminal of 80 cells or more."""
+    """Everything a query may hold, in lines of at most 80 cells."""
     flags = {flag.name: flag for flag in FLAGS.values()}
-    lines = ["A query is words that must all hold, such as", f"  {EXAMPLE}", ""]
-    lines += [f"  {word:<15} {meaning}" for word, meaning in _RULES]
+    lines = ["A query is words that must all hold, such as", *_wrapped("  ", EXAMPLE), ""]
+    for word, meaning in _RULES:
+        lines += _wrapped(f"  {word:<15} ", meaning)
     lines += ["", "fields (: = != < <= > >=):"]
     for field in FIELDS.values():
-        lines += [f"  {field.name:<11} {field.example:<21} {describe(field)}"]
+        lines += _wrapped(f"  {field.name:<11} {field.example:<21} ", describe(field))
     lines += ["", "words that stand alone:"]
     lines += [f"  {name:<11} {flag.about}{_also(flag.aliases)}" for name, flag in flags.items()]
     lines += ["", "other names:"]
-    lines += [
-        f"  {field.name:<11} {', '.join(field.aliases)}"
-        for field in FIELDS.values()
-        if field.aliases
-    ]
+    for field in FIELDS.values():
+        lines += _wrapped(f"  {field.name:<11} ", ", ".join(field.aliases))
     return "\n".join(lines)
 
 
 def _also(aliases: tuple[str, ...]) -> str:
     return f"; also {' or '.join(aliases)}" if aliases else ""
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text, 80, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+    )

@@ -264,6 +264,9 @@ class _Reader:
         if word["minus"] or self._negation is not None or word["op"] not in (":", "="):
             sentence = "An order is not a condition; write sort:price, or sort:-price backwards."
             self._fail(word.start(), word.end() - word.start(), sentence)
+        if not word["value"]:
+            sentence = f"'sort' has no value; use one of {', '.join(SORTABLE)}."
+            self._fail(word.start(), _end(word) - word.start(), sentence)
         return _sort_name(word["value"], word.start("value"), self._text)
 
     def _parts(self, word: re.Match[str]) -> list[_Part]:
@@ -307,10 +310,9 @@ def _sort_name(name: str, at: int, text: str) -> str:
     lower = name.lower()
     field = NAMES.get(lower.removeprefix("-"))
     if field is None or not field.best:
-        known = ", ".join(SORTABLE)
-        raise _invalid(
-            text, at, len(name), f"Can't sort by {clean_line(name)!r}; use one of {known}."
-        )
+        close = _nearest(lower.removeprefix("-"), SORTABLE)
+        hint = f"did you mean {close}?" if close else f"use one of {', '.join(SORTABLE)}."
+        raise _invalid(text, at, len(name), f"Can't sort by {clean_line(name)!r}; {hint}")
     return f"-{field.name}" if lower.startswith("-") else field.name
 
 
