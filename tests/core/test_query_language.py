@@ -263,6 +263,21 @@ def test_what_is_proposed_can_be_typed() -> None:
         assert parse(word).terms[0].words == ()
 
 
+def test_an_id_is_found_by_its_beginning_only() -> None:
+    found = rig()
+    hexes = found.node_id.removeprefix("nd-")
+    for text in (
+        found.node_id,
+        hexes[:4],
+        f"nd-{hexes[:3]}",
+        f"id:{hexes[:5]}",
+        f"id:{found.node_id}",
+    ):
+        assert parse(text).accepts(found), text
+    assert not parse(hexes[2:]).accepts(found)
+    assert not parse(f"id:{hexes[2:]}").accepts(found)
+
+
 @given(st.text(), st.text())
 def test_squeezing_twice_changes_nothing(one: str, two: str) -> None:
     assert squeeze(squeeze(one)) == squeeze(one)

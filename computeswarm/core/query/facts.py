@@ -30,7 +30,7 @@ class Facts:
     node_id: str
     status: NodeStatus
     text: str
-    """Everything a bare word looks in, squeezed."""
+    """Everything a bare word looks in, squeezed: model, name, region, processor."""
     gpu: str
     """All GPU models, squeezed; empty on a cpu node."""
     name: str
@@ -120,7 +120,7 @@ def facts(
     hardware = record.hardware
     first = hardware.gpus[0] if hardware.gpus else None
     gpu = "|".join(dict.fromkeys(squeeze(gpu.model) for gpu in hardware.gpus))
-    words = (record.name, record.region, node_id, hardware.cpu_model)
+    words = (record.name, record.region, hardware.cpu_model)
     return Facts(
         node_id=node_id,
         status=status,

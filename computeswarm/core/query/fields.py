@@ -70,6 +70,8 @@ class Field:
         value = getattr(node, self.column)
         if self.column in _JOINED:
             return tuple(value.split("|"))
+        if self.column == "node_id":  # people leave out what all ids begin with
+            return squeeze(value), squeeze(value.removeprefix("nd-"))
         return tuple(map(squeeze, (value,) if isinstance(value, str) else value))
 
 
@@ -352,7 +354,7 @@ _TABLE = (
     Field(
         "text",
         Kind.TEXT,
-        "model, name, region, id or processor; a bare word means this",
+        "model, name, region, processor, or the beginning of the id; so is a bare word",
         "ryzen",
         "text",
         aliases=("any",),

@@ -13,10 +13,20 @@ def number_in(number: int, ranges: Iterable[tuple[int, int]]) -> bool:
     return any(first <= number <= last for first, last in ranges)
 
 
-def found_in(texts: Iterable[str], words: Iterable[str], look: Look) -> bool:
-    """Whether one of the words is in one of the texts; all of them squeezed."""
-    holds = _LOOKS[look]
-    return any(holds(text, word) for text in texts for word in words)
+def found_in(field: Field, node: Facts, words: Iterable[str]) -> bool:
+    """Whether one of the words, squeezed, is in one of the node's texts.
+
+    A bare word may also be the beginning of an id. Not the middle: a model's number stands in
+    the ids of strangers by the hundred.
+    """
+    holds = _LOOKS[field.look]
+    texts = field.texts(node)
+    for word in words:
+        if any(holds(text, word) for text in texts):
+            return True
+        if field.name == "text" and found_in(FIELDS["id"], node, (word,)):
+            return True
+    return False
 
 
 _LOOKS: dict[Look, Callable[[str, str], bool]] = {

@@ -40,7 +40,7 @@ class Term:
         """Whether it holds for a node."""
         known = FIELDS[self.field]
         if known.kind is Kind.TEXT:
-            return found_in(known.texts(node), self.words, known.look) != self.negated
+            return found_in(known, node, self.words) != self.negated
         return number_in(known.number(node), self.ranges) != self.negated
 
     def __str__(self) -> str:
