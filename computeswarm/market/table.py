@@ -1,0 +1,479 @@
+"""All nodes of the market in memory, as columns: what searches, statistics and leases read.
+
+One event loop writes it. The records themselves stay the JSON bytes that came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from sys import getsizeof
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from computeswarm.core.crypto import to_checksum
+from computeswarm.core.nodes import ComputeNode, NodeRecord
+from computeswarm.core.query import Facts, facts, squeeze
+from computeswarm.core.signing import Signed
+from computeswarm.market import derived
+from computeswarm.market.columns import ABSENT, Array, Columns, Hot
+from computeswarm.market.dictionary import Dictionary
+from computeswarm.market.facts import BETWEEN, FACTS, ITEMS, current, pack, repack
+from computeswarm.market.rows import LEASE, STATUSES, Lease, NodeRow
+from computeswarm.market.texts import Texts
+from computeswarm.market.touches import Touches
+
+_FIRST_ROOM = 64
+_OFFLINE = len(STATUSES) - 1
+_NOTHING = np.zeros((), FACTS).tobytes()
+_NO_WORDS = BETWEEN * 5
+_FACT_COLUMNS = tuple(n for n in FACTS.names or () if n not in ("version", "wallet"))
+_SHARED = ("gpu", "region", "images", "cpu")
+"""Columns of entries in dictionaries, in the order of ``NodeRow.words``."""
+_LEASE_COLUMNS = LEASE.names or ()
+
+
+class NodeTable:
+    """Nodes by dense slots. A slot keeps its node until ``remove``, and is used again then.
+
+    Status is what the market shows: a node is offline from the call of ``expire`` on.
+    """
+
+    def __init__(self) -> None:
+        self.columns = Columns(_FIRST_ROOM)
+        self.hot = Hot(self.columns)
+        """For one slot at a time; made anew when the table grows."""
+        self.size = 0
+        """Slots ever used."""
+        self.version = 0
+        """Rises with every change that a search could see."""
+        self.touches = Touches()
+        self.gpus = Dictionary(_models)
+        self.regions = Dictionary(str.lower)
+        self.imagesets = Dictionary(str)
+        self.cpus = Dictionary(str)
+        self.names = Texts()
+        """Squeezed; entries are those of ``lower_names``."""
+        self.lower_names = Texts()
+        self._slots: dict[str, int] = {}
+        self._free: list[int] = []
+        # an object array, since the garbage collector would walk a list of a million each time
+        self._records: npt.NDArray[Any] = np.full(_FIRST_ROOM, b"", object)
+        self._record_bytes = 0
+        self._by_number = np.full(_FIRST_ROOM, -1, np.int32)
+        self._gone = 0
+
+    # -- what is there
+
+    def slot(self, node_id: str) -> int | None:
+        """Where a node is; a node that left may still have its place, see ``gone``."""
+        return self._slots.get(node_id)
+
+    def slot_of(self, number: int) -> int | None:
+        """Where the node of a store's number is."""
+        slot = int(self.slots_of(np.array([number]))[0])
+        return slot if slot >= 0 else None
+
+    def slots_of(self, numbers: Array) -> Array:
+        """Slots by the store's numbers; -1 for those that are not here."""
+        known = (numbers > 0) & (numbers < len(self._by_number))
+        return np.where(known, self._by_number[np.where(known, numbers, 0)], -1)
+
+    def gone(self, slot: int) -> bool:
+        """Whether the node left or was revoked."""
+        return self.hot.status[slot] == ABSENT
+
+    def live(self) -> int:
+        """How many nodes did not leave, offline ones among them."""
+        return len(self._slots) - self._gone
+
+    def node_id(self, slot: int) -> str:
+        """The id of the node there."""
+        return f"nd-{self.hot.id[slot]:012x}"
+
+    def wallet(self, slot: int) -> str:
+        """The seller's address, checksummed."""
+        columns = self.columns
+        parts = (int(c[slot]) for c in (columns.wallet_a, columns.wallet_b, columns.wallet_c))
+        return to_checksum("0x{:016x}{:016x}{:08x}".format(*parts))
+
+    def model(self, slot: int) -> str:
+        """Model of the first GPU; ``cpu`` for a node without one."""
+        return self.gpus.label(int(self.columns.gpu[slot])).partition(ITEMS)[0] or "cpu"
+
+    def record(self, slot: int) -> bytes:
+        """The signed record as JSON; empty for a node that left."""
+        record: bytes = self._records[slot]
+        return record
+
+    def session_key(self, slot: int) -> bytes:
+        """32 bytes, or none after a revocation."""
+        key = self.columns.session_key[slot].tobytes()
+        return key if any(key) else b""
+
+    def row(self, slot: int) -> NodeRow:
+        """The node as a store keeps it."""
+        hot, record = self.hot, self.record(slot)
+        node_id = self.node_id(slot)
+        packed, words = pack(node_id, self._read(record)) if record else (b"", "")
+        status = hot.status[slot]
+        return NodeRow(
+            node_id=node_id,
+            wallet=self.wallet(slot),
+            record=record,
+            facts=packed,
+            words=words,
+            seq=hot.seq[slot],
+            session_key=self.session_key(slot),
+            session_until=hot.session_until[slot],
+            registered_at=hot.registered_at[slot],
+            lease=Lease(
+                counter=hot.counter[slot],
+                last_seen=hot.last_seen[slot],
+                lease_until=hot.lease_until[slot],
+                alive_seconds=hot.alive_seconds[slot],
+                queued=hot.queued[slot],
+                running=hot.running[slot],
+                status=_OFFLINE if status == ABSENT else status,
+            ),
+            succeeded=hot.succeeded[slot],
+            failed=hot.failed[slot],
+            gone=status == ABSENT,
+            number=hot.number[slot],
+        )
+
+    def uptime(self, slot: int, now: float) -> int:
+        """Share of the time since registration that was covered by heartbeats, in thousandths."""
+        hot = self.hot
+        known, last_seen = now - hot.registered_at[slot], hot.last_seen[slot]
+        if known <= 0:
+            return 1000
+        waiting = max(0.0, min(max(now, last_seen), hot.lease_until[slot]) - last_seen)
+        share = round(1000 * (hot.alive_seconds[slot] + waiting) / known)
+        return max(0, min(1000, share))
+
+    def facts(self, slot: int, now: float) -> Facts:
+        """What a query can ask about the node, reckoned from its record."""
+        hot = self.hot
+        return facts(
+            self.node_id(slot),
+            self._read(self.record(slot)),
+            status=STATUSES[hot.status[slot]],
+            queued=hot.queued[slot],
+            succeeded=hot.succeeded[slot],
+            failed=hot.failed[slot],
+            uptime_permille=self.uptime(slot, now),
+        )
+
+    def listed(self, slot: int, now: float) -> ComputeNode:
+        """As the market shows it; built from checked parts, so nothing is checked again."""
+        hot = self.hot
+        return ComputeNode.model_construct(
+            node_id=self.node_id(slot),
+            status=STATUSES[hot.status[slot]],
+            record=Signed.model_validate_json(self.record(slot)),
+            registered_at=int(hot.registered_at[slot]),
+            last_seen=int(hot.last_seen[slot]),
+            queued=hot.queued[slot],
+            running=hot.running[slot],
+            jobs_succeeded=hot.succeeded[slot],
+            jobs_failed=hot.failed[slot],
+            uptime_permille=self.uptime(slot, now),
+        )
+
+    def json(self, slot: int, now: float) -> bytes:
+        """``listed`` as JSON, with the record's own bytes: a page is mostly records."""
+        hot = self.hot
+        head = f'{{"node_id":"nd-{hot.id[slot]:012x}","status":"{STATUSES[hot.status[slot]]}"'
+        rest = (
+            f',"registered_at":{int(hot.registered_at[slot])},'
+            f'"last_seen":{int(hot.last_seen[slot])},"queued":{hot.queued[slot]},'
+            f'"running":{hot.running[slot]},"jobs_succeeded":{hot.succeeded[slot]},'
+            f'"jobs_failed":{hot.failed[slot]},"uptime_permille":{self.uptime(slot, now)}}}'
+        )
+        return b'%b,"record":%b%b' % (head.encode(), self._records[slot], rest.encode())
+
+    @property
+    def memory_bytes(self) -> int:
+        """Columns, texts, records and the map of ids; without what searches add."""
+        shared = (getattr(self, name).texts.nbytes for name in _DICTIONARIES)
+        texts = self.names.nbytes + self.lower_names.nbytes + sum(shared)
+        ids = getsizeof(self._slots) + 96 * len(self._slots)  # texts and numbers in the map
+        fixed = int(self._records.nbytes + self._by_number.nbytes)
+        return self.columns.nbytes + texts + ids + fixed + self._record_bytes
+
+    # -- coming and going
+
+    def put(self, row: NodeRow) -> int:
+        """Take a node in, or replace it; returns its slot. ``put_many`` says the rest."""
+        return int(self.put_many((row,))[0])
+
+    def put_many(self, rows: Sequence[NodeRow]) -> Array:
+        """Take nodes in; returns their slots. One that left keeps its place, but no record.
+
+        Raises:
+            ValueError: an id is no node's, or a record can't be read.
+        """
+        newest = {row.node_id: row for row in rows}
+        kept = [row if row.gone or current(row.facts) else repack(row) for row in newest.values()]
+        slots = self._places(newest)
+        columns = self.columns
+        packed = np.frombuffer(
+            b"".join([_NOTHING if row.gone else row.facts for row in kept]), FACTS
+        )
+        for name in _FACT_COLUMNS:
+            getattr(columns, name)[slots] = packed[name]
+        self._put_identity(slots, kept)
+        self._put_leases(slots, kept)
+        self._put_words(slots, [_NO_WORDS if row.gone else row.words for row in kept])
+        for slot, row in zip(slots.tolist(), kept, strict=True):
+            self._keep_record(slot, b"" if row.gone else row.record)
+        self._gone += sum(row.gone for row in kept)
+        self._reckon(slots, columns.last_seen[slots])
+        self.touches.records.add_many(slots)
+        self.version += 1
+        return slots
+
+    def remove(self, slot: int) -> None:
+        """Forget a node altogether."""
+        self._let_go(slot)
+        del self._slots[self.node_id(slot)]
+        number = self.hot.number[slot]
+        if 0 < number < len(self._by_number):
+            self._by_number[number] = -1
+        self.columns.clear(slot)
+        self._keep_record(slot, b"")
+        self._free.append(slot)
+        self.touches.records.add(slot)
+        self.version += 1
+
+    # -- leases
+
+    def beat(
+        self,
+        slot: int,
+        *,
+        counter: int,
+        now: float,
+        lease_until: float,
+        status: int,
+        queued: int,
+        running: int,
+    ) -> bool:
+        """Renew a lease; whether something changed that a list shows. The hot path."""
+        hot = self.hot
+        last_seen = hot.last_seen[slot]
+        covered = min(now, hot.lease_until[slot]) - last_seen
+        if covered > 0:
+            hot.alive_seconds[slot] += covered
+        hot.counter[slot] = counter
+        hot.last_seen[slot] = now
+        hot.lease_until[slot] = lease_until
+        if (
+            hot.status[slot] == status
+            and hot.queued[slot] == queued
+            and hot.running[slot] == running
+        ):
+            return False
+        hot.status[slot] = status
+        hot.queued[slot] = queued
+        hot.running[slot] = running
+        self.touches.leases.add(slot)
+        self.version += 1
+        return True
+
+    def apply(self, batch: Array) -> Array:
+        """Take leases (``rows.LEASE``) where they are newer; returns the slots that took one.
+
+        One sent under another registration than the node's present one counts for nothing.
+        """
+        batch = batch[np.lexsort((batch["counter"], batch["last_seen"]))]
+        slots = self.slots_of(batch["number"])
+        columns = self.columns
+        seen, before = batch["last_seen"], columns.last_seen[slots]
+        newer = (seen > before) | ((seen == before) & (batch["counter"] > columns.counter[slots]))
+        newer &= (slots >= 0) & (columns.status[slots] != ABSENT)
+        newer &= batch["seq"] == columns.seq[slots]
+        slots, batch = slots[newer], batch[newer]
+        changed = np.zeros(len(slots), np.bool_)
+        for name in ("status", "queued", "running"):
+            changed |= getattr(columns, name)[slots] != batch[name]
+        for name in _LEASE_COLUMNS[2:]:  # where a node comes twice, its newest stands last
+            getattr(columns, name)[slots] = batch[name]
+        if changed.any():
+            self.touches.leases.add_many(slots[changed])
+            self.version += 1
+        return np.unique(slots)
+
+    def lease_rows(self, slots: Array | Sequence[int]) -> Array:
+        """The leases of some nodes, as ``rows.LEASE``."""
+        made = np.empty(len(slots), LEASE)
+        for name in _LEASE_COLUMNS:
+            made[name] = getattr(self.columns, name)[slots]
+        return made
+
+    def expiring(self, now: float) -> Array:
+        """Slots of nodes that count as online though their lease is over."""
+        columns, size = self.columns, self.size
+        return np.flatnonzero(
+            (columns.lease_until[:size] <= now) & (columns.status[:size] < _OFFLINE)
+        )
+
+    def expire(self, slots: Array) -> None:
+        """Take nodes for offline until their next heartbeat."""
+        if len(slots):
+            self.columns.status[slots] = _OFFLINE
+            self.touches.leases.add_many(slots)
+            self.version += 1
+
+    # -- figures
+
+    def set_counts(self, slot: int, succeeded: int, failed: int) -> None:
+        """How many of a node's jobs ended well and badly."""
+        self.hot.succeeded[slot] = succeeded
+        self.hot.failed[slot] = failed
+        self._reckon_jobs(np.array([slot]))
+        self.touches.figures.add(slot)
+        self.version += 1
+
+    def touch_index(self, slot: int) -> None:
+        """Say that a lease's columns were written from outside, in a way that a list shows."""
+        self.touches.leases.add(slot)
+        self.version += 1
+
+    def refresh(self, now: float, first: int = 0, last: int | None = None) -> None:
+        """Reckon uptime, and what follows from it, anew for the slots ``first`` to ``last``."""
+        rows = slice(first, self.size if last is None else min(last, self.size))
+        made = derived.uptime(self.columns, rows, now)
+        changed = np.flatnonzero(made != self.columns.uptime[rows])
+        if len(changed):
+            slots = changed + first
+            self.columns.uptime[slots] = made[changed]
+            self._reckon_jobs(slots)
+            self.touches.figures.add_many(slots)
+            self.version += 1
+
+    def _reckon(self, slots: Array, now: Array) -> None:
+        columns = self.columns
+        columns.uptime[slots] = derived.uptime(columns, slots, now)
+        columns.value[slots] = derived.price_of_throughput(
+            columns.price[slots], columns.tflops[slots]
+        )
+        self._reckon_jobs(slots)
+
+    def _reckon_jobs(self, slots: Array) -> None:
+        columns = self.columns
+        succeeded, failed = columns.succeeded[slots], columns.failed[slots]
+        rel = derived.reliability(columns.uptime[slots], succeeded, failed)
+        columns.rel[slots] = rel
+        columns.cost[slots] = derived.expected_cost(columns.price[slots], rel)
+        columns.reputation[slots] = derived.reputation(succeeded, failed)
+
+    # -- inside
+
+    def _read(self, record: bytes) -> NodeRecord:
+        return NodeRecord.model_validate(Signed.model_validate_json(record).document)
+
+    def _places(self, node_ids: Iterable[str]) -> Array:
+        """Slots for nodes, new ones where they have none; what they had there is let go."""
+        slots = []
+        for node_id in node_ids:
+            slot = self._slots.get(node_id)
+            if slot is None:
+                if self._free:
+                    slot = self._free.pop()
+                else:
+                    slot = self.size
+                    self.size += 1
+                self._slots[node_id] = slot
+            else:
+                self._let_go(slot)
+            slots.append(slot)
+        self._make_room()
+        return np.array(slots, np.int64)
+
+    def _make_room(self) -> None:
+        if self.size > len(self.columns):
+            length = max(self.size, 2 * len(self.columns))
+            self.columns = Columns(length, self.columns)
+            self.hot = Hot(self.columns)
+            records = np.full(length, b"", object)
+            records[: len(self._records)] = self._records
+            self._records = records
+
+    def _let_go(self, slot: int) -> None:
+        """Give back what a slot holds of others' texts."""
+        columns = self.columns
+        if self.hot.status[slot] == ABSENT:
+            self._gone -= 1
+        for name, dictionary in zip(_SHARED, _DICTIONARIES, strict=True):
+            getattr(self, dictionary).drop(int(getattr(columns, name)[slot]))
+        self.names.drop()
+
+    def _put_identity(self, slots: Array, rows: Sequence[NodeRow]) -> None:
+        columns = self.columns
+        columns.id[slots] = [int(row.node_id[3:], 16) for row in rows]
+        wallets = np.frombuffer(
+            b"".join([bytes.fromhex(row.wallet[2:]) for row in rows]),
+            np.dtype([("a", ">u8"), ("b", ">u8"), ("c", ">u4")]),
+        )
+        columns.wallet_a[slots] = wallets["a"]
+        columns.wallet_b[slots] = wallets["b"]
+        columns.wallet_c[slots] = wallets["c"]
+        keys = b"".join([row.session_key.ljust(32, b"\0") for row in rows])
+        columns.session_key[slots] = np.frombuffer(keys, np.uint8).reshape(-1, 32)
+        for name in ("seq", "session_until", "registered_at", "succeeded", "failed", "number"):
+            getattr(columns, name)[slots] = [getattr(row, name) for row in rows]
+        numbers = columns.number[slots]
+        if (highest := int(numbers.max(initial=0))) >= len(self._by_number):
+            grown = np.full(max(highest + 1, 2 * len(self._by_number)), -1, np.int32)
+            grown[: len(self._by_number)] = self._by_number
+            self._by_number = grown
+        self._by_number[numbers[numbers > 0]] = slots[numbers > 0]
+
+    def _put_leases(self, slots: Array, rows: Sequence[NodeRow]) -> None:
+        columns, leases = self.columns, [row.lease for row in rows]
+        for name in _LEASE_COLUMNS[2:]:
+            getattr(columns, name)[slots] = [getattr(lease, name) for lease in leases]
+        columns.status[slots[[row.gone for row in rows]]] = ABSENT
+
+    def _put_words(self, slots: Array, words: Sequence[str]) -> None:
+        columns = self.columns
+        parts = [text.split(BETWEEN) for text in words]
+        for place, (name, dictionary) in enumerate(zip(_SHARED, _DICTIONARIES, strict=True)):
+            add = getattr(self, dictionary).add
+            getattr(columns, name)[slots] = [add(part[place]) for part in parts]
+        entries = self.names.extend([part[4].encode("utf-8", "surrogatepass") for part in parts])
+        self.lower_names.extend([part[5].encode("utf-8", "surrogatepass") for part in parts])
+        columns.name[slots] = entries
+        self._compact()
+
+    def _compact(self) -> None:
+        """Move texts together where most are of nodes that left or were renamed."""
+        used = np.zeros(0, np.int64)
+        if self.names.wasteful or any(getattr(self, d).texts.wasteful for d in _DICTIONARIES):
+            free = np.zeros(self.size, np.bool_)
+            free[self._free] = True
+            used = np.flatnonzero(~free)
+        if self.names.wasteful:
+            entries = self.columns.name[used].astype(np.int64)
+            self.names.compact(entries)
+            self.lower_names.compact(entries)
+            self.columns.name[used] = np.arange(len(used))
+        for name, dictionary in zip(_SHARED, _DICTIONARIES, strict=True):
+            if getattr(self, dictionary).texts.wasteful:
+                getattr(self, dictionary).compact(getattr(self.columns, name))
+
+    def _keep_record(self, slot: int, record: bytes) -> None:
+        self._record_bytes += getsizeof(record) - getsizeof(self._records[slot])
+        self._records[slot] = record
+
+
+_DICTIONARIES = ("gpus", "regions", "imagesets", "cpus")
+"""Attributes for the columns in ``_SHARED``."""
+
+
+def _models(label: str) -> str:
+    """As ``Facts.gpu``."""
+    return "|".join(dict.fromkeys(map(squeeze, label.split(ITEMS))))

@@ -1,0 +1,144 @@
+"""Many short texts in one block of bytes, so that a word is looked for in all of them at once.
+
+Numpy compares the block letter by letter without the interpreter's lock, a gigabyte in the time in
+which Python would go through a million strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from computeswarm.market.columns import Array
+
+EDGE = b"\xff"
+"""Around each item; no UTF-8 holds it, so no word reaches from one item into another."""
+_BLOCK = 128 * 1024
+_CACHED = 64
+_CACHED_BYTES = 32 * 2**20
+_SPARE = 4_096
+"""Dropped entries up to which it is not worth moving the rest."""
+
+
+class Texts:
+    """Texts by entry numbers that only grow, until ``compact`` moves them together."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        """Rises when entries get new numbers."""
+        self._data = np.zeros(1024, np.uint8)
+        self._used = 0
+        self._ends = np.zeros(64, np.int64)
+        self._count = 0
+        self._dropped = 0
+        self._hits: dict[bytes, Array] = {}
+        self._hit_bytes = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the texts with their places."""
+        return self._data.nbytes + self._ends.nbytes
+
+    def extend(self, texts: Sequence[bytes]) -> range:
+        """Add texts; returns their entries."""
+        first, count = self._count, len(texts)
+        block = np.frombuffer(EDGE + EDGE.join(texts) + EDGE, np.uint8)
+        # the edge that ended the last text begins the next
+        start = self._used - 1 if self._used else 0
+        self._data = _room(self._data, start + len(block))
+        self._data[start : start + len(block)] = block
+        self._ends = _room(self._ends, first + count)
+        lengths = np.fromiter(map(len, texts), np.int64, count)
+        self._ends[first : first + count] = start + np.cumsum(lengths + 1)
+        self._used = start + len(block)
+        self._count += count
+        return range(first, self._count)
+
+    def text(self, entry: int) -> bytes:
+        """The text of an entry."""
+        start = int(self._ends[entry - 1]) + 1 if entry else 1
+        return self._data[start : int(self._ends[entry])].tobytes()
+
+    def known(self, word: bytes) -> bool:
+        """Whether ``hits`` has (nearly) nothing to do for a word."""
+        return self._used < 8 * _BLOCK or word in self._hits
+
+    def hits(self, word: bytes) -> Array:
+        """For each entry whether it holds ``word``; may run in a thread beside ``extend``.
+
+        ``EDGE`` in front of a word finds items that begin with it, on both sides equal ones.
+        """
+        data, ends, count = self._data, self._ends, self._count
+        before = self._hits.get(word)
+        if before is not None and len(before) == count:
+            return before
+        done = 0 if before is None else len(before)
+        found = np.zeros(count, np.bool_)
+        if before is not None:
+            found[:done] = before
+        if count > done:
+            first = int(ends[done - 1]) if done else 0
+            for places in _places(data, word, first, int(ends[count - 1]) + 1):
+                found[np.searchsorted(ends[:count], places, "right")] = True
+        self._keep(word, found)
+        return found
+
+    def _keep(self, word: bytes, found: Array) -> None:
+        if len(self._hits) >= _CACHED or self._hit_bytes + found.nbytes > _CACHED_BYTES:
+            self._hits = {}
+            self._hit_bytes = 0
+        self._hits[word] = found
+        self._hit_bytes += found.nbytes
+
+    def drop(self, count: int = 1) -> None:
+        """Note that so many entries are used no more."""
+        self._dropped += count
+
+    @property
+    def wasteful(self) -> bool:
+        """Whether most entries are used no more."""
+        return self._dropped > max(_SPARE, self._count // 2)
+
+    def compact(self, entries: Array) -> None:
+        """Keep only these entries, which are numbered anew in the order given."""
+        starts = np.concatenate(([0], self._ends[: self._count]))[entries]
+        lengths = self._ends[entries] - starts
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        moved = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+        kept = self._data[moved]
+        self._data = np.concatenate((kept, np.frombuffer(EDGE, np.uint8)))
+        self._used = len(self._data) if len(entries) else 0
+        self._ends = np.zeros(max(64, len(entries)), np.int64)
+        self._ends[: len(entries)] = ends
+        self._count, self._dropped = len(entries), 0
+        self._hits, self._hit_bytes = {}, 0
+        self.generation += 1
+
+
+def _room(array: Array, length: int) -> Array:
+    if length <= len(array):
+        return array
+    made = np.zeros(max(length, 2 * len(array)), array.dtype)
+    made[: len(array)] = array
+    return made
+
+
+def _places(data: Array, word: bytes, first: int, last: int) -> Sequence[Array]:
+    """Where ``word`` begins in ``data[first:last]``, block by block."""
+    found: list[Array] = []
+    for start in range(first, last - len(word) + 1, _BLOCK):
+        length = min(_BLOCK, last - len(word) + 1 - start)
+        mask = data[start : start + length] == word[0]
+        for place, letter in enumerate(word[1:], 1):
+            mask &= data[start + place : start + place + length] == letter
+            if place % 3 == 2 and not mask.any():
+                break
+        places = np.flatnonzero(mask)
+        if len(places):
+            found.append(places + start)
+    return found
