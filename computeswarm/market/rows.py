@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from computeswarm.core.nodes import NodeStatus
 
@@ -67,3 +69,24 @@ class NodeRow:
     gone: bool = False
     number: int = 0
     """Small, dense, given by the store at the first registration and never again; 0 before."""
+
+
+def lease_array(rows: Sequence[NodeRow]) -> npt.NDArray[np.void]:
+    """The leases of stored nodes, as ``LEASE``."""
+    return np.array(
+        [
+            (
+                row.number,
+                row.seq,
+                row.lease.counter,
+                row.lease.last_seen,
+                row.lease.lease_until,
+                row.lease.alive_seconds,
+                row.lease.queued,
+                row.lease.running,
+                row.lease.status,
+            )
+            for row in rows
+        ],
+        LEASE,
+    )
