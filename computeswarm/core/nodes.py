@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from computeswarm.core.crypto import is_address, keccak256, to_checksum
+from computeswarm.core.crypto import POINT_PATTERN, is_address, keccak256, to_checksum
 from computeswarm.core.errors import Unauthorized
 from computeswarm.core.ids import NodeId, NodeIdText
 from computeswarm.core.money import MAX_ATOMS
@@ -63,8 +63,8 @@ class GPUInfo(Document):
     runtime: Label = ""
     """Compute runtime and version, such as ``CUDA 12.4``, ``ROCm 6.2`` or ``MPS``."""
     tflops: int = Field(default=0, ge=0, le=1_000_000)
-    """Throughput of dense FP16 matrix products, in 10^12 operations a second, as the model's maker
-    states it; 0: not known. See ``core.throughput``."""
+    """Dense FP16 matrix products, in 10^12 operations a second, as the maker's data sheet of this
+    model states them; 0: not known."""
     capability: Label = ""
     """NVIDIA's compute capability, such as ``8.9``."""
 
@@ -183,7 +183,8 @@ class Registration(Document):
     """The market's answer to a registration."""
 
     node: ComputeNode
-    session_key: str = Field(pattern=r"^[0-9a-f]{64}$")
+    market_key: str = Field(pattern=POINT_PATTERN)
+    """A public key of the market's, made for this session: see ``core.sessions``."""
     heartbeat_seconds: int = Field(ge=1, le=3600)
     lease_seconds: int = Field(ge=1, le=86400)
 

@@ -17,9 +17,10 @@ UNKNOWN_VALUE = 2**62
 """``value`` of a node whose throughput is not known: behind all others."""
 VENDORS = ("none", "nvidia", "amd", "apple", "other")
 """A vendor's place here is its code; ``none`` is a node without a GPU. Never reorder."""
-_DEAREST = 10**12
+DEAREST = 10**12
 """Atoms an hour from which on nothing is told apart: products stay within 64 bits."""
-_Z = 1.64
+BOUND_DEVIATIONS = 1.64
+"""Of a one-sided 95 % bound."""
 _GIB = 2**30
 
 
@@ -85,12 +86,12 @@ def reliability(uptime_permille: int, succeeded: int, failed: int) -> int:
 
 def expected_cost(price: int, rel: int) -> int:
     """Atoms per hour of finished work: the price over the reliability (millionths)."""
-    return min(price, _DEAREST) * PPM // max(rel, 1)
+    return min(price, DEAREST) * PPM // max(rel, 1)
 
 
 def price_of_throughput(price: int, tflops: int) -> int:
     """Thousandths of an atom for an hour of one TFLOPS; ``UNKNOWN_VALUE`` where that is unknown."""
-    return min(price, _DEAREST) * 1000 // tflops if tflops > 0 else UNKNOWN_VALUE
+    return min(price, DEAREST) * 1000 // tflops if tflops > 0 else UNKNOWN_VALUE
 
 
 def reputation(succeeded: int, failed: int) -> int:
@@ -103,7 +104,7 @@ def reputation(succeeded: int, failed: int) -> int:
     good, bad = 1.0 + succeeded, 1.0 + failed
     both = good + bad
     deviation = math.sqrt(good * bad / (both * both * (both + 1.0)))
-    return max(0, int(1000.0 * (good / both - _Z * deviation)))
+    return max(0, int(1000.0 * (good / both - BOUND_DEVIATIONS * deviation)))
 
 
 def facts(

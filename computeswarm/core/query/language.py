@@ -2,8 +2,9 @@
 
 A query is words that must all hold. A word is ``field:value`` with ``:``, ``=``, ``!=``, ``<``,
 ``<=``, ``>`` or ``>=``; or a flag such as ``online``; or anything else, which is looked for in
-model, name, region and processor and at the beginning of the id. ``a|b`` means either, ``24..48`` a range, ``-`` or ``!`` or
-``not`` before a word that must not hold, and quotes keep spaces together.
+model, name, region and processor and at the beginning of the id. ``a|b`` means either, ``24..48``
+a range, ``-`` or ``!`` or ``not`` before a word that it must not hold, and quotes keep spaces
+together.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ class AmdBackend:
 
     def inventory(self) -> list[GPUInfo]:
         driver = _text(self._root / "sys/module/amdgpu/version")
+        rocm = _text(self._root / "opt/rocm/.info/version").partition("-")[0]
         return [
             GPUInfo(
                 vendor="amd",
@@ -43,6 +44,7 @@ class AmdBackend:
                 memory_bytes=_number(d / "mem_info_vram_total") or 0,
                 uuid=_uuid(d),
                 driver=driver,
+                runtime=f"ROCm {rocm}" if rocm else "",
             )
             for d in self._devices()
         ]

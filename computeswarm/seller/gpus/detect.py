@@ -13,6 +13,7 @@ from computeswarm.seller.gpus.amd import AmdBackend
 from computeswarm.seller.gpus.backends import GpuBackend, GpuFault
 from computeswarm.seller.gpus.host import host_facts
 from computeswarm.seller.gpus.nvidia import NvidiaBackend
+from computeswarm.seller.gpus.throughput import sheet_tflops
 from computeswarm.seller.gpus.torch_probe import ask_torch, torch_installed
 
 
@@ -70,6 +71,10 @@ async def detect(
         cpu_cores=facts.cpu_cores,
         memory_bytes=facts.memory_bytes,
         disk_bytes=facts.disk_bytes,
-        gpus=tuple(gpus),
+        gpus=tuple(map(_with_throughput, gpus)),
     )
     return Inventory(hardware, found, tuple(notes))
+
+
+def _with_throughput(gpu: GPUInfo) -> GPUInfo:
+    return gpu.model_copy(update={"tflops": gpu.tflops or sheet_tflops(gpu.model)})

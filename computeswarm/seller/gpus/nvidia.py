@@ -76,6 +76,7 @@ class NvidiaBackend:
         parts = mig.slices(nvml, handle)
         bus = _text(nvml.nvmlDeviceGetPciInfo(handle).busId)
         uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+        capability = self._capability(handle)
         gpus = [
             GPUInfo(
                 vendor="nvidia",
@@ -84,6 +85,7 @@ class NvidiaBackend:
                 uuid=_text(nvml.nvmlDeviceGetUUID(part)),
                 driver=driver,
                 runtime=runtime,
+                capability=capability,
             )
             for part in ([handle] if parts is None else parts)
         ]
@@ -93,6 +95,17 @@ class NvidiaBackend:
                 "`nvidia-smi mig -cgi PROFILE -C`."
             )
         return _Card(bus, uuid, self._uuids(parts)), gpus
+
+    def _capability(self, handle: Any) -> str:
+        """Such as ``8.9``; empty where the driver does not tell."""
+        nvml = self._nvml
+        try:
+            major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+        except nvml.NVMLError as error:
+            if error.value in self._untold():
+                return ""
+            raise
+        return f"{major}.{minor}"
 
     def _uuids(self, parts: list[Any] | None) -> tuple[str, ...] | None:
         if parts is None:

@@ -25,6 +25,7 @@ if torch.cuda.is_available():
     for i in range(torch.cuda.device_count()):
         p = torch.cuda.get_device_properties(i)
         found.append({"vendor": "amd" if hip else "nvidia", "model": p.name,
+                      "capability": "" if hip else f"{p.major}.{p.minor}",
                       "memory_bytes": p.total_memory, "uuid": f"GPU-{getattr(p, 'uuid', i)}",
                       "runtime": f"ROCm {hip}" if hip else f"CUDA {torch.version.cuda}"})
 elif getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():

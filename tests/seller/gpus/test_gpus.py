@@ -54,6 +54,7 @@ class FakeNvml:
             "nvmlDeviceGetHandleByPciBusId": self._by_bus,
             "nvmlDeviceGetName": lambda h: "RTX 4090",
             "nvmlDeviceGetUUID": lambda h: f"GPU-{h}",
+            "nvmlDeviceGetCudaComputeCapability": lambda h: [8, 9],
             "nvmlDeviceGetMemoryInfo": lambda h: SimpleNamespace(total=24 << 30, used=1 << 30),
             "nvmlDeviceGetUtilizationRates": lambda h: SimpleNamespace(gpu=83),
             "nvmlDeviceGetTemperature": lambda h, kind: 61,
@@ -116,6 +117,7 @@ async def test_nvidia(nvidia: NvidiaBackend, nvml: FakeNvml) -> None:
     assert [g.uuid for g in inventory.gpus] == ["GPU-0", "GPU-1"]
     gpu = inventory.gpus[0]
     assert (gpu.model, gpu.driver, gpu.runtime) == ("RTX 4090", "570.10", "CUDA 12.8")
+    assert (gpu.capability, gpu.tflops) == ("8.9", 165)
     monitor = GpuMonitor(inventory)
     nvml.fail["nvmlDeviceGetFanSpeed"] = nvml.NVML_ERROR_NOT_SUPPORTED
     wanted = GpuReading(83, 1 << 30, 24 << 30, 61, 300_500, 450_000, None)
