@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from query_nodes import node
 
-from computeswarm.core.errors import InvalidQuery
+from computeswarm.core.errors import BadRequest, InvalidQuery
 from computeswarm.core.nodes import GPUInfo, Hardware, NodeStatus
 from computeswarm.core.query import (
     FIELDS,
@@ -21,6 +21,7 @@ from computeswarm.core.query import (
     completions,
     help_text,
     parse,
+    plain_words,
     squeeze,
 )
 from computeswarm.core.query.fields import NAMES
@@ -261,6 +262,17 @@ def test_what_is_proposed_can_be_typed() -> None:
         parse(word)
     for word in completions("status:"):
         assert parse(word).terms[0].words == ()
+
+
+def test_plain_parameters_are_further_words() -> None:
+    given = {"q": "region:eu", "gpu_type": "RTX 4090", "min_vram_gb": "24", "max_price": "$0.5"}
+    assert plain_words(given) == "region:eu gpu:rtx4090 vram>=24 price<=0.5"
+    assert plain_words({"available": "TRUE"}) == "available"
+    assert plain_words({}) == ""
+    with pytest.raises(InvalidQuery, match="nothing after"):
+        plain_words({"q": "not", "gpu_type": "4090"})
+    with pytest.raises(BadRequest, match="min_vram_gb"):
+        plain_words({"min_vram_gb": "24 offline"})
 
 
 def test_an_id_is_found_by_its_beginning_only() -> None:

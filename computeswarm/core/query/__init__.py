@@ -21,6 +21,7 @@ from computeswarm.core.query.fields import (
 from computeswarm.core.query.help import help_text
 from computeswarm.core.query.language import MAX_LENGTH, parse
 from computeswarm.core.query.match import SORT_KEYS
+from computeswarm.core.query.plain import PLAIN, plain_words
 from computeswarm.core.query.terms import Query, Term
 from computeswarm.core.query.versions import version_number, version_text
 
@@ -29,6 +30,7 @@ __all__ = [
     "FIELDS",
     "FLAGS",
     "MAX_LENGTH",
+    "PLAIN",
     "SORTABLE",
     "SORT_KEYS",
     "UNKNOWN_VALUE",
@@ -44,6 +46,7 @@ __all__ = [
     "facts_of",
     "help_text",
     "parse",
+    "plain_words",
     "squeeze",
     "version_number",
     "version_text",
