@@ -15,6 +15,7 @@ _METAVARS = {
     "network": "NAME",
     "rpc": "URL",
     "port": "PORT",
+    "database": "URL",
     "facilitator": "URL",
     "rpc_confirm": "URL",
     "password_file": "FILE",

@@ -76,8 +76,8 @@ class Paths:
         return self.state / "market"
 
 
-def _setting(default: Any, help_text: str) -> Any:
-    return field(default=default, metadata={"help": help_text})
+def _setting(default: Any, help_text: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"help": help_text}, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,12 @@ class Settings:
     host: str = _setting("127.0.0.1", "address a server binds to")
     port: int = _setting(0, "port a server binds to; 0 takes each server's own default")
     password_file: str = _setting("", "file that holds the wallet's password")
+    database: str = _setting(
+        "",
+        "market: a SQLite file, or postgresql://user@host/database for several instances; the"
+        " password is better in PGPASSWORD or ~/.pgpass",
+        secret=True,
+    )
     max_payment: str = _setting("1.00", "most USDC for one payment")
     max_job: str = _setting("5.00", "most USDC for one job unless --budget says otherwise")
     max_day: str = _setting("20.00", "most USDC for one day")

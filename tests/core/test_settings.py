@@ -164,3 +164,10 @@ def test_real_money_has_to_be_allowed(tmp_path: Path) -> None:
         load(tmp_path, 'network = "base"\nallow_real_money = false').spending_chain()
     with pytest.raises(ConfigError, match="true or false"):
         load(tmp_path, allow_real_money="perhaps")
+
+
+def test_the_database_with_its_password_stands_in_no_print_of_the_settings(tmp_path: Path) -> None:
+    url = "postgresql://market:pa55w0rd@db/market"
+    settings = load(tmp_path, env={"COMPUTESWARM_DATABASE": url})
+    assert settings.database == url
+    assert "pa55w0rd" not in repr(settings)

@@ -169,7 +169,8 @@ def test_a_heartbeat_reads_as_its_model_does() -> None:
     assert read_heartbeat(b'{"status":"draining"}') == (2, 0, 0)
     for body in (
         b"", b"[]", b'{"status":"offline"}', b'{"status":"idle","queued":-1}', b"\xff",
-        b"[" * 9_999, b'{"status":"idle","running":1000001}', b'{"status":"idle","utilization_pct":101}',
+        b"[" * 9_999, b'{"status":"idle","running":1000001}',
+        b'{"status":"idle","utilization_pct":101}',
     ):  # fmt: skip
         with pytest.raises(BadRequest):
             read_heartbeat(body)
