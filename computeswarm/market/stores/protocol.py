@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from computeswarm.core.jobs import MarketJob
+from computeswarm.core.metrics import Histogram
 from computeswarm.market.rows import NodeRow
 
 Position = NewType("Position", str)
@@ -28,7 +29,8 @@ class Kind(StrEnum):
     LEASES = "leases"
     """``leases`` of any number of nodes."""
     JOB = "job"
-    """``job`` as it stands now; its node's counts may have changed with it."""
+    """``job`` as it stood after this change. Where its node's counts changed too, a ``NODE`` change
+    of that node follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Change:
     leases: Leases | None = None
     job: MarketJob | None = None
     row: NodeRow | None = None
-    """For ``NODE``: the node as it stood when the log was read."""
+    """For ``NODE``: the node as it stood when the log was read; None where the store has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,10 @@ class JobTotals:
 
     by_state: dict[str, int]
     ended: int
+    settled: int
+    """Ended jobs of which the seller kept something: paid more than refunded."""
     metered_ms: int
+    """Of ended jobs."""
     paid: int
     """Atoms, refunds taken off."""
 
@@ -67,12 +72,25 @@ class Count:
 class Store(Protocol):
     """Durable truth. A write that returned survives ``kill -9`` and a power cut.
 
-    Everything but ``touch`` raises StorageFull or Unavailable when it did not happen.
+    Everything but ``touch`` raises StorageFull, or Unavailable (with ``retry_after`` in extra) when
+    it did not happen or nobody knows whether it did.
     """
 
+    kind: str
+    """``sqlite`` or ``postgresql``."""
     shared: bool
     """Other instances may write too: their changes come by ``changes``, and so do our own."""
     instance: str
+    """Names this process in the change log."""
+    flush_seconds: Histogram
+    """How long each batch of leases took to write."""
+    unavailable_since: float | None
+    """Unix seconds since when nothing could be read or written; None while all is well."""
+
+    @property
+    def backlog(self) -> int:
+        """Leases that wait to be written."""
+        ...
 
     async def open(self) -> None:
         """Connect and bring the schema up to date.
@@ -106,8 +124,9 @@ class Store(Protocol):
     async def save_node(self, row: NodeRow) -> NodeRow:
         """Insert a node, or replace it where the wallet is the same and ``seq`` higher.
 
-        ``succeeded``, ``failed``, ``registered_at`` and ``alive_seconds`` of a known node stay as
-        they are in the store, and so does its number; the row as it stands now is returned.
+        ``succeeded``, ``failed`` and ``registered_at`` of a known node stay as they are in the
+        store, and so does its number; ``alive_seconds`` never falls. The row as it stands now is
+        returned.
 
         Raises:
             Conflict: another wallet's, or ``seq`` is not higher (then with ``seq`` in extra).
@@ -115,7 +134,11 @@ class Store(Protocol):
         ...
 
     async def remove_node(self, node_id: str, *, session_key: bytes, counter: int) -> bool:
-        """Mark it gone under its session; False where session or counter are not good any more."""
+        """Mark it gone under its session; False where session or counter are not good any more.
+
+        ``counter`` has to be above that of every call that was stored in this session: heartbeats'
+        are written behind and may overtake, so they don't count here.
+        """
         ...
 
     async def revoke_node(self, node_id: str, *, seq: int) -> bool:
@@ -157,7 +180,7 @@ class Store(Protocol):
         """Replace ``old`` by ``new`` and add to its node's counts, in one transaction.
 
         False, with nothing done, where the job is not ``old`` any more, or the node's session or
-        counter are not good any more.
+        counter are not good any more (as in ``remove_node``).
         """
         ...
 
@@ -199,4 +222,6 @@ class Store(Protocol):
         """A series, oldest first."""
         ...
 
-    async def prune_samples(self, before: int) -> None: ...
+    async def prune_samples(self, before: int, *, prefix: str = "") -> None:
+        """Forget what is older, of series whose names begin so."""
+        ...

@@ -1,0 +1,118 @@
+"""The nodes in SQLite: statements, each for use inside one of the writer's transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import astuple, replace
+from typing import Any
+
+from computeswarm.market.rows import Lease, NodeRow
+from computeswarm.market.stores.protocol import Leases
+from computeswarm.market.stores.rules import Known, may_call, registered
+
+_LOAD = (
+    "SELECT n.node_id, n.wallet, n.record, n.facts, n.words, n.seq, n.session_key,"
+    " n.session_until, n.registered_at, max(l.counter, n.call_counter), l.last_seen,"
+    " l.lease_until, l.alive_seconds, l.queued, l.running, l.status, n.succeeded, n.failed,"
+    " n.gone, n.number FROM nodes AS n JOIN leases AS l USING (number)"
+)
+_KNOWN = (
+    "SELECT n.number, n.node_id, n.wallet, n.seq, n.session_key, n.call_counter, n.registered_at,"
+    " n.succeeded, n.failed, n.gone, l.alive_seconds"
+    " FROM nodes AS n JOIN leases AS l USING (number) WHERE n.node_id=?"
+)
+_SAVE = (
+    "INSERT INTO nodes (number, node_id, wallet, record, facts, words, seq, session_key,"
+    " session_until, call_counter, registered_at, succeeded, failed, gone)"
+    " VALUES (?,?,?,?,?,?,?,?,?,0,?,?,?,?) ON CONFLICT (number) DO UPDATE SET"
+    " wallet=excluded.wallet, record=excluded.record, facts=excluded.facts, words=excluded.words,"
+    " seq=excluded.seq, session_key=excluded.session_key, session_until=excluded.session_until,"
+    " call_counter=0, gone=excluded.gone RETURNING number"
+)
+_SAVE_LEASE = "INSERT OR REPLACE INTO leases VALUES (?,?,?,?,?,?,?,?,?)"
+# one of another registration counts for nothing
+_TOUCH = (
+    "UPDATE leases SET counter=max(counter, ?3),"
+    " queued=iif(last_seen <= ?4, ?7, queued), running=iif(last_seen <= ?4, ?8, running),"
+    " status=iif(last_seen <= ?4, ?9, status), last_seen=max(last_seen, ?4),"
+    " lease_until=max(lease_until, ?5), alive_seconds=max(alive_seconds, ?6)"
+    " WHERE number=?1 AND seq=?2"
+)
+
+
+def load(db: sqlite3.Connection, after: int, limit: int) -> list[NodeRow]:
+    """Nodes above a number, by number."""
+    sql = f"{_LOAD} WHERE n.number > ? ORDER BY n.number LIMIT ?"
+    return [_row(values) for values in db.execute(sql, (after, limit))]
+
+
+def get(db: sqlite3.Connection, node_id: str) -> NodeRow | None:
+    """One node."""
+    values = db.execute(f"{_LOAD} WHERE n.node_id=?", (node_id,)).fetchone()
+    return None if values is None else _row(values)
+
+
+def save(db: sqlite3.Connection, row: NodeRow) -> NodeRow:
+    """See ``Store.save_node``."""
+    known = _known(db, row.node_id)
+    row = registered(known, row)
+    values = (
+        *(known.number if known else None, row.node_id, row.wallet, row.record, row.facts),
+        *(row.words, row.seq, row.session_key, row.session_until, row.registered_at),
+        *(row.succeeded, row.failed, row.gone),
+    )
+    ((number,),) = db.execute(_SAVE, values).fetchall()
+    db.execute(_SAVE_LEASE, (number, row.seq, *astuple(row.lease)))
+    return replace(row, number=number)
+
+
+def remove(db: sqlite3.Connection, node_id: str, session_key: bytes, counter: int) -> bool:
+    """See ``Store.remove_node``."""
+    if not may_call(_known(db, node_id), session_key, counter):
+        return False
+    db.execute("UPDATE nodes SET gone=1, call_counter=? WHERE node_id=?", (counter, node_id))
+    return True
+
+
+def revoke(db: sqlite3.Connection, node_id: str, seq: int) -> bool:
+    """See ``Store.revoke_node``."""
+    known = _known(db, node_id)
+    if known is None or seq < known.seq:
+        return False
+    sql = "UPDATE nodes SET gone=1, session_key=x'', seq=? WHERE number=?"
+    db.execute(sql, (seq, known.number))
+    db.execute("UPDATE leases SET seq=? WHERE number=?", (seq, known.number))
+    return True
+
+
+def called(
+    db: sqlite3.Connection,
+    node_id: str,
+    session_key: bytes,
+    counter: int,
+    succeeded: int,
+    failed: int,
+) -> bool:
+    """Note a call of the node and add to its counts; False, and nothing done, if it isn't good."""
+    if not may_call(_known(db, node_id), session_key, counter):
+        return False
+    sql = "UPDATE nodes SET call_counter=?, succeeded=succeeded+?, failed=failed+? WHERE node_id=?"
+    db.execute(sql, (counter, succeeded, failed, node_id))
+    return True
+
+
+def touch(db: sqlite3.Connection, leases: Leases) -> None:
+    """Write what the same registrations' leases have become."""
+    db.executemany(_TOUCH, leases.tolist())
+
+
+def _known(db: sqlite3.Connection, node_id: str) -> Known | None:
+    values = db.execute(_KNOWN, (node_id,)).fetchone()
+    return None if values is None else Known(*values)
+
+
+def _row(values: tuple[Any, ...]) -> NodeRow:
+    lease = Lease(*values[9:16])
+    succeeded, failed, gone, number = values[16:]
+    parts = (*values[:9], lease, succeeded, failed, bool(gone), number)
+    return NodeRow(*parts)
