@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,6 +27,12 @@ class Dictionary:
 
     def __len__(self) -> int:
         return len(self._labels)
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """All of them by entry. It grows only, until ``compact`` makes another: a thread that has a
+        copy of a column may go on with it."""
+        return self._labels
 
     def label(self, entry: int) -> str:
         """What the seller wrote, its items parted by ``facts.ITEMS``."""
