@@ -25,6 +25,7 @@ from aiohttp import web
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.market_auth import headers
 from computeswarm.core.nodes import RECORD_KIND, GPUInfo, Hardware, Heartbeat, NodeRecord
+from computeswarm.core.sessions import enrol
 from computeswarm.core.signing import Signed
 from computeswarm.market import open_market
 from computeswarm.server.market_app import build_market_app
@@ -61,8 +62,10 @@ async def serve(kind: str, size: int) -> None:
         if kind == "market":
             market = open_market(Path(folder) / "market.db")
             key = PrivateKey.generate()
-            made = [await market.register(record(key, number)) for number in range(NODES)]
-            sessions = [(r.node.node_id, r.session_key) for r in made]
+            for number in range(NODES):
+                enrolment, pending = enrol(key, record(key, number), "http://x", time.time())
+                made = await market.register(enrolment)
+                sessions.append((made.node.node_id, pending.mac_key(made.market_key).hex()))
             app = build_market_app(market)
         else:
             app = bare_app(size)
@@ -134,7 +137,7 @@ def heartbeats(sessions: list[tuple[str, str]], start: int, count: int) -> Itera
         node_id, key = sessions[number % len(sessions)]
         path = f"/api/v1/nodes/{node_id}/heartbeat"
         made = headers(
-            node_id, key, method="POST", path=path, counter=start + number, body=BODY
+            node_id, bytes.fromhex(key), method="POST", path=path, counter=start + number, body=BODY
         ).items()
         head = "".join(f"{name}: {value}\r\n" for name, value in made)
         yield (

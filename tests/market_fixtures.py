@@ -17,6 +17,13 @@ from computeswarm.core.ids import new_job_id
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission
 from computeswarm.core.market_auth import headers
 from computeswarm.core.nodes import RECORD_KIND, GPUInfo, Hardware, NodeRecord, Registration
+from computeswarm.core.sessions import (
+    REVOCATION_KIND,
+    Enrolment,
+    NodeRevocation,
+    PendingSession,
+    enrol,
+)
 from computeswarm.core.signing import Signed
 from computeswarm.market import open_market
 from computeswarm.server.market_app import build_market_app
@@ -83,7 +90,9 @@ class Seller:
     changes: dict[str, Any] = field(default_factory=dict)
     seq: Any = field(default_factory=lambda: itertools.count(1))
     counter: Any = field(default_factory=lambda: itertools.count(1))
-    session_key: str = ""
+    session_key: bytes = b""
+    pending: dict[int, PendingSession] = field(default_factory=dict)
+    """Sessions that were signed, by ``seq``."""
 
     def record(self, **changes: Any) -> NodeRecord:
         gpu = GPUInfo(vendor="nvidia", model="RTX 4090", memory_bytes=24 * 2**30)
@@ -108,13 +117,34 @@ class Seller:
     def signed(self, **changes: Any) -> Signed:
         return Signed.make(self.key, RECORD_KIND, CHAIN_ID, self.record(**changes))
 
-    async def register(self, **changes: Any) -> Reply:
-        body = self.signed(**changes).model_dump_json()
+    def enrolment(self, record: Signed | None = None, **changes: Any) -> Enrolment:
+        record = record or self.signed(**changes)
+        made, pending = enrol(self.key, record, self.client.url or "http://x", self.issued_at)
+        self.pending[pending.session.seq] = pending
+        return made
+
+    async def register(self, enrolment: Enrolment | None = None, **changes: Any) -> Reply:
+        enrolment = enrolment or self.enrolment(**changes)
+        body = enrolment.model_dump_json()
         reply = await self.client.call("POST", "/api/v1/nodes/register", data=body)
         if reply.status == 201:
-            self.session_key = Registration.model_validate_json(reply.body).session_key
+            registration = Registration.model_validate_json(reply.body)
+            pending = self.pending[enrolment.record.document["seq"]]
+            self.session_key = pending.mac_key(registration.market_key)
             self.counter = itertools.count(1)
         return reply
+
+    async def revoke(self, key: PrivateKey | None = None, **changes: Any) -> Reply:
+        key = key or self.key
+        values = {
+            "wallet": key.address,
+            "node_id": self.node_id,
+            "seq": next(self.seq),
+            "issued_at": self.issued_at,
+        } | changes
+        document = NodeRevocation.model_validate(values)
+        body = Signed.make(key, REVOCATION_KIND, CHAIN_ID, document).model_dump_json()
+        return await self.client.call("POST", f"/api/v1/nodes/{self.node_id}/revoke", data=body)
 
     def auth(self, method: str, path: str, body: bytes, **changes: Any) -> dict[str, str]:
         counter = changes.pop("counter", None) or next(self.counter)

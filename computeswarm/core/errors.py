@@ -141,6 +141,13 @@ class Gone(ComputeSwarmError):
     title = "No longer there"
 
 
+class NodeRevoked(Gone):
+    """The node's owner took it off the market for good; only a newer record lists it again."""
+
+    code = "node_revoked"
+    title = "The node was revoked by its owner"
+
+
 class TooLarge(ComputeSwarmError):
     code = "too_large"
     status = 413

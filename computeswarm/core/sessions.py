@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field, model_validator
 from computeswarm.core.crypto import POINT_PATTERN, PrivateKey, hkdf_sha256
 from computeswarm.core.errors import BadRequest
 from computeswarm.core.ids import NodeIdText
-from computeswarm.core.nodes import UNIX_SECONDS, Address
+from computeswarm.core.nodes import UNIX_SECONDS, Address, NodeRecord
 from computeswarm.core.signing import Document, Signed, parse_json
 from computeswarm.core.urls import server_name
 
@@ -101,25 +101,53 @@ class WalletRead(Document):
         return self
 
 
-class SessionKey:
-    """The seller's half of a session: made for it, kept in memory only."""
+class PendingSession:
+    """The seller's half of a session: its key pair was made for it and is kept in memory only."""
 
-    __slots__ = ("_secret", "public")
+    __slots__ = ("_secret", "session")
 
-    def __init__(self, secret: bytes | None = None) -> None:
-        self._secret = _Secp(secret)
-        self.public: str = _point(self._secret)
+    def __init__(self, session: NodeSession, secret: _Secp) -> None:
+        self.session = session
+        self._secret = secret
 
-    def mac_key(self, market_key: str, session: NodeSession) -> bytes:
+    def mac_key(self, market_key: str) -> bytes:
         """The 32 bytes that both sides know once the market has answered with its public key.
 
         Raises:
             BadRequest: ``market_key`` is no public key.
         """
-        return _agree(self._secret, market_key, session, market_key)
+        return _agree(self._secret, market_key, self.session, market_key)
 
-    def __repr__(self) -> str:
-        return f"SessionKey({self.public})"
+
+def enrol(
+    key: PrivateKey,
+    record: Signed,
+    market: str,
+    now: float,
+    *,
+    seconds: int = MAX_SESSION_SECONDS,
+    secret: bytes | None = None,
+) -> tuple[Enrolment, PendingSession]:
+    """Sign a session for a record of this wallet's own.
+
+    Args:
+        market: the market's address, as this seller was told it.
+        now: unix seconds.
+        seconds: how long the session lasts at most.
+        secret: of the session's key pair; a fresh one by default.
+    """
+    listed, mine = NodeRecord.model_validate(record.document), _Secp(secret)
+    session = NodeSession(
+        market=market,
+        node_id=listed.node_id,
+        record_hash="0x" + record.digest().hex(),
+        session_key=_point(mine),
+        seq=listed.seq,
+        issued_at=int(now),
+        expires_at=int(now) + seconds,
+    )
+    signed = Signed.make(key, SESSION_KIND, record.chain_id, session)
+    return Enrolment(record=record, session=signed), PendingSession(session, mine)
 
 
 def answer_session(session: NodeSession, secret: bytes | None = None) -> tuple[str, bytes]:

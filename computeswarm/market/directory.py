@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from computeswarm.core.market_auth import Verifier
 from computeswarm.core.nodes import ComputeNode, NodeRecord, NodeStatus
 from computeswarm.core.query import Facts, facts
+from computeswarm.core.sessions import MAX_SESSION_SECONDS
 from computeswarm.core.signing import Signed
 from computeswarm.market.store import NodeRow
 
@@ -19,7 +19,10 @@ class Node:
     signed: Signed
     record: NodeRecord
     record_json: str
-    session_key: str
+    seq: int
+    session_key: bytes
+    """Of 32 bytes; empty once the node was revoked."""
+    session_until: float
     counter: int
     registered_at: float
     last_seen: float
@@ -31,10 +34,6 @@ class Node:
     succeeded: int = 0
     failed: int = 0
     gone: bool = False
-    verifier: Verifier = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.verifier = Verifier(self.session_key)
 
     @classmethod
     def from_row(cls, row: NodeRow, lease_seconds: float) -> Node:
@@ -45,7 +44,9 @@ class Node:
             signed,
             NodeRecord.model_validate(signed.document),
             row.record,
-            row.session_key,
+            row.seq,
+            bytes.fromhex(row.session_key),
+            row.last_seen + MAX_SESSION_SECONDS,  # no later can its session end
             row.counter,
             row.registered_at,
             row.last_seen,
@@ -70,8 +71,8 @@ class Node:
         return NodeRow(
             node_id=self.node_id,
             record=self.record_json,
-            seq=self.record.seq,
-            session_key=self.session_key,
+            seq=self.seq,
+            session_key=self.session_key.hex(),
             registered_at=self.registered_at,
             last_seen=self.last_seen,
             alive_seconds=self.alive_seconds,

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Hashable, Set
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from computeswarm.core.chains import BASE_SEPOLIA, ChainInfo
 from computeswarm.core.clock import Clock, SystemClock
-from computeswarm.core.crypto import same_address
-from computeswarm.core.errors import (
-    Conflict,
-    NodeNotFound,
-    TooLarge,
-    Unauthorized,
-    Unprocessable,
-)
-from computeswarm.core.ids import new_secret
+from computeswarm.core.errors import NodeNotFound, NodeRevoked, Unauthorized
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, JobUpdate, MarketJob
-from computeswarm.core.market_auth import MAX_COUNTER
 from computeswarm.core.nodes import (
     ComputeNode,
     Heartbeat,
     HeartbeatReply,
     NodeStatus,
     Registration,
-    open_record,
 )
 from computeswarm.core.query import parse
+from computeswarm.core.sessions import Enrolment, answer_session
 from computeswarm.core.signing import Signed, parse_json
 from computeswarm.core.stats import MarketStats
 from computeswarm.market.directory import Node
+from computeswarm.market.identity import (
+    Call,
+    check_call,
+    check_enrolment,
+    check_revocable,
+    check_revocation,
+    check_successor,
+)
 from computeswarm.market.jobs import Jobs
 from computeswarm.market.search import MAX_PAGE, Page, Search
 from computeswarm.market.sqlite import SqliteStore
@@ -42,25 +40,14 @@ from computeswarm.market.store import Store
 HEARTBEAT_SECONDS = 30
 LEASE_BEATS = 3
 FLUSH_SECONDS = 0.5
-MAX_RECORD_AGE = 86_400
-MAX_CLOCK_SKEW = 600
-MAX_RECORD_BYTES = 16 * 1024
-"""A page holds up to 100 records, and one stranger's must not make it too large for buyers."""
-
-
-class Call(NamedTuple):
-    """An authenticated call as it came: see ``core.market_auth``."""
-
-    node: str
-    counter: str
-    mac: str
-    method: str
-    path: str
-    body: bytes
 
 
 class Market:
-    """One market on one chain. Everything but a lease is durable before it is answered."""
+    """One market on one chain. Everything but a lease is durable before it is answered.
+
+    Args:
+        names: its public addresses, see ``check_enrolment``.
+    """
 
     def __init__(
         self,
@@ -68,9 +55,11 @@ class Market:
         *,
         clock: Clock,
         chain: ChainInfo = BASE_SEPOLIA,
+        names: Set[str] = frozenset(),
         heartbeat_seconds: int = HEARTBEAT_SECONDS,
     ) -> None:
         self.chain = chain
+        self.names = names
         self.clock = clock
         self.jobs = Jobs(store)
         self.heartbeats = 0
@@ -103,38 +92,30 @@ class Market:
 
     # nodes
 
-    async def register(self, signed: Signed) -> Registration:
-        """List a node, or list it anew: a new session key, the counter at 0.
+    async def register(self, enrolment: Enrolment) -> Registration:
+        """List a node, or list it anew: a new session, the counter at 0.
 
         Raises:
-            BadRequest, Unauthorized: not a record, or not signed by the wallet it names.
-            Unprocessable: for another chain, or signed too long ago or in the future.
-            Conflict: ``seq`` is not higher than the stored one, or the id is another wallet's.
-            TooLarge: more than ``MAX_RECORD_BYTES``.
+            BadRequest, Unauthorized, Unprocessable, TooLarge: see ``check_enrolment``.
+            Conflict: see ``check_successor``.
         """
-        record = open_record(signed)
-        record_json = signed.model_dump_json()
-        if len(record_json.encode("utf-8", "surrogatepass")) > MAX_RECORD_BYTES:
-            raise TooLarge(f"A node's record has at most {MAX_RECORD_BYTES // 1024} KiB.")
         now = self.clock.now()
-        if signed.chain_id != self.chain.chain_id:
-            raise Unprocessable(f"This market is on {self.chain.title}; sign for that chain.")
-        if not now - MAX_RECORD_AGE <= record.issued_at <= now + MAX_CLOCK_SKEW:
-            raise Unprocessable("The record is too old or from the future; check the clock.")
+        enrolled = check_enrolment(enrolment, chain=self.chain, names=self.names, now=now)
+        record, session = enrolled.record, enrolled.session
         async with self._lock(record.node_id):
             old = self._nodes.get(record.node_id)
-            if old is not None and not same_address(old.record.wallet, record.wallet):
-                # ids are short enough to be looked for: whoever has one keeps it
-                raise Conflict("Another wallet has a node of this id; choose another name.")
-            if old is not None and record.seq <= old.record.seq:
-                sentence = f"A record with seq {old.record.seq} is known; sign a higher one."
-                raise Conflict(sentence, seq=old.record.seq)
+            if old is not None:
+                revoked = not old.session_key
+                check_successor(enrolled, wallet=old.record.wallet, seq=old.seq, revoked=revoked)
+            market_key, session_key = answer_session(session)
             node = Node(
                 node_id=record.node_id,
-                signed=signed,
+                signed=enrolment.record,
                 record=record,
-                record_json=record_json,
-                session_key=new_secret(),
+                record_json=enrolled.record_json.decode(),
+                seq=record.seq,
+                session_key=session_key,
+                session_until=session.expires_at,
                 counter=0,
                 registered_at=old.registered_at if old else now,
                 last_seen=now,
@@ -150,10 +131,29 @@ class Market:
             self._version += 1
         return Registration(
             node=node.listed_at(now),
-            session_key=node.session_key,
+            market_key=market_key,
             heartbeat_seconds=self._heartbeat_seconds,
             lease_seconds=self._lease,
         )
+
+    async def revoke(self, node_id: str, signed: Signed) -> None:
+        """Take a node off the list by its wallet's word; a second time does nothing.
+
+        Raises:
+            NodeNotFound: never registered.
+            BadRequest, Unauthorized, Unprocessable: see ``check_revocation``.
+            Conflict: see ``check_revocable``.
+        """
+        revocation = check_revocation(signed, node_id, chain=self.chain, now=self.clock.now())
+        async with self._lock(node_id):
+            node = self._nodes.get(node_id)
+            if node is None:
+                raise NodeNotFound("The market knows no such node; there is nothing to revoke.")
+            check_revocable(revocation, wallet=node.record.wallet, seq=node.seq)
+            node.seq, node.session_key, node.gone = revocation.seq, b"", True
+            await self._store.save_node(node.to_row())
+            self._dirty.discard(node)
+            self._version += 1
 
     def heartbeat(self, node_id: str, call: Call) -> bytes:
         """Renew a lease; returns the reply's JSON. The hot path: no store, no new objects kept.
@@ -265,27 +265,25 @@ class Market:
     def _find(self, node_id: str) -> Node:
         node = self._nodes.get(node_id)
         if node is None or node.gone:
-            raise NodeNotFound("The market lists no such node; it may have left.")
+            raise _not_listed()
         return node
 
     def _authenticate(self, node_id: str, call: Call) -> Node:
-        node = self._find(node_id)
-        text = call.counter
-        counter = int(text) if len(text) <= 16 and text.isascii() and text.isdigit() else 0
-        if (
-            call.node != node_id
-            or not node.counter < counter < MAX_COUNTER
-            or not node.verifier.verify(
-                call.mac,
-                method=call.method,
-                path=call.path,
-                counter=counter,
-                body=call.body,
+        node = self._nodes.get(node_id)
+        if node is None or (node.gone and node.session_key):
+            raise _not_listed()
+        try:
+            node.counter = check_call(
+                call,
+                node_id=node_id,
+                key=node.session_key,
+                counter=node.counter,
+                until=node.session_until,
+                now=self.clock.now(),
             )
-        ):
+        except (Unauthorized, NodeRevoked):
             self.refused_calls += 1
-            raise Unauthorized("The session is over or the call was seen before; register again.")
-        node.counter = counter
+            raise
         return node
 
     def _covered(self, node: Node, now: float) -> float:
@@ -316,11 +314,16 @@ class Market:
             self._flush()
 
 
+def _not_listed() -> NodeNotFound:
+    return NodeNotFound("The market lists no such node; it may have left.")
+
+
 def open_market(
     path: Path,
     *,
     clock: Clock | None = None,
     chain: ChainInfo = BASE_SEPOLIA,
+    names: Set[str] = frozenset(),
     heartbeat_seconds: int = HEARTBEAT_SECONDS,
 ) -> Market:
     """A market on a SQLite file, made if missing. ``start`` and ``close`` frame its use.
@@ -332,5 +335,6 @@ def open_market(
         SqliteStore(path),
         clock=clock or SystemClock(),
         chain=chain,
+        names=names,
         heartbeat_seconds=heartbeat_seconds,
     )

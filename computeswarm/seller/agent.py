@@ -142,7 +142,7 @@ class SellerAgent:
         self.market = MarketConnector(
             config.market,
             self.node_id,
-            record=self.offers.record,
+            enrol=self.offers.enrol,
             pulse=self._pulse,
             clock=clock,
             notices=self.notices,

@@ -8,44 +8,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 from collections.abc import Callable
-from typing import Any
-
-import httpx
 
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import (
     ComputeSwarmError,
-    Conflict,
-    MarketUnavailable,
+    NodeRevoked,
     NotFound,
     TooManyRequests,
     Unauthorized,
     Unavailable,
-    from_problem,
 )
 from computeswarm.core.jobs import JobUpdate
-from computeswarm.core.market_auth import headers as auth_headers
-from computeswarm.core.nodes import Heartbeat, HeartbeatReply, Registration
-from computeswarm.core.signing import Signed, parse_json
+from computeswarm.core.nodes import Heartbeat, HeartbeatReply
+from computeswarm.core.sessions import Enrolment, PendingSession
+from computeswarm.core.signing import parse_json
 from computeswarm.core.text import clean_line
+from computeswarm.seller.market_calls import patience
+from computeswarm.seller.market_session import MarketSession
 from computeswarm.seller.notices import Notices
 from computeswarm.seller.owner import MarketLink
 
-_TIMEOUT_SECONDS = 10.0
-_REPLY_BYTES = 1024 * 1024
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 60.0
 _JITTER = 0.1
 _LEAVE_SECONDS = 3.0
+_TAKEN_FROM_US = 3
+"""Sessions in a row that ended before their first heartbeat, until another seller is suspected."""
+_REVOKED = (
+    "This node was revoked by its owner, so the market lists it no more; start the seller again to"
+    " list it anew."
+)
+_TWINS = (
+    "The market keeps ending our sessions: another seller with this wallet and this name seems to"
+    " run; give one of them another node_name."
+)
 
 
 class MarketConnector:
     """Keeps one node listed.
 
     Args:
-        record: makes the signed record, with a new number each time.
+        enrol: signs a record and a session for the market of that address, numbered above ``seq``.
         pulse: what the next heartbeat says.
     """
 
@@ -54,38 +58,36 @@ class MarketConnector:
         url: str,
         node_id: str,
         *,
-        record: Callable[[], Signed],
+        enrol: Callable[[str, int], tuple[Enrolment, PendingSession]],
         pulse: Callable[[], Heartbeat],
         clock: Clock,
         notices: Notices,
     ) -> None:
-        self._url = url.rstrip("/")
+        self._session = MarketSession(url, node_id, enrol, clock)
         self._node_id = node_id
-        self._record = record
         self._pulse = pulse
         self._clock = clock
         self._notices = notices
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, trust_env=False)
-        self._session_key = ""
-        self._counter = 0
         self._every = 30.0
         self._last_ok: float | None = None
         self._problem = ""
         self._stale = True
+        self._enrol_at = 0.0
+        self._unused = 0
+        self._revoked = False
         self._wake = asyncio.Event()
         self._tried = asyncio.Event()
         self._updates: dict[str, JobUpdate] = {}
         self._updated = asyncio.Event()
         self._told = asyncio.Event()
-        self._lock = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def link(self) -> MarketLink:
         """How things stand."""
         return MarketLink(
-            url=self._url,
-            connected=bool(self._session_key) and not self._problem,
+            url=self._session.url,
+            connected=self._session.live and not self._problem,
             last_ok=self._last_ok,
             problem=self._problem,
         )
@@ -114,6 +116,8 @@ class MarketConnector:
 
     def report(self, job_id: str, update: JobUpdate) -> None:
         """Tell the market how a job stands; only the latest state of each is kept for it."""
+        if self._revoked:
+            return  # it takes no word of ours any more
         self._updates.pop(job_id, None)
         self._updates[job_id] = update
         self._updated.set()
@@ -124,51 +128,88 @@ class MarketConnector:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
-            if leave and self._session_key and not self._problem:
+            if leave and self._session.live and not self._problem:
                 async with asyncio.timeout(_LEAVE_SECONDS):
                     await self._send_reports()
-                    await self._signed_call("DELETE", f"/api/v1/nodes/{self._node_id}", b"")
+                    await self._session.call("DELETE", f"/api/v1/nodes/{self._node_id}")
         except (ComputeSwarmError, TimeoutError) as error:
             self._notices.tell(f"The market was not told that we leave: {error}", "warning")
         finally:
-            await self._http.aclose()
+            await self._session.close()
 
     async def _beat_loop(self) -> None:
         pause = _FIRST_PAUSE
         while True:
             self._wake.clear()
             try:
-                if self._stale or not self._session_key:
-                    await self._register()
-                else:
-                    await self._beat()
-            except (Unauthorized, NotFound):
-                if self._stale or not self._session_key:  # a registration that is refused
-                    pause = await self._trouble("The market refuses the registration.", pause)
-                self._stale = True
-                continue
+                await self._turn()
+            except NodeRevoked:
+                self._give_up()
+                return
+            except (Unauthorized, NotFound) as error:
+                if self._session.live:
+                    self._lose()
+                    continue
+                pause = await self._trouble(error, pause)  # the registration itself is refused
             except ComputeSwarmError as error:
-                pause = await self._trouble(error.detail, pause)
-                continue
-            pause = _FIRST_PAUSE
-            self._well()
-            spread = self._every * random.uniform(1 - _JITTER, 1)  # noqa: S311 - spreads the load
-            await self._rest(spread)
+                pause = await self._trouble(error, pause)
+            else:
+                pause = _FIRST_PAUSE
+                self._well()
+                spread = self._every * random.uniform(1 - _JITTER, 1)  # noqa: S311 - spreads the load
+                await self._rest(spread)
 
-    async def _register(self) -> None:
-        body = self._record().model_dump_json().encode()
-        reply = parse_json(Registration, await self._call("POST", "/api/v1/nodes/register", body))
-        async with self._lock:
-            self._session_key, self._counter = reply.session_key, 0
-        self._stale = False
+    async def _turn(self) -> None:
+        """Register where that is due, beat otherwise."""
+        if not self._session.live:
+            await self._enrol()
+            return
+        due = self._stale or self._session.ageing
+        if due and self._clock.monotonic() >= self._enrol_at:
+            try:
+                await self._enrol()
+            except (Unavailable, TooManyRequests) as error:
+                # a market without its database still takes heartbeats: stay listed meanwhile
+                self._enrol_at = self._clock.monotonic() + max(self._every, patience(error))
+                self._notices.tell(f"The market takes no new record yet: {error}", "warning")
+            else:
+                return
+        await self._beat()
+
+    async def _enrol(self) -> None:
+        stale, self._stale = self._stale, False  # what changes meanwhile is for the next one
+        try:
+            reply = await self._session.begin()
+        except BaseException:
+            self._stale |= stale
+            raise
         self._every = float(reply.heartbeat_seconds)
-        self._notices.tell(f"Listed at the market {self._url}.", "good")
+        if self._session.came_back:
+            self._notices.tell("The node had been revoked; this start listed it anew.", "warning")
+        self._notices.tell(f"Listed at the market {self._session.url}.", "good")
 
     async def _beat(self) -> None:
         body = self._pulse().model_dump_json().encode()
         path = f"/api/v1/nodes/{self._node_id}/heartbeat"
-        reply = parse_json(HeartbeatReply, await self._signed_call("POST", path, body))
+        reply = parse_json(HeartbeatReply, await self._session.call("POST", path, body))
         self._every = float(reply.heartbeat_seconds)
+        self._unused = 0
+
+    def _lose(self) -> None:
+        """The market knows our session no more: begin another at once."""
+        self._session.drop()
+        self._unused += 1
+        if self._unused == _TAKEN_FROM_US:
+            self._notices.tell(_TWINS, "warning")
+
+    def _give_up(self) -> None:
+        self._revoked = True
+        self._session.drop()
+        self._problem = _REVOKED
+        self._notices.tell(f"{_REVOKED} Jobs that run go on.", "error")
+        self._updates.clear()
+        self._told.set()
+        self._tried.set()
 
     def _well(self) -> None:
         if self._problem:
@@ -178,11 +219,13 @@ class MarketConnector:
         self._tried.set()
         self._updated.set()
 
-    async def _trouble(self, why: str, pause: float) -> float:
-        self._problem = clean_line(why, limit=300)
+    async def _trouble(self, error: ComputeSwarmError, pause: float) -> float:
+        """Say it, wait, and give the next pause. What the market asks for is waited in any case."""
+        self._problem = clean_line(error.detail, limit=300)
         self._notices.tell(f"{self._problem} Jobs go on; trying again.", "warning")
         self._tried.set()
-        await self._rest(pause)
+        await asyncio.sleep(patience(error))
+        await self._rest(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads the load
         return min(pause * 2, _LAST_PAUSE)
 
     async def _rest(self, seconds: float) -> None:
@@ -195,15 +238,19 @@ class MarketConnector:
         while True:
             await self._updated.wait()
             self._updated.clear()
-            if not self._session_key:
+            if not self._session.live:
                 continue  # the next good registration sets the event again
+            used = self._session.number
             try:
                 await self._send_reports()
                 pause = _FIRST_PAUSE
-            except Unauthorized:
-                self.refresh(record=True)
-            except (Unavailable, TooManyRequests):
-                await asyncio.sleep(pause)
+            except (Unauthorized, NodeRevoked):
+                if used == self._session.number:
+                    self._wake.set()  # a heartbeat finds out, and the next session tells
+                else:
+                    self._updated.set()
+            except (Unavailable, TooManyRequests) as error:
+                await asyncio.sleep(max(pause, patience(error)))
                 pause = min(pause * 2, _LAST_PAUSE)
                 self._updated.set()
 
@@ -212,61 +259,13 @@ class MarketConnector:
             job_id, update = next(iter(self._updates.items()))
             body = update.model_dump_json(exclude_none=True).encode()
             try:
-                await self._signed_call("PATCH", f"/api/v1/jobs/{job_id}", body)
+                await self._session.call("PATCH", f"/api/v1/jobs/{job_id}", body)
             except NotFound:
                 pass  # the buyer did not tell the market of it, which is his choice
-            except (Unauthorized, Unavailable, TooManyRequests):
+            except (Unauthorized, NodeRevoked, Unavailable, TooManyRequests):
                 raise
             except ComputeSwarmError as error:
                 self._notices.tell(f"The market did not take the state of {job_id}: {error}")
             if self._updates.get(job_id) is update:
                 del self._updates[job_id]
                 self._told.set()
-
-    async def _signed_call(self, method: str, path: str, body: bytes) -> bytes:
-        async with self._lock:  # the counter has to arrive in order
-            self._counter += 1
-            signed = auth_headers(
-                self._node_id,
-                self._session_key,
-                method=method,
-                path=path,
-                counter=self._counter,
-                body=body,
-            )
-            return await self._call(method, path, body, signed)
-
-    async def _call(
-        self, method: str, path: str, body: bytes, headers: dict[str, str] | None = None
-    ) -> bytes:
-        sent = {"Content-Type": "application/json", **(headers or {})}
-        try:
-            async with self._http.stream(
-                method, self._url + path, content=body, headers=sent
-            ) as reply:
-                content = b""
-                async for chunk in reply.aiter_bytes():
-                    content += chunk
-                    if len(content) > _REPLY_BYTES:
-                        raise MarketUnavailable("The market's answer is too large.")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise MarketUnavailable(
-                f"The market at {self._url} does not answer ({type(error).__name__})."
-            ) from None
-        if reply.status_code < 400:
-            return content
-        raise _refusal(content, reply.status_code)
-
-
-def _refusal(content: bytes, status: int) -> ComputeSwarmError:
-    """The market's no, as an error of the right kind."""
-    document: Any
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        document = None
-    kinds: dict[int, type[ComputeSwarmError]] = {401: Unauthorized, 404: NotFound, 409: Conflict}
-    fallback = kinds.get(status, MarketUnavailable if status >= 500 else ComputeSwarmError)
-    error = from_problem(document, status=status, fallback=fallback)
-    error.detail = clean_line(error.detail, limit=300)
-    return error

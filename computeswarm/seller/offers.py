@@ -17,6 +17,7 @@ from computeswarm.core.jobs import OUTPUT_DIR, JobSpec
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import RECORD_KIND, Isolation, NodeRecord, node_id
 from computeswarm.core.quotes import QUOTE_KIND, QUOTE_SECONDS, Quote, Scheme
+from computeswarm.core.sessions import Enrolment, PendingSession, enrol
 from computeswarm.core.signing import Signed
 from computeswarm.seller.config import MIB, SellerConfig
 from computeswarm.seller.inputs import uploaded_bytes
@@ -65,6 +66,11 @@ class Offers:
     def image_state(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What the record says of images."""
         return self.images.names(), self.images.to_pull()
+
+    def enrol(self, market: str, above: int = 0) -> tuple[Enrolment, PendingSession]:
+        """What the market of that address is sent to list the node, numbered above ``above``."""
+        self._last_seq = max(self._last_seq, above)
+        return enrol(self.key, self.record(), market, self.clock.now())
 
     def record(self) -> Signed:
         """The node as it is now, signed, with a number higher than any before."""

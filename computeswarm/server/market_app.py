@@ -15,11 +15,13 @@ from computeswarm.core.jobs import JobUpdate, MarketJob
 from computeswarm.core.market_auth import COUNTER_HEADER, MAC_HEADER, NODE_HEADER
 from computeswarm.core.nodes import ComputeNode, Heartbeat, HeartbeatReply, Registration
 from computeswarm.core.query import squeeze
+from computeswarm.core.sessions import Enrolment
 from computeswarm.core.signing import Document, Signed
 from computeswarm.core.stats import MarketStats
+from computeswarm.market.identity import Call
 from computeswarm.market.manifest import MAX_PAGE as DISCOVERY_PAGE
 from computeswarm.market.manifest import Wanted, manifest, resources
-from computeswarm.market.market import Call, Market
+from computeswarm.market.market import Market
 from computeswarm.market.search import MAX_PAGE
 from computeswarm.market.stats import prometheus
 from computeswarm.server.logs import get_logger
@@ -40,7 +42,7 @@ _log = get_logger("market")
 _AUTH = {
     NODE_HEADER: "the node's id",
     COUNTER_HEADER: "higher than in every call before under this session",
-    MAC_HEADER: "HMAC-SHA256 in hex under the session key: method, path, counter, body",
+    MAC_HEADER: "HMAC-SHA256 in hex under the session's key: method, path, counter, body",
 }
 MAX_OFFSET = 10**8
 _DISCOVERY = {
@@ -136,8 +138,8 @@ class _Handlers:
                 "POST",
                 "/api/v1/nodes/register",
                 self.register,
-                "Register a node by its signed record",
-                body=Signed,
+                "Register a node: its record and a session, both signed by its wallet",
+                body=Enrolment,
                 replies={201: Registration},
             ),
             Route(
@@ -149,6 +151,14 @@ class _Handlers:
                 query=_SEARCH,
             ),
             Route("GET", node, self.node, "One node", replies={200: ComputeNode}),
+            Route(
+                "POST",
+                f"{node}/revoke",
+                self.revoke,
+                "Revoke a node by its wallet's signature",
+                body=Signed,
+                replies={204: None},
+            ),
             Route("DELETE", node, self.leave, "Leave", replies={204: None}, headers=_AUTH),
             Route(
                 "POST",
@@ -215,7 +225,7 @@ class _Handlers:
         return bytes_reply(text.encode(), content_type=_TEXT)
 
     async def register(self, request: web.Request) -> web.StreamResponse:
-        registration = await self._market.register(await read_model(request, Signed))
+        registration = await self._market.register(await read_model(request, Enrolment))
         _log.info("node_registered", node_id=registration.node.node_id)
         return json_reply(registration, status=201, headers={"Cache-Control": "no-store"})
 
@@ -249,6 +259,12 @@ class _Handlers:
         node_id = request.match_info["node_id"]
         await self._market.unregister(node_id, _call(request, await read_body(request)))
         _log.info("node_left", node_id=node_id)
+        return web.Response(status=204)
+
+    async def revoke(self, request: web.Request) -> web.StreamResponse:
+        node_id = request.match_info["node_id"]
+        await self._market.revoke(node_id, await read_model(request, Signed))
+        _log.info("node_revoked", node_id=node_id)
         return web.Response(status=204)
 
     async def submit(self, request: web.Request) -> web.StreamResponse:

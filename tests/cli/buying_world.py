@@ -8,6 +8,7 @@ import os
 import pty
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from buyer_fakes import FakeJob, FakeSeller, serving
 from computeswarm.core.chains import BASE_SEPOLIA, ChainInfo
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.imports import import_late
+from computeswarm.core.sessions import enrol
 from computeswarm.market import open_market
 from computeswarm.server.market_app import build_market_app
 from computeswarm.server.serving import Server
@@ -128,7 +130,8 @@ async def world(
         aiohttp.ClientSession() as session,
     ):
         market = await server.start("127.0.0.1", 0)
-        body = seller.node.record.model_dump_json()
+        enrolment, _ = enrol(seller.key, seller.node.record, market, time.time())
+        body = enrolment.model_dump_json()
         async with session.post(f"{market}/api/v1/nodes/register", data=body) as reply:
             assert reply.status == 201, await reply.text()
         yield World(home, folder, market, seller, key)

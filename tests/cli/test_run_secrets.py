@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from buying_world import Ended, FakeJob, World, world
 
 from computeswarm.core.nodes import RECORD_KIND
 from computeswarm.core.sealing import purpose, unseal
+from computeswarm.core.sessions import enrol
 from computeswarm.core.signing import Signed
 from computeswarm.core.states import JobState
 
@@ -111,7 +113,9 @@ async def test_the_internet_is_sought_where_it_is_offered(there: World) -> None:
     assert ended.code == 125 and "with the internet" in ended.err
     there.seller.network = True
     record = there.seller.record.model_copy(update={"seq": 2})
-    body = Signed.make(there.seller.key, RECORD_KIND, CHAIN.chain_id, record).model_dump_json()
+    signed = Signed.make(there.seller.key, RECORD_KIND, CHAIN.chain_id, record)
+    enrolment, _ = enrol(there.seller.key, signed, there.market, time.time())
+    body = enrolment.model_dump_json()
     url = f"{there.market}/api/v1/nodes/register"
     async with aiohttp.ClientSession() as session, session.post(url, data=body) as reply:
         assert reply.status == 201, await reply.text()

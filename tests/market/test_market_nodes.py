@@ -25,15 +25,13 @@ async def test_a_registered_node_is_listed_with_its_signed_record(
 async def test_only_the_wallet_itself_registers_and_only_forward(
     client: MarketClient, seller: Seller
 ) -> None:
-    signed = seller.signed()
-    path = "/api/v1/nodes/register"
     stolen = Signed.make(PrivateKey.generate(), RECORD_KIND, CHAIN_ID, seller.record())
-    reply = await client.call("POST", path, data=stolen.model_dump_json())
-    assert reply.status == 401
-    assert (await client.call("POST", path, data=signed.model_dump_json())).status == 201
-    again = await client.call("POST", path, data=signed.model_dump_json())
+    assert (await seller.register(seller.enrolment(stolen))).status == 401
+    enrolment = seller.enrolment()
+    assert (await seller.register(enrolment)).status == 201
+    again = await seller.register(enrolment)
     assert (again.status, again.json["code"]) == (409, "conflict")
-    assert again.json["seq"] == signed.document["seq"]
+    assert again.json["seq"] == enrolment.record.document["seq"]
 
 
 @pytest.mark.parametrize("age", [-3_600, 2 * 86_400])
@@ -42,8 +40,7 @@ async def test_a_record_of_another_day_or_chain_is_refused(
 ) -> None:
     assert (await seller.register(issued_at=START - age)).status == 422
     foreign = Signed.make(seller.key, RECORD_KIND, 8453, seller.record())
-    reply = await client.call("POST", "/api/v1/nodes/register", data=foreign.model_dump_json())
-    assert reply.status == 422
+    assert (await seller.register(seller.enrolment(foreign))).status == 422
 
 
 async def test_a_new_registration_ends_the_old_session(seller: Seller) -> None:
@@ -107,15 +104,14 @@ async def test_a_node_goes_offline_with_its_lease_and_comes_back(
 async def test_a_node_that_left_is_gone_and_its_old_record_stays_dead(
     client: MarketClient, seller: Seller
 ) -> None:
-    old = seller.signed()
+    old = seller.enrolment()
     assert (await seller.register()).status == 201
     assert (await seller.leave()).status == 204
     assert await client.ids("offline") == []
     reply = await client.get(f"/api/v1/nodes/{seller.node_id}")
     assert (reply.status, reply.json["code"]) == (404, "node_not_found")
     assert (await seller.beat()).status == 404
-    again = await client.call("POST", "/api/v1/nodes/register", data=old.model_dump_json())
-    assert again.status == 409
+    assert (await seller.register(old)).status == 409
     assert (await seller.register()).status == 201
     assert await client.ids() == [seller.node_id]
 
@@ -231,6 +227,7 @@ async def test_every_route_is_in_the_document_and_answers(
         "GET /api/v1/nodes",
         "GET /api/v1/nodes/{node_id}",
         "POST /api/v1/nodes/{node_id}/heartbeat",
+        "POST /api/v1/nodes/{node_id}/revoke",
         "DELETE /api/v1/nodes/{node_id}",
         "POST /api/v1/jobs/submit",
         "GET /api/v1/jobs/{job_id}",
@@ -270,7 +267,5 @@ async def test_a_record_too_large_for_everybody_elses_page_is_refused(client: Ma
         padding: str
 
     signed = Signed.make(seller.key, RECORD_KIND, CHAIN_ID, Padded.model_validate(record))
-    body = signed.model_dump_json()
-    reply = await client.call("POST", "/api/v1/nodes/register", data=body)
-    assert reply.status == 413
+    assert (await seller.register(seller.enrolment(signed))).status == 413
     assert await client.ids() == []

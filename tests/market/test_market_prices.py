@@ -18,7 +18,8 @@ def node(seller: Seller, price: int, *, succeeded: int = 0, name: str = "") -> N
     record = seller.record(price_per_hour=price, name=name or seller.name)
     signed = Signed.make(seller.key, RECORD_KIND, CHAIN_ID, record)
     return Node(
-        record.node_id, signed, record, "", "00" * 32, 0, START, START, 0.0, START + 60,
+        record.node_id, signed, record, "", record.seq, bytes(32), START + 60, 0, START, START,
+        0.0, START + 60,
         succeeded=succeeded,
     )  # fmt: skip
 

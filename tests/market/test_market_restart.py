@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -23,6 +24,7 @@ BUYER = PrivateKey(bytes(31) + b"\x05")
 PROGRAM = """
 import contextlib, sys
 from pathlib import Path
+from typing import Any
 from computeswarm.market import open_market
 from computeswarm.server.market_app import build_market_app
 from computeswarm.server.serving import Server, run, run_until_signal
@@ -42,7 +44,7 @@ async def test_a_restart_forgets_nothing(tmp_path: Path, clock: FakeClock) -> No
         seller, left = Seller(client), Seller(client, name="left")
         assert (await seller.register()).status == 201
         assert (await left.register()).status == 201
-        old = left.signed()
+        old = left.enrolment()
         assert (await left.register()).status == 201
         assert (await left.leave()).status == 204
         signed = submission(seller.node_id, BUYER)
@@ -59,8 +61,8 @@ async def test_a_restart_forgets_nothing(tmp_path: Path, clock: FakeClock) -> No
         assert (await client.get(f"/api/v1/jobs/{job_id}")).json["metered_ms"] == 500
         assert (await seller.beat(counter=70)).status == 401
         assert (await seller.beat(counter=71)).status == 200
-        reply = await client.call("POST", "/api/v1/nodes/register", data=old.model_dump_json())
-        assert reply.status == 409
+        left.client = client
+        assert (await left.register(old)).status == 409
 
 
 async def test_downtime_longer_than_a_lease_counts_as_absence(
@@ -154,14 +156,14 @@ async def test_a_full_disk_refuses_and_heals(tmp_path: Path, clock: FakeClock) -
     market = Market(store, clock=clock)
     seller = Seller(MarketClient(None, ""))  # type: ignore[arg-type]
     store._writer.execute("PRAGMA max_page_count=1")
-    big = {"images": tuple("x" * 100 + str(n) for n in range(60))}
+    big: dict[str, Any] = {"images": tuple("x" * 100 + str(n) for n in range(60))}
     with pytest.raises((StorageFull, Unavailable)):
         for _ in range(50):
-            await market.register(seller.signed(name="n" + str(next(seller.seq)), **big))
+            await market.register(seller.enrolment(name="n" + str(next(seller.seq)), **big))
     known = len(market.live_nodes())
     assert len(store.load_nodes()) == known
     store._writer.execute("PRAGMA max_page_count=1000000")
-    await market.register(seller.signed(name="healed"))
+    await market.register(seller.enrolment(name="healed"))
     assert len(store.load_nodes()) == known + 1
     await market.close()
 

@@ -21,8 +21,9 @@ SIGNED = ASK.signed()
 def make_node(number: int, price: int) -> Node:
     record = ASK.record(name=f"n{number}", price_per_hour=price)
     return Node(
-        record.node_id, SIGNED, record, "{}", "", 0, START, START, 0.0, START + 90, NodeStatus.IDLE
-    )
+        record.node_id, SIGNED, record, "{}", 1, bytes(32), START + 90, 0, START, START, 0.0,
+        START + 90, NodeStatus.IDLE,
+    )  # fmt: skip
 
 
 @dataclass

@@ -145,7 +145,7 @@ async def test_a_market_that_forgot_us_is_told_again(devnet: Devnet, tmp_path: P
     async with open_rig(devnet, tmp_path) as r:
         agent = r.agent
         url = f"{r.market_url}/api/v1/nodes/{agent.node_id}"
-        await agent.market._signed_call("DELETE", f"/api/v1/nodes/{agent.node_id}", b"")
+        await agent.market._session.call("DELETE", f"/api/v1/nodes/{agent.node_id}")
         assert (await r.call("GET", url)).status == 404
         agent.market.refresh()
         async with asyncio.timeout(30):
