@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from computeswarm.buyer.http.market import MarketClient
 from computeswarm.core.errors import NodeNotFound
-from computeswarm.core.nodes import ComputeNode, NodeStatus
+from computeswarm.core.nodes import ComputeNode
+from computeswarm.core.query import facts_of, squeeze
 from computeswarm.core.query import parse as parse_query
 
-_PAGES = 10
+_LOOKED_AT = 1_000
+_ENOUGH = 50
+"""Fitting nodes after which no further page is asked for: the best come first."""
 _ID_LENGTH = len("nd-") + 12
 
 
@@ -23,8 +26,9 @@ async def find_node(market: MarketClient, node_id: str) -> ComputeNode:
         raise NodeNotFound(f"{node_id[:60]!r} is no node id; `computeswarm nodes` lists them.")
     if len(stem) == _ID_LENGTH:
         return await market.node(stem)
-    found = [node for node in await search(market) if node.node_id.startswith(stem)]
-    if len(found) == 1:
+    page = await market.nodes(f"id:{stem[:_ID_LENGTH]}", limit=100)
+    found = [node for node in page.nodes if node.node_id.startswith(stem)]
+    if len(found) == 1 and page.next is None:
         return found[0]
     what = "Several nodes start" if found else "No node starts"
     raise NodeNotFound(f"{what} with {node_id[:60]}; `computeswarm nodes` lists them.")
@@ -40,34 +44,40 @@ async def candidates(
     network: bool = False,
     secrets: bool = False,
 ) -> list[ComputeNode]:
-    """Idle nodes that match and could take such a job, cheapest first.
+    """Idle nodes that match and could take such a job, in the query's order: cheapest first, unless
+    it has a ``sort:``.
 
     Args:
         network: only those that let jobs reach the internet.
         secrets: only those that secrets can be sealed for.
+
+    Raises:
+        InvalidQuery, MarketUnavailable.
     """
-    wanted = parse_query(query)
-    fitting = [
-        node
-        for node in await search(market, query)
-        if node.status is NodeStatus.IDLE
-        and image in node.info.images
-        and len(node.info.hardware.gpus) >= gpu_count
-        and node.info.max_job_seconds >= max_seconds
-        and (node.info.network or not network)
-        and (node.info.secrets_key or not secrets)
-        and wanted.matches(node)  # the market's word alone doesn't choose whom we pay
-    ]
-    return sorted(fitting, key=lambda node: node.info.price_per_hour)
-
-
-async def search(market: MarketClient, query: str = "") -> list[ComputeNode]:
-    """All matching nodes, as far as a few long pages go."""
-    found: list[ComputeNode] = []
-    cursor: str | None = None
-    for _ in range(_PAGES):
-        page = await market.nodes(query, sort="price", cursor=cursor, limit=100)
-        found += page.nodes
-        if (cursor := page.next) is None:
+    parse_query(query)  # alone: what it leaves open is not to take in our own words
+    wanted = parse_query(_narrowed(query, image, gpu_count, max_seconds, network))
+    fitting: list[ComputeNode] = []
+    async for page in market.find_all(wanted.text, most=_LOOKED_AT):
+        fitting += [
+            node
+            for node in page.nodes
+            if wanted.matches(node)  # the market's word alone doesn't choose whom we pay
+            and image in node.info.images
+            and (node.info.secrets_key or not secrets)
+        ]
+        if len(fitting) >= _ENOUGH:
             break
-    return found
+    return sorted(fitting, key=lambda node: wanted.sort_key(facts_of(node)))
+
+
+def _narrowed(query: str, image: str, gpus: int, seconds: int, network: bool) -> str:
+    """The query with what the job needs behind it.
+
+    Raises:
+        InvalidQuery: it is too long for that.
+    """
+    words = [query, "idle", f"max_time>={seconds}"]
+    words += [f"gpus>={gpus}"] if gpus else []
+    words += ["network"] if network else []
+    words += [f"image:{squeezed}"] if (squeezed := squeeze(image)) else []
+    return " ".join(words).strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -183,6 +183,16 @@ class Buyer:
         """
         return await self._market.nodes(query, sort=sort, cursor=cursor, limit=limit)
 
+    def find_all(
+        self, query: str = "", *, sort: str = "price", most: int | None = None
+    ) -> AsyncIterator[NodePage]:
+        """All nodes that match, page by page, each once; at most ``most``, where that is given.
+
+        Raises:
+            InvalidQuery, MarketUnavailable: while it is iterated.
+        """
+        return self._market.find_all(query, sort=sort, most=most)
+
     async def node(self, node_id: str) -> ComputeNode:
         """A node by its id or the unique beginning of it.
 
@@ -201,13 +211,15 @@ class Buyer:
         network: bool = False,
         secrets: bool = False,
     ) -> list[ComputeNode]:
-        """Idle nodes that match and could take such a job, cheapest first.
+        """Idle nodes that match and could take such a job, in the query's order: cheapest first,
+        unless it has a ``sort:``.
 
         Args:
             network: only those that let jobs reach the internet.
             secrets: only those that secrets can be sealed for.
 
         Raises:
+            InvalidQuery, MarketUnavailable.
             PolicyRefused: there are some, and the policy allows to pay none of them.
         """
         found = await candidates(

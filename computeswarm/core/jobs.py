@@ -338,4 +338,11 @@ class MarketJob(Document):
     refunded: Atoms = 0
 
 
+class JobPage(Document):
+    """``GET /api/v1/jobs``: a wallet's jobs, bought and sold, newest first."""
+
+    jobs: tuple[MarketJob, ...] = Field(default=(), max_length=1_000)
+    next: str | None = Field(default=None, max_length=200, description="cursor of the next page")
+
+
 StreamName = Literal["stdout", "stderr"]

@@ -111,6 +111,30 @@ class Peer:
         return answer
 
     @asynccontextmanager
+    async def stream(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str | int],
+        headers: Mapping[str, str],
+        silent_seconds: float,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """An answer without an end, in chunks as they come.
+
+        Args:
+            silent_seconds: without a byte for so long it counts as broken.
+
+        Raises:
+            Unavailable: no usable answer, or it broke off.
+            ComputeSwarmError: what the problem document names.
+        """
+        timeout = httpx.Timeout(silent_seconds, connect=CONNECT_SECONDS)
+        async with self._open("GET", path, None, headers, params, None, timeout) as response:
+            if response.status_code != 200:
+                raise self.problem(await self._whole(response, MAX_PROBLEM))
+            yield response.aiter_raw()
+
+    @asynccontextmanager
     async def _open(
         self,
         method: str,
@@ -119,12 +143,18 @@ class Peer:
         headers: Mapping[str, str] | None,
         params: Mapping[str, str | int] | None,
         seconds: float | None,
+        timeout: httpx.Timeout | None = None,
     ) -> AsyncIterator[httpx.Response]:
         try:
             async with (
                 asyncio.timeout(seconds),
                 self._client.stream(
-                    method, self.url + path, content=body, headers=headers, params=params
+                    method,
+                    self.url + path,
+                    content=body,
+                    headers=headers,
+                    params=params,
+                    timeout=timeout or self._client.timeout,
                 ) as response,
             ):
                 yield response

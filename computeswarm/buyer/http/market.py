@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
 
 from computeswarm.buyer.http.base import Peer
 from computeswarm.core.errors import BadRequest, ComputeSwarmError, MarketUnavailable
@@ -13,6 +14,8 @@ from computeswarm.core.signing import Signed, parse, parse_json
 
 _SUBMIT_SECONDS = 5.0
 _MAX_PAGE = 500
+_PAGE = 100
+_MAX_CURSOR = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class NodePage:
     total: int
     rejected: int
     """How many the market listed whose record is not signed by the wallet it names."""
+    exact: bool = True
+    """Whether ``total`` was counted to the end; otherwise there are at least so many."""
 
 
 class MarketClient:
@@ -65,10 +70,40 @@ class MarketClient:
         following, total = answer.get("next"), answer.get("total")
         return NodePage(
             nodes=nodes,
-            next=following if isinstance(following, str) and len(following) <= 500 else None,
+            next=following if _is_cursor(following) else None,
             total=total if isinstance(total, int) and 0 <= total < 2**53 else len(nodes),
             rejected=len(checked) - len(nodes),
+            exact=answer.get("total_exact") is not False,
         )
+
+    async def find_all(
+        self, query: str = "", *, sort: str = "price", most: int | None = None
+    ) -> AsyncIterator[NodePage]:
+        """All nodes that match, page by page, each once; at most ``most``, where that is given.
+
+        A page's cursor says after which node the next one begins, so nodes that come and go
+        meanwhile shift nothing.
+
+        Raises:
+            InvalidQuery, MarketUnavailable.
+        """
+        seen: set[str] = set()
+        cursor: str | None = None
+        left = most
+        while True:
+            size = _PAGE if left is None else min(_PAGE, left)
+            page = await self.nodes(query, sort=sort, cursor=cursor, limit=size)
+            # one whose price rose meanwhile stands further down once more
+            fresh = [node for node in page.nodes if node.node_id not in seen]
+            seen.update(node.node_id for node in fresh)
+            yield replace(page, nodes=fresh)
+            if left is not None:
+                left -= max(len(page.nodes) + page.rejected, 1)
+            if page.next is None or (left is not None and left <= 0):
+                return
+            if page.next == cursor or (not page.nodes and not page.rejected):
+                raise MarketUnavailable("The market's list has no end; try another market.")
+            cursor = page.next
 
     async def node(self, node_id: str) -> ComputeNode:
         """One node, its record's signature checked.
@@ -114,3 +149,7 @@ class MarketClient:
         except ComputeSwarmError:
             return None
         return node if node.record.chain_id == self._chain_id else None
+
+
+def _is_cursor(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_CURSOR

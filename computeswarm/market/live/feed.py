@@ -138,8 +138,10 @@ class LiveFeed:
 
     def start_over(self) -> None:
         """Changes went by unseen: whoever listens loads anew, and old cursors are worth nothing."""
-        self._batch = Batch(self._batch.number + 1, positions=self._batch.positions)
-        self._ring.clear(self._batch.number - 1)
+        lost = self._batch
+        self._last = Batch(lost.number)
+        self._batch = Batch(lost.number + 1, positions=lost.positions)
+        self._ring.clear(lost.number)
         for one in self._readers:
             one.reset(_OLD)
 
