@@ -18,15 +18,23 @@ need dockerd docker.io
 need haproxy haproxy
 need node nodejs
 need npm npm
+command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
+  missing+=(postgresql)
 ldconfig -p | grep -q libcairo.so.2 || missing+=(libcairo2)
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "Installing ${missing[*]} …" >&2
     {
+      export DEBIAN_FRONTEND=noninteractive
       apt-get update -qq
-      DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${missing[@]}"
+      case " ${missing[*]} " in *' postgresql '*)
+        # the tests start servers of their own: none is to be made and started with the machine
+        apt-get install -y -qq --no-install-recommends postgresql-common
+        sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' \
+          /etc/postgresql-common/createcluster.conf
+      esac
+      apt-get install -y -qq --no-install-recommends "${missing[@]}"
     } >/dev/null
   else
     echo "Not found: ${missing[*]}. The tests that need them are skipped." >&2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["chain_fixtures", "demo_fixtures", "docker_engine", "internet"]
+pytest_plugins = ["chain_fixtures", "demo_fixtures", "docker_engine", "internet", "postgres_server"]
 
 
 @pytest.fixture(autouse=True)
