@@ -1,0 +1,1 @@
+"""A fleet of made-up sellers and buyers on a market: ``python -m benchmarks.fleet``."""
