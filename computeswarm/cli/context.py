@@ -80,7 +80,7 @@ class Context:
         right = [column[0].startswith(">") for column in columns]
         titles = [column[0].removeprefix(">") for column in columns]
         lines = [titles, *(list(row) for row in zip(*(c[1:] for c in columns), strict=True))]
-        widths = [max(_cells(cell) for cell in column) for column in zip(*lines, strict=True)]
+        widths = [max(cells(cell) for cell in column) for column in zip(*lines, strict=True)]
         for line in lines:
             padded = [
                 _pad(cell, width, to_right)
@@ -132,11 +132,11 @@ class Context:
 
 
 def _pad(cell: str, width: int, to_right: bool) -> str:
-    space = " " * (width - _cells(cell))
+    space = " " * (width - cells(cell))
     return space + cell if to_right else cell + space
 
 
-def _cells(text: str) -> int:
+def cells(text: str) -> int:
     """Terminal cells a text takes: two for wide characters, none for combining marks."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1

@@ -116,10 +116,10 @@ def _run_command(name: str, argv: list[str]) -> int:
     own = _own_part(argv)
     parser = make_parser(name, COMMANDS.get(name, ""))
     module.configure(parser)
-    takes_rest = getattr(module, "TAKES_REST", False)
+    takes_rest = getattr(module, "TAKES_REST", "")
     args, unknown = parser.parse_known_args(own)
     if unknown:
-        hint = "the script's own arguments come after --" if takes_rest else "leave it out"
+        hint = takes_rest or "leave it out"
         raise UsageError(
             f"{' '.join(unknown)[:80]!r} is no argument of `{name}`: {hint};"
             f" see `{parser.prog} --help`."

@@ -9,10 +9,11 @@ from computeswarm.cli.options import add_settings
 from computeswarm.core.errors import ExitCode
 
 DEFAULT_PORT = 8402
+_HERE = ("127.0.0.1", "::1", "localhost")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_settings(parser, "host", "port", "log_format")
+    add_settings(parser, "host", "port", "public_urls", "log_format")
 
 
 def run(context: Context) -> int:
@@ -24,7 +25,9 @@ def run(context: Context) -> int:
     settings = context.settings
     setup_logging(settings.log_level, log_format=settings.log_format)
     chain = settings.chain
-    market = open_market(context.paths.market / "market.db", chain=chain)
+    market = open_market(
+        context.paths.market / "market.db", chain=chain, names=settings.server_names
+    )
     server = Server(build_market_app(market))
 
     async def serve() -> None:
@@ -32,6 +35,11 @@ def run(context: Context) -> int:
         if context.json:
             context.document({"market": url, **chain.document(), "chain_id": chain.chain_id})
         context.note(f"The market is open at {url} ({chain.label}). Ctrl+C closes it.")
+        if not settings.public_urls and settings.host not in _HERE:
+            context.note(
+                "Set public_urls to the address that sellers use: until then this market also takes"
+                " registrations that were signed for another."
+            )
         await run_until_signal(server)
 
     run(serve())

@@ -5,53 +5,74 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from computeswarm.core.errors import ExitCode
+from computeswarm.core.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from computeswarm.buyer.client import Buyer
     from computeswarm.cli.context import Context
+    from computeswarm.core.query import Query
 
+TAKES_REST = "a word that begins with - comes after --, or write: not region:cn"
 _MOST = 1_000
-_PAGE = 100
-_EPILOG = """\
-A query is words that must all hold, such as
-  computeswarm nodes 'gpu:4090|a100 vram>=24 price<2 region:eu online'
-"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
-    parser.epilog = _EPILOG
-    parser.add_argument("query", nargs="*", metavar="QUERY", help="what to look for")
-    parser.add_argument("--sort", default="price", metavar="KEY", help="order (price by default)")
+    from computeswarm.core.query import help_text
+
+    parser.epilog = help_text()
+    parser.add_argument("query", nargs="*", metavar="QUERY", help="what to look for, see below")
+    parser.add_argument(
+        "--sort", default="", metavar="KEY", help="order (price); --sort=-KEY turns it round"
+    )
+    parser.add_argument(
+        "--limit", type=int, default=_MOST, metavar="N", help=f"most nodes to list ({_MOST:,})"
+    )
+    parser.add_argument(
+        "--facets", action="store_true", help="count what matches instead, by model, region, …"
+    )
 
 
 async def run(context: Context) -> int:
-    """List nodes."""
+    """List nodes, or count them."""
     from computeswarm.cli.buying import buyer_of
-    from computeswarm.cli.output import NODE_HEAD, node_document, node_row
+    from computeswarm.cli.querying import read_query
 
-    query, sort = " ".join(context.args.query), context.args.sort
+    args = context.args
+    if args.limit < 1:
+        raise UsageError("--limit is a number from 1 on.")
+    query = read_query(context, " ".join([*args.query, *context.rest]), sort=args.sort)
     async with buyer_of(context) as buyer:
-        page = await buyer.nodes(query, sort=sort, limit=_PAGE)
-        nodes, rejected = page.nodes, page.rejected
-        while page.next is not None and len(nodes) < _MOST:
-            page = await buyer.nodes(query, sort=sort, cursor=page.next, limit=_PAGE)
-            nodes, rejected = nodes + page.nodes, rejected + page.rejected
+        return await _list(context, buyer, query)
+
+
+async def _list(context: Context, buyer: Buyer, query: Query) -> int:
+    from computeswarm.cli.output import NODE_HEAD, node_document, node_row
+    from computeswarm.cli.querying import asked_columns, cells_of, heads
+
+    nodes, rejected = [], 0
+    async for page in buyer.find_all(query.text, sort=query.sort, most=context.args.limit):
+        nodes += page.nodes
+        rejected += page.rejected
     if context.json:
         context.document(
             {
                 "nodes": [node_document(node) for node in nodes],
                 "total": page.total,
+                "total_exact": page.exact,
                 "rejected": rejected,
             }
         )
         return ExitCode.OK
     if nodes:
-        context.table(NODE_HEAD, [node_row(node) for node in nodes])
+        asked = asked_columns(query)
+        rows = [(*node_row(node), *cells_of(asked, node)) for node in nodes]
+        context.table((*NODE_HEAD, *heads(asked)), rows)
     else:
-        context.text("No node matches." if query else "No node is for rent here right now.")
+        context.text("No node matches." if query.text else "No node is for rent here right now.")
     if page.next is not None:
-        context.note(f"{page.total} in all; a narrower query shows the rest.")
+        more = "" if page.exact else "more than "
+        context.note(f"{more}{page.total:,} in all; a narrower query or --limit shows the rest.")
     if rejected:
         context.note(f"{rejected} left out: their records are not signed by their wallets.")
     return ExitCode.OK

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from computeswarm.cli.context import Context
     from computeswarm.core.nodes import ComputeNode
 
-TAKES_REST = True
+TAKES_REST = "the script's own arguments come after --"
 _TRIES = 3
 _EPILOG = """\
 Examples:
   computeswarm run train.py --gpu 'gpu:4090 price<0.5' --input data.csv --output results
+  computeswarm run train.py --gpu 'vram>=24 cuda>=12.4 sort:value'
   computeswarm run simulate.py --budget 0.20 --max-time 5m --yes -- --samples 1000000
   computeswarm run --pay channel train.py
   computeswarm run --internet --secret HF_TOKEN --secret KEY=@key.pem train.py
@@ -43,9 +44,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
     parser.epilog = _EPILOG
     parser.add_argument("script", nargs="?", metavar="SCRIPT", help="a .py or shell script")
-    parser.add_argument("--gpu", default="", metavar="QUERY", help="which nodes (see `nodes`)")
+    parser.add_argument(
+        "--gpu",
+        default="",
+        metavar="QUERY",
+        help="which nodes, and in which order (see `nodes --help`)",
+    )
     parser.add_argument("--gpus", type=int, metavar="N", help="GPUs (1 where the node has any)")
-    parser.add_argument("--node", metavar="ID", help="this node; otherwise the cheapest idle one")
+    parser.add_argument(
+        "--node", metavar="ID", help="this node; otherwise the first idle one, the cheapest"
+    )
     parser.add_argument("--budget", metavar="USD", help="most USDC for the job (max_job)")
     parser.add_argument("--max-time", default="10m", metavar="TIME", help="time limit (10m)")
     parser.add_argument(
@@ -88,9 +96,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 async def run(context: Context) -> int:
     """From the script to the job's own exit code."""
     from computeswarm.cli.buying import buyer_of, unlock
+    from computeswarm.cli.querying import read_query
     from computeswarm.cli.running import Run
     from computeswarm.core.money import parse_usdc
 
+    read_query(context, context.args.gpu)
     plan = await asyncio.to_thread(_plan, context)
     budget = parse_usdc(context.args.budget or context.settings.max_job)
     if not context.args.yes and not context.interactive:

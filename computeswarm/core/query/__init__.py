@@ -8,6 +8,7 @@ same terms up in columns.
 """
 
 from computeswarm.core.query.completion import completions
+from computeswarm.core.query.display import shown
 from computeswarm.core.query.facts import UNKNOWN_VALUE, VENDORS, Facts, facts, facts_of, squeeze
 from computeswarm.core.query.fields import (
     DEFAULT_SORT,
@@ -47,6 +48,7 @@ __all__ = [
     "help_text",
     "parse",
     "plain_words",
+    "shown",
     "squeeze",
     "version_number",
     "version_text",

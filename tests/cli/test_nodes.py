@@ -1,0 +1,72 @@
+"""``nodes`` as a person types it: mistakes are pointed at, and what was asked for is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from buying_world import World, world
+
+from computeswarm.cli.querying import asked_columns, pointed_at
+from computeswarm.core.errors import InvalidQuery
+from computeswarm.core.query import parse
+
+
+@pytest.fixture
+async def there(tmp_path: Path) -> AsyncIterator[World]:
+    async with world(tmp_path, wallet=False) as made:
+        yield made
+
+
+async def test_what_was_asked_for_is_shown(there: World) -> None:
+    plain = (await there.cli("nodes")).out.decode()
+    assert "CORES" not in plain
+    asked = await there.cli("nodes", "cores>=2", "--sort=-uptime", "--", "-region:us")
+    assert asked.code == 0
+    head, row = asked.out.decode().splitlines()
+    assert head.split()[-2:] == ["CORES", "UPTIME"]
+    assert row.split()[-3:] == ["2", "100.0", "%"]
+    document = json.loads((await there.cli("nodes", "--json")).out)
+    assert (document["total"], document["total_exact"]) == (1, True)
+
+
+async def test_a_mistake_is_pointed_at(there: World) -> None:
+    there.env["COMPUTESWARM_MARKET"] = "http://127.0.0.1:9"  # nobody is asked
+    for args, wrong in (
+        (("nodes", "gpu:4090", "vrma>=24"), "  gpu:4090 vrma>=24\n           ^^^^\n"),
+        (("nodes", "--sort", "prize"), "  prize\n  ^^^^^\n"),
+        (("run", "job.py", "--yes", "--gpu", "a price<x"), "  a price<x\n          ^\n"),
+    ):
+        ended = await there.cli(*args)
+        assert ended.code == 125
+        assert ended.err.startswith(wrong)
+        assert not ended.out
+    problem = json.loads((await there.cli("nodes", "x vrma>1", "--json")).out)["error"]
+    assert (problem["code"], problem["position"], problem["length"]) == ("invalid_query", 2, 4)
+    dashed = await there.cli("nodes", "-region:us")
+    assert dashed.code == 125
+    assert "not region:cn" in dashed.err
+
+
+async def test_help_has_all_fields(there: World) -> None:
+    text = (await there.cli("nodes", "--help")).out.decode()
+    assert "tflops>=150" in text
+    assert "uptime>=99%" in text
+
+
+def test_pointing_keeps_its_place_below_odd_text() -> None:
+    text = "名前\x1b[31m x vrma>1 y"
+    with pytest.raises(InvalidQuery) as caught:
+        parse(text)
+    line, mark = pointed_at(text, caught.value)
+    assert "\x1b" not in line
+    assert line.index("vrma") == mark.index("^") - 2  # two letters take two cells each
+    assert mark.count("^") == 4
+    assert pointed_at("x", InvalidQuery("no place")) == []
+
+
+def test_only_what_is_not_there_anyway_gets_a_column() -> None:
+    query = parse("gpu:4090 -cuda<12 driver>=550 driver<600 online", sort="value")
+    assert asked_columns(query) == ("cuda", "driver", "value")
