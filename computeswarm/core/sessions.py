@@ -19,7 +19,7 @@ from coincurve import PublicKey as _SecpPublic
 from pydantic import AfterValidator, Field, model_validator
 
 from computeswarm.core.crypto import POINT_PATTERN, PrivateKey, hkdf_sha256
-from computeswarm.core.errors import BadRequest
+from computeswarm.core.errors import BadRequest, ConfigError
 from computeswarm.core.ids import NodeIdText
 from computeswarm.core.nodes import UNIX_SECONDS, Address, NodeRecord
 from computeswarm.core.signing import Document, Signed, parse_json
@@ -135,10 +135,13 @@ def enrol(
         now: unix seconds.
         seconds: how long the session lasts at most.
         secret: of the session's key pair; a fresh one by default.
+
+    Raises:
+        ConfigError: ``market`` is no address.
     """
     listed, mine = NodeRecord.model_validate(record.document), _Secp(secret)
     session = NodeSession(
-        market=market,
+        market=_named(market),
         node_id=listed.node_id,
         record_hash="0x" + record.digest().hex(),
         session_key=_point(mine),
@@ -148,6 +151,13 @@ def enrol(
     )
     signed = Signed.make(key, SESSION_KIND, record.chain_id, session)
     return Enrolment(record=record, session=signed), PendingSession(session, mine)
+
+
+def _named(market: str) -> str:
+    try:
+        return server_name(market)
+    except ValueError as error:
+        raise ConfigError(f"The market's address: {error}; correct it.") from None
 
 
 def answer_session(session: NodeSession, secret: bytes | None = None) -> tuple[str, bytes]:
@@ -189,10 +199,13 @@ def make_permit(key: PrivateKey, chain_id: int, market: str, now: float) -> str:
     """A permit to read the wallet's jobs at ``market`` for a day, as the header's value.
 
     It shows what the wallet bought and sold to whoever holds it, so it is for that market only.
+
+    Raises:
+        ConfigError: ``market`` is no address.
     """
     permit = WalletRead(
         wallet=key.address,
-        market=market,
+        market=_named(market),
         issued_at=int(now),
         expires_at=int(now) + MAX_PERMIT_SECONDS,
     )

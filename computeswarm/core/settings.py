@@ -15,13 +15,13 @@ from typing import Any, Self
 
 from computeswarm.core.chains import BASE_SEPOLIA, DEVNET, ChainInfo, chain_by_name
 from computeswarm.core.errors import ConfigError, RealMoneyRefused
-from computeswarm.core.urls import host_of, is_host_pattern
+from computeswarm.core.urls import host_of, is_host_pattern, server_name
 
 ENV_PREFIX = "COMPUTESWARM_"
 DEVNET_RPC = "http://127.0.0.1:8545"
 """Where ``computeswarm devnet`` listens."""
 _RENAMED = {"chain_id": "network"}
-_LISTS = ("rpc", "allow_payees", "allow_hosts")
+_LISTS = ("rpc", "allow_payees", "allow_hosts", "public_urls")
 _MAX_ENTRIES = 64
 
 
@@ -92,6 +92,9 @@ class Settings:
     host: str = _setting("127.0.0.1", "address a server binds to")
     port: int = _setting(0, "port a server binds to; 0 takes each server's own default")
     password_file: str = _setting("", "file that holds the wallet's password")
+    public_urls: str = _setting(
+        "", "market: the addresses sellers use, by commas; registrations for others are refused"
+    )
     database: str = _setting(
         "",
         "market: a SQLite file, or postgresql://user@host/database for several instances; the"
@@ -198,6 +201,13 @@ class Settings:
                     f"The setting {what} is no address; write http://… or https://… (a key belongs"
                     " in the path or the query, not before an @)."
                 )
+        named = [("market", self.market)]
+        named += [("public_urls", url) for url in _listed(self.public_urls)]
+        for name, url in named:
+            try:
+                server_name(url)
+            except ValueError as error:
+                raise ConfigError(f"The setting {name}: {error}; correct it.") from None
         for payee in self.payees:
             from computeswarm.core.crypto import is_address  # 35 ms, and few have such a list
 
@@ -241,6 +251,11 @@ class Settings:
     def rpc_urls(self) -> tuple[str, ...]:
         """The RPC addresses, in order of preference; the devnet is looked for where it listens."""
         return _listed(self.rpc) or ((DEVNET_RPC,) if self.chain == DEVNET else ())
+
+    @property
+    def server_names(self) -> frozenset[str]:
+        """The addresses in ``public_urls``, each in its one spelling."""
+        return frozenset(map(server_name, _listed(self.public_urls)))
 
     @property
     def payees(self) -> tuple[str, ...]:

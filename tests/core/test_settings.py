@@ -171,3 +171,12 @@ def test_the_database_with_its_password_stands_in_no_print_of_the_settings(tmp_p
     settings = load(tmp_path, env={"COMPUTESWARM_DATABASE": url})
     assert settings.database == url
     assert "pa55w0rd" not in repr(settings)
+
+
+def test_a_market_knows_its_own_addresses_however_they_are_spelled(tmp_path: Path) -> None:
+    several = load(tmp_path, 'public_urls = ["https://Market.test:443/", "http://10.0.0.7:8402"]')
+    assert several.server_names == {"https://market.test", "http://10.0.0.7:8402"}
+    assert load(tmp_path).server_names == frozenset()
+    for name in ("public_urls", "market"):
+        with pytest.raises(ConfigError, match=f"The setting {name}: a server's address is http"):
+            load(tmp_path, **{name: "market.test"})

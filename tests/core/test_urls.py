@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from computeswarm.core.urls import host_matches, host_of, is_host_pattern, is_local_host, origin
+from computeswarm.core.urls import (
+    host_matches,
+    host_of,
+    is_host_pattern,
+    is_local_host,
+    origin,
+    server_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +67,26 @@ def test_an_address_is_shown_without_what_may_be_secret() -> None:
     assert shown == "https://rpc.test:8545"
     assert origin("http://[::1]:8545/KEY") == "http://[::1]:8545"
     assert "KEY" not in origin("http://[::1/KEY")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("HTTPS://Market.Test.:443/", "https://market.test"),
+        ("http://market.test:80", "http://market.test"),
+        ("https://market.test:80/v1//", "https://market.test:80/v1"),
+        ("http://[2001:DB8:0::1]:8402", "http://[2001:db8::1]:8402"),
+        ("https://b\u00fccher.test", "https://xn--bcher-kva.test"),
+    ],
+)
+def test_a_server_has_one_name_however_it_is_spelled(url: str, name: str) -> None:
+    assert server_name(url) == name == server_name(name)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "market.test", "ftp://m.test", "http://a@m.test", "http://m.test?x", "http://m.test/#x"],
+)
+def test_what_is_no_servers_address_has_no_name(url: str) -> None:
+    with pytest.raises(ValueError, match="http"):
+        server_name(url)
