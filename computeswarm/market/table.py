@@ -195,10 +195,15 @@ class NodeTable:
         return b'%b,"record":%b%b' % (head.encode(), self._records[slot], rest.encode())
 
     @property
+    def dictionaries(self) -> tuple[Dictionary, ...]:
+        """Of GPUs, regions, images and processors."""
+        return self.gpus, self.regions, self.imagesets, self.cpus
+
+    @property
     def memory_bytes(self) -> int:
         """Columns, texts, records and the map of ids; without what searches add."""
-        shared = (getattr(self, name).texts.nbytes for name in _DICTIONARIES)
-        texts = self.names.nbytes + self.lower_names.nbytes + sum(shared)
+        texts = self.names.nbytes + self.lower_names.nbytes
+        texts += sum(dictionary.texts.nbytes for dictionary in self.dictionaries)
         ids = getsizeof(self._slots) + 96 * len(self._slots)  # texts and numbers in the map
         fixed = int(self._records.nbytes + self._by_number.nbytes)
         return self.columns.nbytes + texts + ids + fixed + self._record_bytes
@@ -407,8 +412,8 @@ class NodeTable:
         columns = self.columns
         if self.hot.status[slot] == ABSENT:
             self._gone -= 1
-        for name, dictionary in zip(_SHARED, _DICTIONARIES, strict=True):
-            getattr(self, dictionary).drop(int(getattr(columns, name)[slot]))
+        for name, dictionary in zip(_SHARED, self.dictionaries, strict=True):
+            dictionary.drop(int(getattr(columns, name)[slot]))
         self.names.drop()
 
     def _put_identity(self, slots: Array, rows: Sequence[NodeRow]) -> None:
@@ -441,8 +446,8 @@ class NodeTable:
     def _put_words(self, slots: Array, words: Sequence[str]) -> None:
         columns = self.columns
         parts = [text.split(BETWEEN) for text in words]
-        for place, (name, dictionary) in enumerate(zip(_SHARED, _DICTIONARIES, strict=True)):
-            add = getattr(self, dictionary).add
+        for place, (name, dictionary) in enumerate(zip(_SHARED, self.dictionaries, strict=True)):
+            add = dictionary.add
             getattr(columns, name)[slots] = [add(part[place]) for part in parts]
         entries = self.names.extend([part[4].encode("utf-8", "surrogatepass") for part in parts])
         self.lower_names.extend([part[5].encode("utf-8", "surrogatepass") for part in parts])
@@ -451,27 +456,21 @@ class NodeTable:
 
     def _compact(self) -> None:
         """Move texts together where most are of nodes that left or were renamed."""
-        used = np.zeros(0, np.int64)
-        if self.names.wasteful or any(getattr(self, d).texts.wasteful for d in _DICTIONARIES):
+        if self.names.wasteful:
             free = np.zeros(self.size, np.bool_)
             free[self._free] = True
             used = np.flatnonzero(~free)
-        if self.names.wasteful:
             entries = self.columns.name[used].astype(np.int64)
             self.names.compact(entries)
             self.lower_names.compact(entries)
             self.columns.name[used] = np.arange(len(used))
-        for name, dictionary in zip(_SHARED, _DICTIONARIES, strict=True):
-            if getattr(self, dictionary).texts.wasteful:
-                getattr(self, dictionary).compact(getattr(self.columns, name))
+        for name, dictionary in zip(_SHARED, self.dictionaries, strict=True):
+            if dictionary.texts.wasteful:
+                dictionary.compact(getattr(self.columns, name))
 
     def _keep_record(self, slot: int, record: bytes) -> None:
         self._record_bytes += getsizeof(record) - getsizeof(self._records[slot])
         self._records[slot] = record
-
-
-_DICTIONARIES = ("gpus", "regions", "imagesets", "cpus")
-"""Attributes for the columns in ``_SHARED``."""
 
 
 def _models(label: str) -> str:

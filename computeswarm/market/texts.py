@@ -63,6 +63,12 @@ class Texts:
         start = int(self._ends[entry - 1]) + 1 if entry else 1
         return self._data[start : int(self._ends[entry])].tobytes()
 
+    def bounds(self, entries: Array) -> tuple[Array, Array, Array]:
+        """All bytes, and where in them the texts of some entries begin and how long they are."""
+        data, ends = self._data[: self._used], self._ends
+        starts = np.where(entries > 0, ends[entries - 1], 0) + 1
+        return data, starts, ends[entries] - starts
+
     def known(self, word: bytes) -> bool:
         """Whether ``hits`` has (nearly) nothing to do for a word."""
         return self._used < 8 * _BLOCK or word in self._hits

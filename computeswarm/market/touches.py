@@ -32,8 +32,12 @@ class Touched:
         if not self._single and not self._many:
             return _NONE
         found = np.concatenate([np.array(self._single, np.int64), *self._many])
-        self._single, self._many = [], []
+        self.clear()
         return found
+
+    def clear(self) -> None:
+        """Forget what changed: nobody keeps anything that it moves."""
+        self._single, self._many = [], []
 
 
 class Touches:

@@ -1,0 +1,53 @@
+"""Which rows a plan finds: block by block, each condition on what the ones before left over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from computeswarm.core.query import Query
+from computeswarm.market.columns import Array, Columns
+from computeswarm.market.index.plan import Condition, Plan, plan
+from computeswarm.market.table import NodeTable
+
+BLOCK = 64 * 1024
+"""Rows at a time: what is read and written stays in the processor's cache."""
+_SPARSE = 32
+"""Below one row in so many the rest is looked up row by row."""
+
+
+def mask(made: Plan, columns: Columns, size: int) -> Array:
+    """For each of the first ``size`` slots whether its node is found."""
+    found = np.empty(size, np.bool_)
+    for start in range(0, size, BLOCK):
+        rows = slice(start, min(start + BLOCK, size))
+        found[rows] = _block(made.conditions, columns, rows)
+    return found
+
+
+def _block(conditions: Sequence[Condition], columns: Columns, rows: slice) -> Array:
+    found = conditions[0].mask(columns, rows)
+    for place, condition in enumerate(conditions[1:], 1):
+        left = int(np.count_nonzero(found))
+        if not left:
+            break
+        if left * _SPARSE < len(found):
+            few = np.flatnonzero(found)
+            found[few] = some(conditions[place:], columns, few + rows.start)
+            break
+        found &= condition.mask(columns, rows)
+    return found
+
+
+def some(conditions: Sequence[Condition], columns: Columns, slots: Array) -> Array:
+    """For each of some slots whether all conditions hold."""
+    found = conditions[0].mask(columns, slots)
+    for condition in conditions[1:]:
+        found &= condition.mask(columns, slots)
+    return found
+
+
+def matching(table: NodeTable, query: Query, slots: Array) -> Array:
+    """For each of some slots whether the query finds its node now."""
+    return some(plan(table, query).conditions, table.columns, slots)

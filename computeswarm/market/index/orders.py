@@ -1,0 +1,124 @@
+"""All nodes in one order, as a permutation that is now and then made anew.
+
+What changed since it was made is set aside and looked at apart, so what is found is never stale.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from computeswarm.market.columns import ABSENT, Array, Columns
+from computeswarm.market.index.keys import Place, Sort
+from computeswarm.market.table import NodeTable
+
+_ASIDE = -2
+_NOWHERE = -1
+_FIRST_STEP = 512
+
+
+class Order:
+    """Slots in the order of one sort."""
+
+    def __init__(self, sort: Sort) -> None:
+        self.sort = sort
+        self._slots = np.zeros(0, np.int32)
+        self._keys = np.zeros(0, np.int64)
+        self._ids = np.zeros(0, np.uint64)
+        self._position = np.full(0, _NOWHERE, np.int32)
+        self._aside: list[Array] = []
+        self.changed = 0
+        """How many slots were set aside."""
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept for it."""
+        arrays = (self._slots, self._keys, self._ids, self._position)
+        return sum(array.nbytes for array in arrays)
+
+    def build(self, table: NodeTable, columns: Columns, size: int) -> None:
+        """Sort all nodes; takes a while and may run beside the loop.
+
+        What changes after ``columns`` and ``size`` were taken from the table, ``touch`` must hear
+        of once this is done.
+        """
+        slots = np.flatnonzero(columns.status[:size] != ABSENT)
+        ids = columns.id[slots]
+        values = getattr(columns, self.sort.column)[slots]
+        if self.sort.text:
+            keys = self.sort.ranks(table, values)
+        else:
+            keys = values.astype(np.int64) * self.sort.sign
+        order = np.lexsort((ids, keys))
+        self._slots = slots[order].astype(np.int32)
+        self._keys = values[order] if self.sort.text else keys[order]
+        self._ids = ids[order]
+        position = np.full(len(columns), _NOWHERE, np.int32)
+        position[self._slots] = np.arange(len(order), dtype=np.int32)
+        self._position = position
+
+    def touch(self, slots: Array) -> None:
+        """Set slots aside whose place may have changed."""
+        if not len(slots):
+            return
+        highest = int(slots.max())
+        if highest >= len(self._position):
+            grown = np.full(max(highest + 1, 2 * len(self._position)), _NOWHERE, np.int32)
+            grown[: len(self._position)] = self._position
+            self._position = grown
+        new = np.unique(slots[self._position[slots] != _ASIDE])
+        self._position[new] = _ASIDE
+        self._aside.append(new)
+        self.changed += len(new)
+
+    def aside(self) -> Array:
+        """The slots that were set aside, each once."""
+        if len(self._aside) != 1:
+            self._aside = [np.concatenate([np.zeros(0, np.int64), *self._aside])]
+        return self._aside[0]
+
+    def after(self, table: NodeTable, place: Place) -> int:
+        """The first position that comes behind a place, as this order was built."""
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self.sort.before(place, self._place(table, middle)):
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def _place(self, table: NodeTable, position: int) -> Place:
+        key = self._keys[position]
+        number = int(self._ids[position])
+        if self.sort.text:
+            return self.sort.texts(table, np.array([key]))[0], number
+        return int(key), number
+
+    def first(self, found: Array, count: int, start: int, limit: int) -> Array:
+        """The first ``limit`` slots from position ``start`` on that are found and not aside.
+
+        Args:
+            found: the mask of all slots, of which ``count`` are true.
+        """
+        if count * count < 4 * limit * len(self):  # a walk would see more than there are
+            return self._of_few(np.flatnonzero(found), start, limit)
+        hits: list[Array] = []
+        have, step = 0, _FIRST_STEP
+        while start < len(self) and have < limit:
+            slots = self._slots[start : start + step]
+            good = slots[found[slots] & (self._position[slots] >= 0)]
+            hits.append(good)
+            have += len(good)
+            start, step = start + step, step * 2
+        return np.concatenate([np.zeros(0, np.int32), *hits])[:limit]
+
+    def _of_few(self, slots: Array, start: int, limit: int) -> Array:
+        positions = self._position[slots[slots < len(self._position)]]
+        positions = positions[positions >= start]
+        if len(positions) > limit:
+            positions = np.partition(positions, limit)[:limit]
+        positions.sort()
+        return self._slots[positions]

@@ -1,0 +1,250 @@
+"""A query's terms as conditions on columns, ready to be looked up in any number of rows.
+
+Each distinct text is looked at once here, however many nodes share it; what is left for the rows
+are comparisons of integers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from computeswarm.core.query import FIELDS, Kind, Look, Query, Term
+from computeswarm.market.columns import Array, Columns
+from computeswarm.market.index.spans import (
+    EVERYTHING,
+    Spans,
+    complement,
+    intersection,
+    union,
+)
+from computeswarm.market.table import NodeTable
+from computeswarm.market.texts import EDGE, Texts
+
+COLUMNS = {"queue": "queued"}
+"""Columns whose names differ from those of ``core.query.Facts``."""
+_ONLINE, _LISTED = ((0, 2),), ((0, 3),)
+_FEW = 8
+"""Entries up to which one comparison each is faster than a table of all."""
+_HEX = re.compile(r"[0-9a-f]+\Z")
+_ID_DIGITS = 12
+_WALLET = (("wallet_a", 16), ("wallet_b", 16), ("wallet_c", 8))
+
+Rows = Array | slice
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """A column's integer lies in one of some intervals."""
+
+    column: str
+    spans: Spans
+
+    def mask(self, columns: Columns, rows: Rows) -> Array:
+        """For each row whether it holds."""
+        values = getattr(columns, self.column)[rows]
+        found: Array | None = None
+        for first, last in self.spans:
+            if first == last:
+                inside = values == first
+            elif first <= 0:
+                inside = values <= last
+            else:
+                inside = values >= first
+                if last <= np.iinfo(values.dtype).max:
+                    inside &= values <= last
+            found = inside if found is None else found | inside
+        return np.zeros(len(values), np.bool_) if found is None else found
+
+    def weight(self, columns: Columns) -> int:
+        """What it costs: bytes read for each row."""
+        values: Array = getattr(columns, self.column)
+        return int(values.itemsize) * max(1, len(self.spans))
+
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """The text that a column points to is one of those that were found."""
+
+    column: str
+    hits: Array
+    """By entry."""
+
+    def mask(self, columns: Columns, rows: Rows) -> Array:
+        """For each row whether it holds."""
+        entries = getattr(columns, self.column)[rows]
+        found: Array = self.hits.take(entries, mode="clip")
+        return found
+
+    def weight(self, _: Columns) -> int:
+        """As ``Within.weight``; reads from all over cost more."""
+        return 32 if len(self.hits) < 2**15 else 128
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every part holds."""
+
+    parts: tuple[Within, ...]
+
+    def mask(self, columns: Columns, rows: Rows) -> Array:
+        """For each row whether it holds."""
+        found = self.parts[0].mask(columns, rows)
+        for part in self.parts[1:]:
+            found &= part.mask(columns, rows)
+        return found
+
+    def weight(self, columns: Columns) -> int:
+        """As ``Within.weight``."""
+        return sum(part.weight(columns) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """One of the parts holds, or none where it is negated; without parts none does."""
+
+    parts: tuple[Within | Spelled | All, ...]
+    negated: bool
+
+    def mask(self, columns: Columns, rows: Rows) -> Array:
+        """For each row whether it holds."""
+        found: Array | None = None
+        for part in self.parts:
+            mask = part.mask(columns, rows)
+            found = mask if found is None else found | mask
+        if found is None:
+            found = np.zeros(len(columns.status[rows]), np.bool_)
+        return ~found if self.negated else found
+
+    def weight(self, columns: Columns) -> int:
+        """As ``Within.weight``."""
+        return sum(part.weight(columns) for part in self.parts) + 1
+
+
+Condition = Within | Either
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Conditions that must all hold, the cheapest first."""
+
+    conditions: tuple[Condition, ...]
+    weight: int
+    """Bytes read for each row at most."""
+    generation: int
+    """Of the table's texts, see ``generation``."""
+
+
+def generation(table: NodeTable) -> int:
+    """Changes when entries get new numbers, which makes plans of before wrong."""
+    return table.names.generation + sum(d.texts.generation for d in table.dictionaries)
+
+
+def searches(table: NodeTable, query: Query) -> Iterator[tuple[Texts, bytes]]:
+    """What the query's words are looked for in, for ``Texts.hits``."""
+    for term in query.terms:
+        for _, texts, needle in _lookups(table, term):
+            yield texts, needle
+
+
+def plan(table: NodeTable, query: Query) -> Plan:
+    """What a query asks of the table's columns as they are now."""
+    numbers: dict[str, Spans] = {"status": _LISTED if query.shows_offline else _ONLINE}
+    made: list[Condition] = []
+    for term in query.terms:
+        field = FIELDS[term.field]
+        if field.kind is Kind.TEXT:
+            made.append(Either(tuple(_text(table, term)), term.negated))
+            continue
+        spans = union(term.ranges)
+        column = COLUMNS.get(field.column, field.column)
+        numbers[column] = intersection(
+            numbers.get(column, EVERYTHING), complement(spans) if term.negated else spans
+        )
+    made.extend(Within(column, spans) for column, spans in numbers.items())
+    columns = table.columns
+    made.sort(key=lambda condition: condition.weight(columns))
+    weight = sum(condition.weight(columns) for condition in made)
+    return Plan(tuple(made), weight, generation(table))
+
+
+def _lookups(table: NodeTable, term: Term) -> Iterator[tuple[str, Texts, bytes]]:
+    """Columns, the texts their entries are of, and what is looked for there."""
+    field = FIELDS[term.field]
+    places = {
+        "gpu": (("gpu", table.gpus.texts),),
+        "region": (("region", table.regions.texts),),
+        "image": (("images", table.imagesets.texts),),
+        "name": (("name", table.names),),
+        "text": (
+            ("gpu", table.gpus.texts),
+            ("region", table.regions.texts),
+            ("cpu", table.cpus.texts),
+            ("name", table.names),
+        ),
+    }.get(term.field, ())
+    for column, texts in places:
+        for word in term.words:
+            needle = word.encode("utf-8", "surrogatepass")
+            if field.look is not Look.CONTAINS:
+                needle = EDGE + needle
+            if field.look is Look.EXACT:
+                needle += EDGE
+            yield column, texts, needle
+
+
+def _text(table: NodeTable, term: Term) -> Iterator[Within | Spelled | All]:
+    found: dict[str, Array] = {}
+    for column, texts, needle in _lookups(table, term):
+        hits = texts.hits(needle)
+        before = found.get(column)
+        # entries may have come between two looks
+        found[column] = hits if before is None else _either(before, hits)
+    for column, hits in found.items():
+        entries = np.flatnonzero(hits) if len(hits) < 2**15 or not hits.any() else None
+        if entries is None or len(entries) > _FEW:
+            yield Spelled(column, hits)
+        elif len(entries):
+            yield Within(column, union((entry, entry) for entry in entries.tolist()))
+    for word in dict.fromkeys(term.words):
+        if term.field in ("id", "text"):
+            yield from _id(word)
+        elif term.field == "wallet":
+            yield from _wallet(word)
+
+
+def _either(one: Array, other: Array) -> Array:
+    short, long = sorted((one, other), key=len)
+    found = long.copy()
+    found[: len(short)] |= short
+    return found
+
+
+def _id(word: str) -> Iterator[Within]:
+    """Ids that begin so, with ``nd`` before the digits or without."""
+    if "nd".startswith(word):
+        yield Within("id", EVERYTHING)
+    digits = word.removeprefix("nd")
+    if digits and len(digits) <= _ID_DIGITS and _HEX.match(digits):
+        yield Within("id", (_prefix(digits, _ID_DIGITS),))
+
+
+def _wallet(word: str) -> Iterator[Within | All]:
+    if "0x".startswith(word):
+        yield Within("wallet_a", EVERYTHING)
+    digits = word[2:]
+    if word.startswith("0x") and len(digits) <= 40 and _HEX.match(digits):
+        parts = []
+        for column, length in _WALLET:
+            if digits:
+                parts.append(Within(column, (_prefix(digits[:length], length),)))
+            digits = digits[length:]
+        yield All(tuple(parts))
+
+
+def _prefix(digits: str, length: int) -> tuple[int, int]:
+    first = int(digits, 16) << 4 * (length - len(digits))
+    return first, first + (1 << 4 * (length - len(digits))) - 1

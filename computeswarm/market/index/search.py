@@ -1,0 +1,262 @@
+"""Pages and facets of a million nodes, without holding up the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import monotonic, perf_counter
+from typing import TypeVar
+
+import numpy as np
+
+from computeswarm.core.errors import Unavailable
+from computeswarm.core.metrics import Histogram
+from computeswarm.core.query import DEFAULT_SORT, Query
+from computeswarm.market.index import facets as counting
+from computeswarm.market.index.keys import Place, Sort
+from computeswarm.market.index.masks import mask, some
+from computeswarm.market.index.orders import Order
+from computeswarm.market.index.pages import (
+    MAX_PAGE,
+    Page,
+    needs_order,
+    read_cursor,
+    render,
+    select,
+)
+from computeswarm.market.index.plan import Plan, generation, plan, searches
+from computeswarm.market.index.shelf import Shelf
+from computeswarm.market.table import NodeTable
+
+STALE_SECONDS = 1.0
+"""How old a page, facets, or the figures that move with time may be."""
+_BUSY_SECONDS = 0.5
+"""How long a page of a large market holds though something changed: something always does."""
+_AT_ONCE = 20_000
+"""Nodes up to which everything is made where it is asked for, in a few milliseconds."""
+_CHUNK = 64 * 1024
+_LOOP_BYTES = 64 * 2**20
+"""What a query may read on the loop, a few milliseconds' worth; more is read in a thread."""
+_WAITING = 32
+"""Searches that may wait for a thread before others are refused."""
+_TRIES = 3
+_CACHED_BYTES = 32 * 2**20
+_PAGE_OVERHEAD = 10_000  # a key may be as long as a request line
+
+T = TypeVar("T")
+
+
+class Search:
+    """Searches one table, which its own loop writes."""
+
+    def __init__(self, table: NodeTable) -> None:
+        self.scan_seconds = Histogram()
+        self.rebuild_seconds = Histogram()
+        self._table = table
+        self._shelf = Shelf(table)
+        self._pages: dict[Hashable, Page] = {}
+        self._page_bytes = 0
+        self._facets: dict[Hashable, tuple[float, asyncio.Task[bytes]]] = {}
+        self._scans = ThreadPoolExecutor(1, thread_name_prefix="market-scan")
+        self._builds = ThreadPoolExecutor(1, thread_name_prefix="market-order")
+        self._waiting = 0
+        self._built: dict[str, asyncio.Task[None]] = {}
+        self._refreshed = float("-inf")
+        self._ticker: asyncio.Task[None] | None = None
+
+    def start(self, now: Callable[[], float]) -> None:
+        """Keep figures and orders fresh, each second; ``now`` gives unix seconds."""
+        self._ticker = asyncio.create_task(self._tick_forever(now))
+
+    async def close(self) -> None:
+        """Stop; whoever still waits for a search is cancelled."""
+        tasks = [*self._built.values(), *(task for _, task in self._facets.values())]
+        if self._ticker is not None:
+            tasks.append(self._ticker)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._scans.shutdown(wait=False, cancel_futures=True)
+        self._builds.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the orders that are in use."""
+        return self._shelf.nbytes
+
+    # -- pages
+
+    def cached(self, key: Hashable, now: float) -> Page | None:
+        """The page kept under ``key``, if it still holds."""
+        page = self._pages.get(key)
+        if page is None or now >= page.fresh_until:
+            return None
+        if page.version == self._table.version:
+            return page
+        holds = self._table.size > _AT_ONCE and now < page.fresh_until - _BUSY_SECONDS
+        return page if holds else None
+
+    async def page(
+        self, key: Hashable, query: Query, *, now: float, cursor: str, limit: int
+    ) -> Page:
+        """A page of nodes, kept under ``key``.
+
+        Raises:
+            BadRequest: a cursor that is not ours, or was made for another order.
+            Unavailable: too many searches wait already.
+        """
+        began = perf_counter()
+        limit = max(1, min(limit, MAX_PAGE))
+        sort = Sort(query.sort)
+        after = read_cursor(cursor, sort) if cursor else None
+        self._refresh_if_due(now)
+        listed, total = await self._listed(query, sort, after, limit + 1)
+        page = render(
+            self._table,
+            listed[:limit],
+            sort=sort,
+            more=len(listed) > limit,
+            total=total,
+            now=now,
+            fresh_until=now + STALE_SECONDS,
+        )
+        self._keep(key, page)
+        self.scan_seconds.observe(perf_counter() - began)
+        return page
+
+    def _keep(self, key: Hashable, page: Page) -> None:
+        size = len(page.body) + _PAGE_OVERHEAD
+        if self._page_bytes + size > _CACHED_BYTES:
+            self._pages.clear()
+            self._page_bytes = 0
+        self._page_bytes += size
+        self._pages[key] = page
+
+    async def _listed(
+        self, query: Query, sort: Sort, after: Place | None, limit: int
+    ) -> tuple[list[tuple[Place, int]], int]:
+        table = self._table
+        for _ in range(_TRIES):
+            made = await self._plan(query)
+            columns, size = table.columns, table.size
+            if made.weight * size <= _LOOP_BYTES:
+                found = mask(made, columns, size)
+            else:
+                found = await self._in_thread(partial(mask, made, columns, size))
+            total = int(np.count_nonzero(found))
+            order = self._shelf.get(sort, monotonic())
+            if order is None and needs_order(sort, total):
+                await self._order(sort)
+                continue
+            if made.generation != generation(table):
+                continue
+            if len(found) < table.size:  # nodes that came meanwhile
+                found = np.concatenate((found, np.zeros(table.size - len(found), np.bool_)))
+            return self._still(made, select(table, sort, order, found, total, after, limit)), total
+        raise _busy()
+
+    def _still(self, made: Plan, listed: list[tuple[Place, int]]) -> list[tuple[Place, int]]:
+        """Those that are found now too: a mask from a thread is of some moments ago."""
+        slots = np.array([slot for _, slot in listed], np.int64)
+        good = some(made.conditions, self._table.columns, slots).tolist()
+        return [item for item, holds in zip(listed, good, strict=True) if holds]
+
+    async def _plan(self, query: Query) -> Plan:
+        new = [one for one in searches(self._table, query) if not one[0].known(one[1])]
+        if new:
+            await self._in_thread(lambda: [texts.hits(word) for texts, word in new])
+        return plan(self._table, query)
+
+    # -- facets
+
+    async def facets(self, query: Query, *, now: float) -> bytes:
+        """``core.pages.Facets`` as JSON, at most a second old.
+
+        Raises:
+            Unavailable: too many searches wait already.
+        """
+        if self._table.size <= _AT_ONCE:
+            return await self._counted(query)
+        key = query.terms, query.shows_offline
+        kept = self._facets.get(key)
+        if kept is None or not 0 <= now - kept[0] < STALE_SECONDS:
+            self._facets = {k: v for k, v in self._facets.items() if now - v[0] < STALE_SECONDS}
+            kept = self._facets[key] = now, asyncio.create_task(self._counted(query))
+        return await asyncio.shield(kept[1])
+
+    async def _counted(self, query: Query) -> bytes:
+        made, columns, size = await self._plan(query), self._table.columns, self._table.size
+
+        def work() -> bytes:
+            found = mask(made, columns, size)
+            return counting.count(self._table, columns, found).model_dump_json().encode()
+
+        return work() if size <= _AT_ONCE else await self._in_thread(work)
+
+    # -- threads and orders
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._waiting >= _WAITING:
+            raise _busy()
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._scans, work)
+        finally:
+            self._waiting -= 1
+
+    async def _order(self, sort: Sort) -> None:
+        """Wait until an order is there."""
+        if self._table.size <= _AT_ONCE and not self._shelf.building(sort):
+            began = perf_counter()
+            self._take(self._shelf.begin(sort)(), began)
+            return
+        await asyncio.shield(self._build(sort))
+
+    def _build(self, sort: Sort) -> asyncio.Task[None]:
+        """The task that makes an order, begun once for all who wait."""
+        task = self._built.get(sort.name)
+        if task is None:
+            task = self._built[sort.name] = asyncio.create_task(self._build_apart(sort))
+            task.add_done_callback(lambda _: self._built.pop(sort.name, None))
+        return task
+
+    async def _build_apart(self, sort: Sort) -> None:
+        build, began = self._shelf.begin(sort), perf_counter()
+        try:
+            order = await asyncio.get_running_loop().run_in_executor(self._builds, build)
+        except BaseException:
+            self._shelf.abandon(sort)
+            raise
+        self._take(order, began)
+
+    def _take(self, order: Order, began: float) -> None:
+        took = perf_counter() - began
+        self.rebuild_seconds.observe(took)
+        self._shelf.end(order, now=monotonic(), took=took)
+
+    async def warm(self) -> None:
+        """Make the order that most searches use, before the first of them comes."""
+        await self._order(Sort(DEFAULT_SORT))
+
+    # -- each second
+
+    def _refresh_if_due(self, now: float) -> None:
+        if self._table.size <= _AT_ONCE and not 0 <= now - self._refreshed < STALE_SECONDS:
+            self._refreshed = now
+            self._table.refresh(now)
+
+    async def _tick_forever(self, now: Callable[[], float]) -> None:
+        while True:
+            await asyncio.sleep(STALE_SECONDS)
+            at = now()
+            for first in range(0, self._table.size, _CHUNK):
+                self._table.refresh(at, first, first + _CHUNK)
+                await asyncio.sleep(0)
+            for sort in self._shelf.due(monotonic()):
+                await self._build(sort)
+
+
+def _busy() -> Unavailable:
+    return Unavailable("The market has too many long searches; try again.", retry_after=1)
