@@ -40,6 +40,7 @@ from computeswarm.core.events import JobEvent
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, JobView, OutputList
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import ComputeNode
+from computeswarm.core.pages import Facets
 from computeswarm.core.quotes import Scheme
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.signing import Signed
@@ -192,6 +193,14 @@ class Buyer:
             InvalidQuery, MarketUnavailable: while it is iterated.
         """
         return self._market.find_all(query, sort=sort, most=most)
+
+    async def facets(self, query: str = "") -> Facets:
+        """How many nodes match, and how many of them have each model, region and so on.
+
+        Raises:
+            InvalidQuery, MarketUnavailable.
+        """
+        return await self._market.facets(query)
 
     async def node(self, node_id: str) -> ComputeNode:
         """A node by its id or the unique beginning of it.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from computeswarm.core.errors import InvalidQuery
-from computeswarm.core.text import clean
+from computeswarm.core.text import clean, clean_line
 
 if TYPE_CHECKING:
     from computeswarm.cli.context import Context
     from computeswarm.core.nodes import ComputeNode
+    from computeswarm.core.pages import Facets
     from computeswarm.core.query import Query
 
 _ALWAYS = {"id", "name", "gpu", "gpus", "vram", "price", "status", "isolation", "region", "text"}
@@ -24,6 +25,8 @@ _HEADS = {
     "network": "INTERNET",
 }
 _LEFT = {"image", "wallet", "vendor", "network"}
+_FACETS = {"model": "GPU", "vram": "VRAM (GiB)", "gpus": "GPUS", "network": "INTERNET"}
+_MOST_ROWS = 20
 
 
 def read_query(context: Context, text: str, *, sort: str = "") -> Query:
@@ -83,3 +86,17 @@ def cells_of(fields: tuple[str, ...], node: ComputeNode) -> tuple[str, ...]:
 
     facts = facts_of(node)
     return tuple(shown(FIELDS[field], facts) for field in fields)
+
+
+def facet_tables(facets: Facets) -> list[tuple[tuple[str, str], list[tuple[str, str]]]]:
+    """A head and rows for each kind of count, the most frequent values first."""
+    tables = []
+    for name, counts in facets:
+        if name == "total" or not counts:
+            continue
+        rows = [(clean_line(one.value, limit=60) or "?", f"{one.nodes:,}") for one in counts]
+        if len(rows) > _MOST_ROWS:
+            rest = sum(one.nodes for one in counts[_MOST_ROWS:])
+            rows[_MOST_ROWS:] = [(f"({len(rows) - _MOST_ROWS} more)", f"{rest:,}")]
+        tables.append(((_FACETS.get(name, name.upper()), ">NODES"), rows))
+    return tables

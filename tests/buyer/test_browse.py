@@ -12,7 +12,7 @@ from buyer_fakes import FakeSeller
 
 from computeswarm.buyer.browse import candidates, find_node
 from computeswarm.buyer.http.market import MarketClient
-from computeswarm.core.errors import InvalidQuery, MarketUnavailable, NodeNotFound
+from computeswarm.core.errors import BadRequest, InvalidQuery, MarketUnavailable, NodeNotFound
 from computeswarm.core.query import facts_of, parse
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -105,6 +105,41 @@ async def test_the_market_is_asked_for_what_fits_and_in_the_querys_order() -> No
             assert await candidates(market, "", **{**fit, **unfit}) == []  # type: ignore[arg-type]
         with pytest.raises(InvalidQuery, match="nothing after"):
             await candidates(market, "not", **fit)  # type: ignore[arg-type]
+
+
+async def test_nodes_are_counted_or_it_is_said_that_they_are_not() -> None:
+    counts = {"total": 3, "model": [{"value": "\x1b[2Jx", "nodes": 3}], "later": 1}
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path_qs)
+        if request.query.get("q") == "old":
+            body = {"code": "node_not_found", "status": 404, "detail": "no"}
+            return web.json_response(body, status=404)
+        return web.json_response(counts)
+
+    async with client(handler) as market:
+        facets = await market.facets("region:eu")
+        assert (facets.total, facets.model[0].nodes, facets.region) == (3, 3, ())
+        assert asked == ["/api/v1/nodes/facets?q=region%3Aeu"]
+        with pytest.raises(MarketUnavailable, match="doesn't count"):
+            await market.facets("old")
+        counts["total"] = -1
+        with pytest.raises(BadRequest, match="total"):
+            await market.facets()
+
+
+async def test_a_known_record_is_checked_once_and_a_changed_one_again() -> None:
+    fake = FakeMarket(1, size=1)
+    async with client(fake.handle) as market:
+        (first,) = (await market.nodes()).nodes
+        (again,) = (await market.nodes()).nodes
+        assert again.info is first.info
+        record = fake.sellers[0].node.model_dump(mode="json")
+        record["record"]["document"]["price_per_hour"] = 1
+        fake.answer = {"nodes": [record]}
+        page = await market.nodes()
+        assert (page.nodes, page.rejected) == ([], 1)
 
 
 async def test_a_node_by_the_beginning_of_its_id() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from buying_world import World, world
 
-from computeswarm.cli.querying import asked_columns, pointed_at
+from computeswarm.cli.querying import asked_columns, facet_tables, pointed_at
 from computeswarm.core.errors import InvalidQuery
+from computeswarm.core.pages import FacetCount, Facets
 from computeswarm.core.query import parse
 
 
@@ -65,6 +66,17 @@ def test_pointing_keeps_its_place_below_odd_text() -> None:
     assert line.index("vrma") == mark.index("^") - 2  # two letters take two cells each
     assert mark.count("^") == 4
     assert pointed_at("x", InvalidQuery("no place")) == []
+
+
+def test_counts_have_few_rows() -> None:
+    many = tuple(FacetCount(value=f"r{n}\x1b[2J", nodes=100 - n) for n in range(25))
+    region, network = facet_tables(
+        Facets(total=7, region=many, network=(FacetCount(value="yes", nodes=7),))
+    )
+    assert region[0] == ("REGION", ">NODES")
+    assert region[1][0] == ("r0", "100")
+    assert region[1][20:] == [("(5 more)", "390")]
+    assert network == (("INTERNET", ">NODES"), [("yes", "7")])
 
 
 def test_only_what_is_not_there_anyway_gets_a_column() -> None:

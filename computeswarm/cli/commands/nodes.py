@@ -43,7 +43,22 @@ async def run(context: Context) -> int:
         raise UsageError("--limit is a number from 1 on.")
     query = read_query(context, " ".join([*args.query, *context.rest]), sort=args.sort)
     async with buyer_of(context) as buyer:
-        return await _list(context, buyer, query)
+        return await (_count if args.facets else _list)(context, buyer, query)
+
+
+async def _count(context: Context, buyer: Buyer, query: Query) -> int:
+    from computeswarm.cli.querying import facet_tables
+
+    facets = await buyer.facets(query.text)
+    if context.json:
+        context.document(facets.model_dump(mode="json"))
+        return ExitCode.OK
+    verb = "match" if query.terms else "are for rent"
+    context.text(f"{facets.total:,} nodes {verb}.")
+    for head, rows in facet_tables(facets):
+        context.text()
+        context.table(head, rows)
+    return ExitCode.OK
 
 
 async def _list(context: Context, buyer: Buyer, query: Query) -> int:
