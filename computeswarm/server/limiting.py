@@ -1,0 +1,39 @@
+"""Limits on what one address may ask, put round a route's handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from computeswarm.core.errors import Unauthorized
+from computeswarm.market.limits import Kind, Limits, address_key
+from computeswarm.server.proxies import Clients
+
+
+def limiting(limits: Limits, clients: Clients) -> Callable[[str, Handler], Handler]:
+    """What ``build_app`` puts round each route that names a limit.
+
+    ``auth`` is the odd one: a call that is authenticated passes, however many others behind the
+    same address are not; only failures are counted, and beyond the limit answered with 429.
+    """
+    take, address = limits.take, clients.address
+
+    def wrapped(kind: str, handler: Handler) -> Handler:
+        counted = Kind(kind)
+
+        async def limited(request: web.Request) -> web.StreamResponse:
+            take(counted, address_key(address(request)))
+            return await handler(request)
+
+        async def failing(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except Unauthorized:
+                take(counted, address_key(address(request)))
+                raise
+
+        return failing if counted is Kind.AUTH else limited
+
+    return wrapped
