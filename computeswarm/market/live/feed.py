@@ -54,8 +54,8 @@ class LiveFeed:
         readers: Readers | None = None,
     ) -> None:
         self._nodes, self._clock, self._stats = nodes, clock, stats
-        self._ring = ring or Ring()
-        self._readers = readers or Readers()
+        self._ring = Ring() if ring is None else ring
+        self._readers = Readers() if readers is None else readers
         self._cursors = Cursors(nodes, clock, self._ring, history, secrets.token_hex(4))
         self._last = Batch(0)
         self._batch = Batch(1)
@@ -115,7 +115,7 @@ class LiveFeed:
         elif what in ("left", "revoked"):
             batch.full.discard(slot)
             batch.hot.discard(slot)
-            batch.left[self._nodes.node_id(slot)] = slot
+            batch.left.add(self._nodes.node_id(slot))
         elif slot in batch.hot:
             batch.full.add(slot)  # it may have gone out of view and come back
         else:
@@ -142,7 +142,9 @@ class LiveFeed:
         self._last = Batch(lost.number)
         self._batch = Batch(lost.number + 1, positions=lost.positions)
         self._ring.clear(lost.number)
+        cursor = self._cursors.after(self._last)
         for one in self._readers:
+            one.cursor = cursor
             one.reset(_OLD)
 
     def _price_changed(self, slot: int, before: int) -> None:
@@ -222,7 +224,6 @@ class LiveFeed:
         self._batch, self._last = Batch(batch.number + 1), batch
         self._ring.add(batch)
         cursor = self._cursors.after(batch)
-        self._readers.views.vacate(batch.left.values())
         jobs = {
             reader: told
             for wallet, readers in self._readers.wallets().items()

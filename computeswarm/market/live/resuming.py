@@ -43,12 +43,14 @@ class Cursors:
         self, nodes: Nodes, clock: Clock, ring: Ring, history: History | None, epoch: str
     ) -> None:
         self.position = Position("")
+        self._number = 0
         self._nodes, self._clock, self._ring = nodes, clock, ring
         self._history, self._epoch = history, epoch
         self._at_once = asyncio.Semaphore(_READERS_AT_ONCE)
 
     def after(self, batch: Batch) -> str:
         """The cursor of one who was told of this batch, the latest one."""
+        self._number = batch.number
         if self._history is None:
             return f"{self._epoch}-{batch.number}"
         if batch.positions:
@@ -79,7 +81,7 @@ class Cursors:
 
     def _from_epoch(self, cursor: str) -> Batch | None:
         epoch, _, number = cursor.rpartition("-")
-        if epoch != self._epoch or not (number.isascii() and number.isdigit()):
+        if epoch != self._epoch or not number.isdigit() or int(number) > self._number:
             return None
         batches = self._ring.after(int(number))
         return None if batches is None else _bounded(_merged(batches))
@@ -108,7 +110,7 @@ class Cursors:
         elif change.kind is Kind.NODE:
             slot = self._nodes.slot(change.key)
             if slot is None or self._nodes.gone(slot):
-                found.left[change.key] = -1
+                found.left.add(change.key)
             else:
                 found.full.add(slot)
 

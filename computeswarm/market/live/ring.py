@@ -29,8 +29,8 @@ class Batch:
     full: set[int] = field(default_factory=set)
     """Slots whose record changed, or that may have gone out of view and come back meanwhile."""
     hot: set[int] = field(default_factory=set)
-    left: dict[str, int] = field(default_factory=dict)
-    """Nodes that left and where they were. They come before ``full``: some may be back."""
+    left: set[str] = field(default_factory=set)
+    """Nodes that left. They come before ``full``: some may be back."""
     prices: dict[str, PriceChanged] = field(default_factory=dict)
     jobs: dict[str, MarketJob] = field(default_factory=dict)
     positions: list[Position] = field(default_factory=list)

@@ -13,7 +13,7 @@ from computeswarm.market.live.subscription import event
 
 MAX_REMEMBERED = 256
 """Views that remember what they show, a byte a node each; further ones say more than they must."""
-_UNKNOWN, _SHOWN, _HIDDEN = 0, 1, 2
+_SHOWN, _HIDDEN = 1, 2  # 0: nobody knows
 
 
 class Documents:
@@ -96,13 +96,6 @@ class View:
         yield from map(made.listed, slots[whole].tolist())
         yield from map(made.pulse, slots[pulse].tolist())
 
-    def vacate(self, slots: Iterable[int]) -> None:
-        """Nodes left these slots, and their readers are told by their ids."""
-        if self._states is not None:
-            for slot in slots:
-                if slot < len(self._states):
-                    self._states[slot] = _UNKNOWN
-
     def _known(self, slots: Slots) -> npt.NDArray[np.uint8]:
         assert self._states is not None
         most = int(slots.max(initial=-1)) + 1
@@ -133,11 +126,6 @@ class Views:
         view.readers -= 1
         if not view.readers:
             del self._views[_key(view.query)]
-
-    def vacate(self, slots: Iterable[int]) -> None:
-        left = list(slots)
-        for view in self._views.values():
-            view.vacate(left)
 
 
 def _key(query: Query) -> tuple[tuple[Term, ...], bool]:
