@@ -41,11 +41,10 @@ def read_config(settings: Settings, folder: Path, hardware: Hardware) -> SellerC
     if settings.slots > _MAX_SLOTS:
         raise ConfigError(f"slots is at most {_MAX_SLOTS}.")
     _check_owner(settings)
-    name = clean_line(settings.node_name or platform.node() or "node", limit=60)
     return SellerConfig(
         folder=folder,
         chain=settings.chain,
-        name=name or "node",
+        name=node_name(settings),
         market=settings.market,
         hardware=hardware,
         price_per_hour=price,
@@ -66,6 +65,11 @@ def read_config(settings: Settings, folder: Path, hardware: Hardware) -> SellerC
         power_limit_watts=settings.power_limit_watts,
         minimum_charge=parse_usdc(settings.minimum_charge),
     )
+
+
+def node_name(settings: Settings) -> str:
+    """What this machine's node is called: the setting, or the machine's own name."""
+    return clean_line(settings.node_name or platform.node(), limit=60) or "node"
 
 
 def _check_owner(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from computeswarm.cli.commands import seller_owner
+from computeswarm.cli.commands import seller_owner, seller_revoke
 from computeswarm.cli.context import Context
 from computeswarm.cli.options import add_settings
 from computeswarm.core.errors import ComputeSwarmError, ExitCode
@@ -55,6 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(context: Context) -> int:
+    if context.args.action == "revoke":
+        return seller_revoke.act(context, lambda: _unlock(context))
     if context.args.action is not None:
         return seller_owner.act(context)
     return _headless(context) if context.args.headless else _with_app(context)

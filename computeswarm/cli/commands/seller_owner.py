@@ -23,11 +23,13 @@ Without an action the seller starts. With one, it speaks to the seller that runs
   price USDC    ask another price an hour from now on
   evict JOB     end a job; its buyer gets everything back (the start of its id is enough)
   stop          hand running and waiting jobs back with a refund, and end
+  revoke [NODE] take a node of this wallet off the market (its name or id; this machine's by
+                default), whether or not its seller runs here; starting it again lists it anew
 
 A pause, a drain and a price are kept over restarts; a price until the setting itself changes.
 Exit codes: 0 done; 125 no seller runs here, or it refused.
 """
-_NAMES = ("status", "pause", "resume", "drain", "price", "evict", "stop")
+_NAMES = ("status", "pause", "resume", "drain", "price", "evict", "stop", "revoke")
 _WITH_VALUE = {"price": "a price in USDC an hour", "evict": "the start of a job's id"}
 _HEAD = ("JOB", "NAME", "STATE", ">PLACE", ">STARTS IN", ">LEFT", ">PAID", ">COST")
 _SHORT = 12
@@ -37,8 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments beside those that start a seller."""
     parser.epilog = ACTIONS
     parser.add_argument("action", nargs="?", choices=_NAMES, help="speak to the one that runs")
-    parser.add_argument("value", nargs="?", metavar="VALUE", help="of price and evict")
+    parser.add_argument("value", nargs="?", metavar="VALUE", help="of price, evict and revoke")
     parser.add_argument("--reason", default="", metavar="TEXT", help="pause, drain: why")
+    parser.add_argument("--yes", action="store_true", help="revoke: without asking")
     parser.add_argument("--then-stop", action="store_true", help="drain: stop once no job is left")
 
 
