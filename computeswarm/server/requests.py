@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from time import perf_counter
 
 from aiohttp import web
@@ -40,12 +41,23 @@ class RouteMeter:
 
 
 class RequestMeter:
-    """All routes of one server."""
+    """All routes of one server.
 
-    def __init__(self, *, slow_seconds: float = SLOW_SECONDS) -> None:
+    Args:
+        client: the address of whoever asks, for the report on refusals.
+        slow_seconds: what takes longer is logged.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Callable[[web.Request], str] = lambda request: request.remote or "?",
+        slow_seconds: float = SLOW_SECONDS,
+    ) -> None:
         self.routes: list[RouteMeter] = []
         self.in_flight = 0
         """Requests being answered, streams among them."""
+        self._client = client
         self._slow_seconds = slow_seconds
         self._slow = 0
         self._refused: Counter[str] = Counter()
@@ -110,7 +122,7 @@ class RequestMeter:
             reply.headers[HEADER] = str(name)
         if reply.status >= 400:
             self._count(self._refused, f"{reply.status} {route.method} {route.path}")
-            self._count(self._addresses, request.remote or "?")
+            self._count(self._addresses, self._client(request))
 
     def _count(self, counter: Counter[str], key: str) -> None:
         if key in counter or len(counter) < _MOST_KEYS:
