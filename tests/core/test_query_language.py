@@ -23,6 +23,7 @@ from computeswarm.core.query import (
     parse,
     plain_words,
     squeeze,
+    with_word,
 )
 from computeswarm.core.query.fields import NAMES
 
@@ -256,12 +257,23 @@ def test_what_is_proposed_can_be_typed() -> None:
     assert completions("-reg", {"region": ["eu"]}) == ["-region:"]
     assert completions("x region:us|", {"region": ["eu", "ap"]}) == ["region:us|eu", "region:us|ap"]
     assert completions("vendor:nvidia|a") == ["vendor:nvidia|amd", "vendor:nvidia|apple"]
-    assert completions("gpu:", {"gpu": ["RTX 4090"]}) == ['gpu:"RTX 4090"']
+    assert completions("gpu:rt", {"gpu": ["RTX 4090"]}) == ["gpu:rtx4090"]
     assert completions('name:"a ') == []
     for word in completions("sort:"):
         parse(word)
     for word in completions("status:"):
         assert parse(word).terms[0].words == ()
+
+
+def test_one_field_of_a_query_is_replaced() -> None:
+    text = 'gpu:4090  -gpu:a100 not region:us "big rig" sort:value'
+    assert with_word(text, "gpu:h100") == 'region:us "big rig" sort:value'.join(
+        ("not ", " gpu:h100")
+    )
+    assert with_word(text, "vram>=24") == f"{text} vram>=24"
+    assert with_word("idle", "status:busy") == "status:busy"
+    assert with_word("", "network") == "network"
+    assert with_word("vram>=lots", "gpu:h100") == "gpu:h100"
 
 
 def test_plain_parameters_are_further_words() -> None:

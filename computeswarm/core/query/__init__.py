@@ -9,6 +9,7 @@ same terms up in columns.
 
 from computeswarm.core.query.completion import completions
 from computeswarm.core.query.display import shown
+from computeswarm.core.query.editing import with_word
 from computeswarm.core.query.facts import UNKNOWN_VALUE, VENDORS, Facts, facts, facts_of, squeeze
 from computeswarm.core.query.fields import (
     DEFAULT_SORT,
@@ -52,4 +53,5 @@ __all__ = [
     "squeeze",
     "version_number",
     "version_text",
+    "with_word",
 ]

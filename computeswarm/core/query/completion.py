@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from computeswarm.core.query.facts import squeeze
 from computeswarm.core.query.fields import FIELDS, FLAGS, NAMES, SORTABLE, Field, Kind
 
+_PLAIN = re.compile(r"[\w.-]+\Z")
 _LAST = re.compile(r'(?P<minus>[-!]?)(?P<word>(?:"[^"]*"|[^\s"])*)\Z')
 _VALUE = re.compile(r"(?P<head>(?P<key>[A-Za-z_]+)(?:>=|<=|==|!=|>|<|=|:)(?:[^|]*\|)*)[^|]*\Z")
 
@@ -47,4 +49,4 @@ def _values(typed: re.Match[str], known: Mapping[str, Sequence[str]]) -> list[st
     if field is None:
         return []
     found = field.choices or known.get(field.name, ())
-    return [f'{head}"{value}"' if " " in value else f"{head}{value}" for value in found]
+    return [f"{head}{value if _PLAIN.match(value) else squeeze(value)}" for value in found]
