@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,10 +189,12 @@ def submission(node_id: str, buyer: PrivateKey, **changes: Any) -> Signed:
 
 
 @asynccontextmanager
-async def running_market(path: Path, clock: FakeClock) -> AsyncIterator[MarketClient]:
+async def running_market(
+    path: Path, clock: FakeClock, *, names: Set[str] = frozenset()
+) -> AsyncIterator[MarketClient]:
     """A market on a free port; leaving stops it as a restart would."""
     async with (
-        Server(build_market_app(open_market(path, clock=clock))) as server,
+        Server(build_market_app(open_market(path, clock=clock, names=names))) as server,
         aiohttp.ClientSession() as session,
     ):
         yield MarketClient(session, await server.start("127.0.0.1", 0))
