@@ -41,6 +41,7 @@ from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, JobView, Outp
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.pages import Facets
+from computeswarm.core.prices import PriceHistory
 from computeswarm.core.quotes import Scheme
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.signing import Signed
@@ -258,6 +259,12 @@ class Buyer:
     async def stats(self) -> dict[str, Any]:
         """The market's own figures."""
         return await self._market.stats()
+
+    async def prices(
+        self, gpu: str = "", *, since: int | None = None, step: int | None = None
+    ) -> PriceHistory:
+        """What sellers asked over time, see ``MarketClient.prices``."""
+        return await self._market.prices(gpu, since=since, step=step)
 
     # Buying
 

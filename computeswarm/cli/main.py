@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": "everything on this machine: chain, market, seller, funded buyer",
     "nodes": "list and search what is for rent",
+    "prices": "what sellers ask for each GPU, now and over time",
     "run": "run a script on a rented machine",
     "jobs": "list your jobs",
     "logs": "show what a job printed",

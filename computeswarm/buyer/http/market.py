@@ -13,10 +13,12 @@ from computeswarm.core.errors import (
     ComputeSwarmError,
     MarketUnavailable,
     NodeNotFound,
+    NotFound,
 )
 from computeswarm.core.jobs import MarketJob
 from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.pages import Facets
+from computeswarm.core.prices import PriceHistory
 from computeswarm.core.signing import Signed, parse, parse_json
 
 _SUBMIT_SECONDS = 5.0
@@ -149,6 +151,32 @@ class MarketClient:
         if not isinstance(value, dict):
             raise MarketUnavailable("The market's figures can't be read.")
         return value
+
+    async def prices(
+        self,
+        gpu: str = "",
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        step: int | None = None,
+    ) -> PriceHistory:
+        """What sellers asked over time, for charts; a day of it unless told otherwise.
+
+        Args:
+            gpu: part of a model's name, several parted by ``|``; empty for the commonest models.
+            since, until: unix seconds.
+            step: seconds between points at least.
+
+        Raises:
+            MarketUnavailable: no usable answer, or a market that keeps no history.
+        """
+        asked = {"gpu": gpu or None, "since": since, "until": until, "step": step}
+        params = {name: value for name, value in asked.items() if value is not None}
+        try:
+            answer = await self._peer.request("GET", "/api/v1/stats/prices", params=params)
+            return parse_json(PriceHistory, answer.body)
+        except NotFound:
+            raise MarketUnavailable("This market keeps no history of its prices.") from None
 
     async def submit(self, submission: Signed) -> MarketJob:
         """Tell the market of a job; the same submission again is the same job."""
