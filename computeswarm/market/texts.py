@@ -6,7 +6,7 @@ which Python would go through a million strings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from computeswarm.market.columns import Array
 
 EDGE = b"\xff"
 """Around each item; no UTF-8 holds it, so no word reaches from one item into another."""
-_BLOCK = 128 * 1024
+_BLOCK = 256 * 1024
+_QUICK = 1024 * 1024
+"""Bytes that are gone through in well under a millisecond."""
 _CACHED = 64
 _CACHED_BYTES = 32 * 2**20
 _SPARE = 4_096
@@ -34,6 +36,9 @@ class Texts:
         self._dropped = 0
         self._hits: dict[bytes, Array] = {}
         self._hit_bytes = 0
+        self._common = np.zeros(256, np.int64)
+        self._counted = 0
+        """How often each letter comes in so many bytes."""
 
     def __len__(self) -> int:
         return self._count
@@ -71,7 +76,9 @@ class Texts:
 
     def known(self, word: bytes) -> bool:
         """Whether ``hits`` has (nearly) nothing to do for a word."""
-        return self._used < 8 * _BLOCK or word in self._hits
+        before = self._hits.get(word)
+        done = 0 if before is None else int(self._ends[len(before) - 1])
+        return self._used - done <= _QUICK
 
     def hits(self, word: bytes) -> Array:
         """For each entry whether it holds ``word``; may run in a thread beside ``extend``.
@@ -88,10 +95,50 @@ class Texts:
             found[:done] = before
         if count > done:
             first = int(ends[done - 1]) if done else 0
-            for places in _places(data, word, first, int(ends[count - 1]) + 1):
+            for places in self._places(data, word, first, int(ends[count - 1]) + 1):
                 found[np.searchsorted(ends[:count], places, "right")] = True
         self._keep(word, found)
         return found
+
+    def holding(self, entries: Array, words: Sequence[bytes]) -> Array:
+        """For each of some entries whether it holds one of ``words``; quick for a few thousand."""
+        data, starts, lengths = self.bounds(entries)
+        ends = np.cumsum(lengths + 1)
+        total = int(ends[-1]) if len(ends) else 0
+        # each text with the edge before it
+        moved = np.repeat(starts - 1 - (ends - lengths - 1), lengths + 1) + np.arange(total)
+        kept = np.concatenate((data[moved], np.frombuffer(EDGE, np.uint8)))
+        found = np.zeros(len(entries), np.bool_)
+        for word in words:
+            for places in self._places(kept, word, 0, len(kept)):
+                found[np.searchsorted(ends, places, "right")] = True
+        return found
+
+    def _places(self, data: Array, word: bytes, first: int, last: int) -> Iterator[Array]:
+        """Where ``word`` begins in ``data[first:last]``, block by block.
+
+        All places are asked for the word's two rarest letters only; for the rest, those that have
+        both.
+        """
+        rarest = sorted(range(len(word)), key=lambda place: self._frequency()[word[place]])
+        for start in range(first, last - len(word) + 1, _BLOCK):
+            length = min(_BLOCK, last - len(word) + 1 - start)
+            mask = np.ones(length, np.bool_)
+            for place in rarest[:2]:
+                mask &= data[start + place : start + place + length] == word[place]
+            places = start + np.flatnonzero(mask)
+            for place in rarest[2:]:
+                if not len(places):
+                    break
+                places = places[data[places + place] == word[place]]
+            if len(places):
+                yield places
+
+    def _frequency(self) -> Array:
+        if self._used > 2 * self._counted:
+            self._common = np.bincount(self._data[: min(self._used, _QUICK)], minlength=256)
+            self._counted = self._used
+        return self._common
 
     def _keep(self, word: bytes, found: Array) -> None:
         if len(self._hits) >= _CACHED or self._hit_bytes + found.nbytes > _CACHED_BYTES:
@@ -132,19 +179,3 @@ def _room(array: Array, length: int) -> Array:
     made = np.zeros(max(length, 2 * len(array)), array.dtype)
     made[: len(array)] = array
     return made
-
-
-def _places(data: Array, word: bytes, first: int, last: int) -> Sequence[Array]:
-    """Where ``word`` begins in ``data[first:last]``, block by block."""
-    found: list[Array] = []
-    for start in range(first, last - len(word) + 1, _BLOCK):
-        length = min(_BLOCK, last - len(word) + 1 - start)
-        mask = data[start : start + length] == word[0]
-        for place, letter in enumerate(word[1:], 1):
-            mask &= data[start + place : start + place + length] == letter
-            if place % 3 == 2 and not mask.any():
-                break
-        places = np.flatnonzero(mask)
-        if len(places):
-            found.append(places + start)
-    return found

@@ -11,7 +11,7 @@ from computeswarm.market.columns import Array, Columns
 from computeswarm.market.index.plan import Condition, Plan, plan
 from computeswarm.market.table import NodeTable
 
-BLOCK = 64 * 1024
+BLOCK = 128 * 1024
 """Rows at a time: what is read and written stays in the processor's cache."""
 _SPARSE = 32
 """Below one row in so many the rest is looked up row by row."""
@@ -24,6 +24,11 @@ def mask(made: Plan, columns: Columns, size: int) -> Array:
         rows = slice(start, min(start + BLOCK, size))
         found[rows] = _block(made.conditions, columns, rows)
     return found
+
+
+def narrow(made: Plan, columns: Columns, found: Array, few: Array) -> None:
+    """Ask the plan's late conditions of the slots that were ``found``, which are ``few``."""
+    found[few] = some(made.late, columns, few)
 
 
 def _block(conditions: Sequence[Condition], columns: Columns, rows: slice) -> Array:
@@ -50,4 +55,5 @@ def some(conditions: Sequence[Condition], columns: Columns, slots: Array) -> Arr
 
 def matching(table: NodeTable, query: Query, slots: Array) -> Array:
     """For each of some slots whether the query finds its node now."""
-    return some(plan(table, query).conditions, table.columns, slots)
+    made = plan(table, query)
+    return some((*made.conditions, *made.late), table.columns, slots)

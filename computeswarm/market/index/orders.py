@@ -68,7 +68,14 @@ class Order:
             grown = np.full(max(highest + 1, 2 * len(self._position)), _NOWHERE, np.int32)
             grown[: len(self._position)] = self._position
             self._position = grown
-        new = np.unique(slots[self._position[slots] != _ASIDE])
+        new = slots[self._position[slots] != _ASIDE]
+        if len(new) * 16 > len(self._position):
+            marked = np.zeros(len(self._position), np.bool_)
+            marked[new] = True
+            new = np.flatnonzero(marked)
+        else:
+            new = np.sort(new)
+            new = new[np.r_[True, new[1:] != new[:-1]]] if len(new) else new
         self._position[new] = _ASIDE
         self._aside.append(new)
         self.changed += len(new)

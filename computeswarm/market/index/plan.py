@@ -85,6 +85,23 @@ class Spelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """The text that a column points to holds one of some words: read for these rows only."""
+
+    column: str
+    texts: Texts
+    words: tuple[bytes, ...]
+
+    def mask(self, columns: Columns, rows: Rows) -> Array:
+        """For each row whether it holds."""
+        return self.texts.holding(getattr(columns, self.column)[rows], self.words)
+
+    def weight(self, _: Columns) -> int:
+        """As ``Within.weight``: it reads the texts."""
+        return 1_000
+
+
+@dataclass(frozen=True, slots=True)
 class All:
     """Every part holds."""
 
@@ -106,7 +123,7 @@ class All:
 class Either:
     """One of the parts holds, or none where it is negated; without parts none does."""
 
-    parts: tuple[Within | Spelled | All, ...]
+    parts: tuple[Within | Spelled | Holding | All, ...]
     negated: bool
 
     def mask(self, columns: Columns, rows: Rows) -> Array:
@@ -132,6 +149,8 @@ class Plan:
     """Conditions that must all hold, the cheapest first."""
 
     conditions: tuple[Condition, ...]
+    late: tuple[Condition, ...]
+    """Such as read texts row by row: for the few rows for which the others hold."""
     weight: int
     """Bytes read for each row at most."""
     generation: int
@@ -143,21 +162,23 @@ def generation(table: NodeTable) -> int:
     return table.names.generation + sum(d.texts.generation for d in table.dictionaries)
 
 
-def searches(table: NodeTable, query: Query) -> Iterator[tuple[Texts, bytes]]:
-    """What the query's words are looked for in, for ``Texts.hits``."""
-    for term in query.terms:
-        for _, texts, needle in _lookups(table, term):
-            yield texts, needle
+def unread_words(table: NodeTable, query: Query) -> list[tuple[Texts, bytes]]:
+    """Words of the query for which ``Texts.hits`` has yet to go through many texts."""
+    searches = (one for term in query.terms for one in _lookups(table, term))
+    return [(texts, word) for _, texts, word in searches if not texts.known(word)]
 
 
 def plan(table: NodeTable, query: Query) -> Plan:
     """What a query asks of the table's columns as they are now."""
     numbers: dict[str, Spans] = {"status": _LISTED if query.shows_offline else _ONLINE}
     made: list[Condition] = []
+    late: list[Condition] = []
     for term in query.terms:
         field = FIELDS[term.field]
         if field.kind is Kind.TEXT:
-            made.append(Either(tuple(_text(table, term)), term.negated))
+            either = Either(tuple(_text(table, term)), term.negated)
+            slow = any(isinstance(part, Holding) for part in either.parts)
+            (late if slow else made).append(either)
             continue
         spans = union(term.ranges)
         column = COLUMNS.get(field.column, field.column)
@@ -168,7 +189,7 @@ def plan(table: NodeTable, query: Query) -> Plan:
     columns = table.columns
     made.sort(key=lambda condition: condition.weight(columns))
     weight = sum(condition.weight(columns) for condition in made)
-    return Plan(tuple(made), weight, generation(table))
+    return Plan(tuple(made), tuple(late), weight, generation(table))
 
 
 def _lookups(table: NodeTable, term: Term) -> Iterator[tuple[str, Texts, bytes]]:
@@ -196,13 +217,19 @@ def _lookups(table: NodeTable, term: Term) -> Iterator[tuple[str, Texts, bytes]]
             yield column, texts, needle
 
 
-def _text(table: NodeTable, term: Term) -> Iterator[Within | Spelled | All]:
+def _text(table: NodeTable, term: Term) -> Iterator[Within | Spelled | Holding | All]:
     found: dict[str, Array] = {}
+    unread: dict[str, tuple[Texts, list[bytes]]] = {}
     for column, texts, needle in _lookups(table, term):
+        if not texts.known(needle):
+            unread.setdefault(column, (texts, []))[1].append(needle)
+            continue
         hits = texts.hits(needle)
         before = found.get(column)
         # entries may have come between two looks
         found[column] = hits if before is None else _either(before, hits)
+    for column, (texts, words) in unread.items():
+        yield Holding(column, texts, tuple(words))
     for column, hits in found.items():
         entries = np.flatnonzero(hits) if len(hits) < 2**15 or not hits.any() else None
         if entries is None or len(entries) > _FEW:

@@ -14,9 +14,10 @@ import numpy as np
 from computeswarm.core.errors import Unavailable
 from computeswarm.core.metrics import Histogram
 from computeswarm.core.query import DEFAULT_SORT, Query
+from computeswarm.market.columns import Array
 from computeswarm.market.index import facets as counting
 from computeswarm.market.index.keys import Place, Sort
-from computeswarm.market.index.masks import mask, some
+from computeswarm.market.index.masks import mask, narrow, some
 from computeswarm.market.index.orders import Order
 from computeswarm.market.index.pages import (
     MAX_PAGE,
@@ -26,7 +27,7 @@ from computeswarm.market.index.pages import (
     render,
     select,
 )
-from computeswarm.market.index.plan import Plan, generation, plan, searches
+from computeswarm.market.index.plan import Plan, generation, plan, unread_words
 from computeswarm.market.index.shelf import Shelf
 from computeswarm.market.table import NodeTable
 
@@ -39,6 +40,10 @@ _AT_ONCE = 20_000
 _CHUNK = 64 * 1024
 _LOOP_BYTES = 64 * 2**20
 """What a query may read on the loop, a few milliseconds' worth; more is read in a thread."""
+_READ_AT_ONCE = 8_000
+"""Nodes whose names are read on the loop; for more, all names are gone through in a thread."""
+_SORTED_AT_ONCE = 200_000
+"""Nodes whose keys are compared on the loop while there is no order of all yet."""
 _WAITING = 32
 """Searches that may wait for a thread before others are refused."""
 _TRIES = 3
@@ -139,17 +144,14 @@ class Search:
     ) -> tuple[list[tuple[Place, int]], int]:
         table = self._table
         for _ in range(_TRIES):
-            made = await self._plan(query)
-            columns, size = table.columns, table.size
-            if made.weight * size <= _LOOP_BYTES:
-                found = mask(made, columns, size)
-            else:
-                found = await self._in_thread(partial(mask, made, columns, size))
+            made, found = await self._found(query)
             total = int(np.count_nonzero(found))
             order = self._shelf.get(sort, monotonic())
             if order is None and needs_order(sort, total):
-                await self._order(sort)
-                continue
+                if sort.text or total > _SORTED_AT_ONCE or table.size <= _AT_ONCE:
+                    await self._order(sort)
+                    continue
+                self._build(sort)  # for those who come next
             if made.generation != generation(table):
                 continue
             if len(found) < table.size:  # nodes that came meanwhile
@@ -157,17 +159,28 @@ class Search:
             return self._still(made, select(table, sort, order, found, total, after, limit)), total
         raise _busy()
 
+    async def _found(self, query: Query) -> tuple[Plan, Array]:
+        """For each slot whether its node is found: on the loop where that is quick."""
+        table = self._table
+        made, columns, size = plan(table, query), table.columns, table.size
+        if made.late:
+            found = mask(made, columns, size)
+            few = np.flatnonzero(found)
+            if len(few) <= _READ_AT_ONCE:
+                narrow(made, columns, found, few)
+                return made, found
+            words = unread_words(table, query)
+            await self._in_thread(lambda: [texts.hits(word) for texts, word in words])
+            made, columns, size = plan(table, query), table.columns, table.size
+        if made.weight * size <= _LOOP_BYTES:
+            return made, mask(made, columns, size)
+        return made, await self._in_thread(partial(mask, made, columns, size))
+
     def _still(self, made: Plan, listed: list[tuple[Place, int]]) -> list[tuple[Place, int]]:
         """Those that are found now too: a mask from a thread is of some moments ago."""
         slots = np.array([slot for _, slot in listed], np.int64)
-        good = some(made.conditions, self._table.columns, slots).tolist()
+        good = some((*made.conditions, *made.late), self._table.columns, slots).tolist()
         return [item for item, holds in zip(listed, good, strict=True) if holds]
-
-    async def _plan(self, query: Query) -> Plan:
-        new = [one for one in searches(self._table, query) if not one[0].known(one[1])]
-        if new:
-            await self._in_thread(lambda: [texts.hits(word) for texts, word in new])
-        return plan(self._table, query)
 
     # -- facets
 
@@ -187,13 +200,13 @@ class Search:
         return await asyncio.shield(kept[1])
 
     async def _counted(self, query: Query) -> bytes:
-        made, columns, size = await self._plan(query), self._table.columns, self._table.size
+        _, found = await self._found(query)
+        columns = self._table.columns
 
         def work() -> bytes:
-            found = mask(made, columns, size)
             return counting.count(self._table, columns, found).model_dump_json().encode()
 
-        return work() if size <= _AT_ONCE else await self._in_thread(work)
+        return work() if len(found) <= _AT_ONCE else await self._in_thread(work)
 
     # -- threads and orders
 

@@ -17,8 +17,8 @@ FORGET_SECONDS = 300.0
 _LEAST_ASIDE = 1_000
 _SHARE_ASIDE = 64
 """An order is made anew when one slot in so many was set aside."""
-_TOO_MANY_ASIDE = 4
-"""Where one slot in so many was, it is of no more use as it is."""
+_TEXTS_ASIDE = 16
+"""Where one in so many was and has a text to be compared, it is no more use as it is."""
 _REST = 5
 """An order is made anew at most in one part of so many of the time."""
 
@@ -61,7 +61,7 @@ class Shelf:
         kept = self._kept.get(sort.name)
         if kept is None or (sort.text and kept.generation != generation(self._table)):
             return None
-        if kept.order.changed > max(_LEAST_ASIDE, len(kept.order) // _TOO_MANY_ASIDE):
+        if sort.text and kept.order.changed > max(_LEAST_ASIDE, len(kept.order) // _TEXTS_ASIDE):
             return None
         kept.used = now
         return kept.order
