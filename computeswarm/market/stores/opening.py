@@ -26,8 +26,23 @@ def open_store(where: Path | str) -> Store:
     scheme = text.partition("://")[0]
     if scheme == "sqlite":
         return SqliteStore(_sqlite_path(text))
+    if scheme in ("postgresql", "postgres"):
+        return _postgres(text)
     # never the whole URL in a message: there may be a password in it
     raise ConfigError(f"The market knows no database of the kind {scheme[:20]}; {_HOW}.")
+
+
+def _postgres(url: str) -> Store:
+    try:
+        from computeswarm.market.stores.postgres.store import PostgresStore
+    except ImportError:
+        sentence = "PostgreSQL needs asyncpg: pip install 'computeswarm[postgres]'."
+        raise ConfigError(sentence) from None
+    try:
+        urlsplit(url).port  # noqa: B018 - it raises where there is no number
+    except ValueError:
+        raise ConfigError(f"The database URL's host or port can't be read; {_HOW}.") from None
+    return PostgresStore(url)
 
 
 def _sqlite_path(url: str) -> Path:

@@ -84,8 +84,11 @@ class Store(Protocol):
     """Names this process in the change log."""
     flush_seconds: Histogram
     """How long each batch of leases took to write."""
-    unavailable_since: float | None
-    """Unix seconds since when nothing could be read or written; None while all is well."""
+
+    @property
+    def unavailable_since(self) -> float | None:
+        """Unix seconds since when nothing could be read or written; None while all is well."""
+        ...
 
     @property
     def backlog(self) -> int:

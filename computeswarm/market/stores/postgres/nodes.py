@@ -1,0 +1,141 @@
+"""The nodes in PostgreSQL: reading, and writing many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from computeswarm.market.rows import Lease, NodeRow
+from computeswarm.market.stores.postgres.line import Connection
+from computeswarm.market.stores.rules import Known
+
+_ROWS = (
+    "SELECT n.node_id, n.wallet, n.record, n.facts, n.words, n.seq, n.session_key,"
+    " n.session_until, n.registered_at, greatest(l.counter, n.call_counter), l.last_seen,"
+    " l.lease_until, l.alive_seconds, l.queued, l.running, l.status, n.succeeded, n.failed,"
+    " n.gone, n.number FROM nodes AS n JOIN leases AS l USING (number)"
+)
+_LOCK = (
+    "SELECT n.number, n.node_id, n.wallet, n.seq, n.session_key, n.call_counter,"
+    " n.registered_at, n.succeeded, n.failed, n.gone, l.alive_seconds"
+    " FROM nodes AS n JOIN leases AS l USING (number)"
+    " WHERE n.node_id = ANY($1::text[]) ORDER BY n.node_id FOR UPDATE OF n"
+)
+_NUMBERS = (
+    "SELECT nextval(pg_get_serial_sequence('nodes', 'number')) FROM generate_series(1, $1::int)"
+)
+_WIDE = (
+    "unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[],"
+    " $7::bigint[], $8::bytea[], $9::float8[], $10::float8[], $11::bigint[], $12::bigint[],"
+    " $13::boolean[]) AS g (number, node_id, wallet, record, facts, words, seq, session_key,"
+    " session_until, registered_at, succeeded, failed, gone)"
+)
+_INSERT = (
+    "INSERT INTO nodes (number, node_id, wallet, record, facts, words, seq, session_key,"
+    " session_until, registered_at, succeeded, failed, gone, call_counter)"
+    f" SELECT g.*, 0 FROM {_WIDE} ORDER BY g.node_id"
+    " ON CONFLICT (node_id) DO NOTHING RETURNING number"  # noqa: S608 - only our own words
+)
+_RENEW = (
+    "UPDATE nodes AS n SET wallet=g.wallet, record=g.record, facts=g.facts, words=g.words,"
+    " seq=g.seq, session_key=g.session_key, session_until=g.session_until, call_counter=0,"
+    " succeeded=g.succeeded, failed=g.failed, gone=g.gone"
+    f" FROM {_WIDE} WHERE n.number = g.number"  # noqa: S608 - only our own words
+)
+_LEASES = (
+    "INSERT INTO leases (number, seq, counter, last_seen, lease_until, alive_seconds, queued,"
+    " running, status) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[],"
+    " $4::float8[], $5::float8[], $6::float8[], $7::int[], $8::int[], $9::smallint[]) AS g (number,"
+    " seq, counter, last_seen, lease_until, alive_seconds, queued, running, status)"
+    " ORDER BY number ON CONFLICT (number) DO UPDATE SET seq=excluded.seq,"
+    " counter=excluded.counter, last_seen=excluded.last_seen, lease_until=excluded.lease_until,"
+    " alive_seconds=greatest(leases.alive_seconds, excluded.alive_seconds),"
+    " queued=excluded.queued, running=excluded.running, status=excluded.status"
+)
+_CHANGE = (
+    "UPDATE nodes AS n SET seq=g.seq, session_key=g.session_key, call_counter=g.call_counter,"
+    " succeeded=g.succeeded, failed=g.failed, gone=g.gone FROM unnest($1::bigint[], $2::bigint[],"
+    " $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[]) AS g (number, seq,"
+    " session_key, call_counter, succeeded, failed, gone) WHERE n.number = g.number"
+)
+
+
+async def load(connection: Connection, after: int, limit: int) -> list[NodeRow]:
+    """Nodes above a number, by number."""
+    sql = f"{_ROWS} WHERE n.number > $1 ORDER BY n.number LIMIT $2"
+    return [_row(values) for values in await connection.fetch(sql, after, limit)]
+
+
+async def get(connection: Connection, node_ids: Collection[str]) -> dict[str, NodeRow]:
+    """Those of them that there are."""
+    sql = f"{_ROWS} WHERE n.node_id = ANY($1::text[])"
+    found = [_row(values) for values in await connection.fetch(sql, list(node_ids))]
+    return {row.node_id: row for row in found}
+
+
+async def lock(connection: Connection, node_ids: Collection[str]) -> dict[str, Known]:
+    """Those of them that there are; they stay as they are until the transaction ends."""
+    # in one order for all instances, so that none waits for another that waits for it
+    found = [Known(*values) for values in await connection.fetch(_LOCK, sorted(node_ids))]
+    return {known.node_id: known for known in found}
+
+
+async def numbers(connection: Connection, count: int) -> list[int]:
+    """Numbers nobody else gets."""
+    return [number for (number,) in await connection.fetch(_NUMBERS, count)]
+
+
+async def insert(connection: Connection, rows: Sequence[NodeRow]) -> bool:
+    """Add new nodes; False where another instance was faster with one of them."""
+    made = await connection.fetch(_INSERT, *_wide(rows))
+    return len(made) == len(rows)
+
+
+async def renew(connection: Connection, rows: Sequence[NodeRow]) -> None:
+    """Replace nodes that register again; they are locked."""
+    await connection.execute(_RENEW, *_wide(rows))
+
+
+async def begin_leases(connection: Connection, rows: Sequence[NodeRow]) -> None:
+    """Give each node the lease it registered with."""
+    columns = zip(
+        *(
+            (
+                *(r.number, r.seq, r.lease.counter, r.lease.last_seen, r.lease.lease_until),
+                *(r.lease.alive_seconds, r.lease.queued, r.lease.running, r.lease.status),
+            )
+            for r in rows
+        ),
+        strict=True,
+    )
+    await connection.execute(_LEASES, *columns)
+
+
+async def change(connection: Connection, known: Sequence[Known]) -> None:
+    """Write what calls changed of nodes; they are locked."""
+    columns = zip(
+        *(
+            (k.number, k.seq, k.session_key, k.call_counter, k.succeeded, k.failed, k.gone)
+            for k in known
+        ),
+        strict=True,
+    )
+    await connection.execute(_CHANGE, *columns)
+
+
+def _wide(rows: Sequence[NodeRow]) -> zip[tuple[Any, ...]]:
+    return zip(
+        *(
+            (
+                *(r.number, r.node_id, r.wallet, r.record, r.facts, r.words, r.seq),
+                *(r.session_key, r.session_until, r.registered_at, r.succeeded, r.failed, r.gone),
+            )
+            for r in rows
+        ),
+        strict=True,
+    )
+
+
+def _row(values: Any) -> NodeRow:
+    parts = (*values[:9], Lease(*values[9:16]), *values[16:])
+    return NodeRow(*parts)

@@ -1,0 +1,257 @@
+"""The PostgreSQL store: one database, any number of instances."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import asyncpg
+
+from computeswarm.core.crypto import to_checksum
+from computeswarm.core.errors import ComputeSwarmError, ConfigError
+from computeswarm.core.jobs import MarketJob
+from computeswarm.core.metrics import Histogram
+from computeswarm.market.rows import NodeRow
+from computeswarm.market.stores.pending import Pending
+from computeswarm.market.stores.postgres import jobs, log, nodes, samples
+from computeswarm.market.stores.postgres.batch import AddJob, ChangeJob, Remove, Revoke, Save
+from computeswarm.market.stores.postgres.bell import Bell
+from computeswarm.market.stores.postgres.commit import COMMIT_SECONDS, Committer
+from computeswarm.market.stores.postgres.errors import LOST, WRONG, Unsure, meaning, unavailable
+from computeswarm.market.stores.postgres.leases import LEASES_A_COMMIT, write_leases
+from computeswarm.market.stores.postgres.line import (
+    Connection,
+    Health,
+    Line,
+    Lines,
+    Work,
+    connect,
+    place,
+    transact,
+)
+from computeswarm.market.stores.postgres.schema import migrate
+from computeswarm.market.stores.protocol import Change, Count, JobTotals, Leases, Position
+
+_READERS = 4
+_PING_SECONDS = 2.0
+_READ_SECONDS = 4.0
+_LOAD_SECONDS = 60.0
+_RETRY_SECONDS = 1.0
+_HOUSEKEEPING_SECONDS = 20.0
+_HOUSE_LOCK = 7_226_931_043
+T = TypeVar("T")
+
+
+class PostgresStore:
+    """See ``Store``."""
+
+    kind = "postgresql"
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        self.instance = secrets.token_hex(4)
+        self.flush_seconds = Histogram()
+        self._url = url
+        self._health = Health()
+        self._pending = Pending()
+        self._readers = Lines(url, self._health, _READERS)
+        self._lease_line = Line(url, self._health)
+        self._write_line = Line(url, self._health)
+        self._house_line = Line(url, self._health)
+        self._committer = Committer(self._write_line, self.instance)
+        self._bell = Bell(url, self._health)
+        self._flushing = asyncio.Lock()
+        self._flusher: asyncio.Task[None] | None = None
+        self._housekeeper: asyncio.Task[None] | None = None
+
+    @property
+    def unavailable_since(self) -> float | None:
+        return self._health.since
+
+    @property
+    def backlog(self) -> int:
+        return len(self._pending)
+
+    async def open(self) -> None:
+        where = place(self._url)
+        connection: Connection = None
+        try:
+            connection = await connect(self._url)
+            await transact(connection, migrate)
+        except WRONG as error:
+            raise ConfigError(f"The market can't use the database {where}: {error}.") from None
+        except ValueError:  # asyncpg's own words may hold the password
+            raise ConfigError(f"The market's database URL is not right: {where}.") from None
+        except (Unsure, asyncpg.PostgresError, *LOST) as error:
+            raise meaning(error) or unavailable(str(error)) from None
+        finally:
+            if connection is not None:
+                connection.terminate()
+        self._bell.start()
+        self._housekeeper = asyncio.create_task(self._keep_house())
+
+    async def close(self) -> None:
+        for task in (self._flusher, self._housekeeper):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        try:
+            await self._committer.finish()
+            await self.flush()
+        finally:
+            await self._bell.close()
+            for line in (self._write_line, self._lease_line, self._house_line, self._readers):
+                await line.close()
+
+    async def ping(self) -> None:
+        await self._read(lambda c: c.fetchval("SELECT 1"), seconds=_PING_SECONDS)
+
+    # nodes
+
+    async def load_nodes(self, batch: int = 10_000) -> AsyncIterator[Sequence[NodeRow]]:
+        after = 0
+        while rows := await self._read(
+            partial(nodes.load, after=after, limit=batch), seconds=_LOAD_SECONDS
+        ):
+            yield rows
+            after = rows[-1].number
+
+    async def position(self) -> Position:
+        return await self._read(log.end)
+
+    async def node(self, node_id: str) -> NodeRow | None:
+        return (await self._read(lambda c: nodes.get(c, [node_id]))).get(node_id)
+
+    async def save_node(self, row: NodeRow) -> NodeRow:
+        saved: NodeRow = await self._committer.write(Save(row))
+        return saved
+
+    async def remove_node(self, node_id: str, *, session_key: bytes, counter: int) -> bool:
+        return bool(await self._committer.write(Remove(node_id, session_key, counter)))
+
+    async def revoke_node(self, node_id: str, *, seq: int) -> bool:
+        return bool(await self._committer.write(Revoke(node_id, seq)))
+
+    def touch(self, leases: Leases) -> None:
+        self._pending.add(leases)
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.get_running_loop().create_task(self._flush_behind())
+
+    async def flush(self) -> None:
+        async with self._flushing:
+            while self.backlog:
+                taken = self._pending.take(LEASES_A_COMMIT)
+                began = time.perf_counter()
+                try:
+                    await self._write_leases(taken)
+                except asyncpg.PostgresError as error:
+                    self._pending.put_back(taken)
+                    raise unavailable(str(error)) from None
+                except BaseException:
+                    self._pending.put_back(taken)
+                    raise
+                self.flush_seconds.observe(time.perf_counter() - began)
+
+    async def _write_leases(self, taken: Leases) -> None:
+        async def touch(connection: Connection) -> None:
+            await write_leases(connection, self.instance, taken)
+
+        await self._lease_line.use(lambda c: transact(c, touch), seconds=COMMIT_SECONDS)
+
+    async def _flush_behind(self) -> None:
+        while True:
+            try:
+                return await self.flush()
+            except ComputeSwarmError:
+                await asyncio.sleep(_RETRY_SECONDS)  # they are kept meanwhile
+
+    # jobs
+
+    async def job(self, job_id: str) -> tuple[MarketJob, str] | None:
+        return (await self._read(lambda c: jobs.get(c, [job_id]))).get(job_id)
+
+    async def add_job(self, job: MarketJob, submission: str) -> tuple[MarketJob, str, bool]:
+        kept: tuple[MarketJob, str, bool] = await self._committer.write(AddJob(job, submission))
+        return kept
+
+    async def change_job(
+        self,
+        old: MarketJob,
+        new: MarketJob,
+        *,
+        session_key: bytes,
+        counter: int,
+        succeeded: int,
+        failed: int,
+    ) -> bool:
+        write = ChangeJob(
+            old,
+            new,
+            session_key=session_key,
+            counter=counter,
+            succeeded=succeeded,
+            failed=failed,
+        )
+        return bool(await self._committer.write(write))
+
+    async def jobs_of(
+        self, wallet: str, *, before: tuple[int, str] | None, limit: int
+    ) -> Sequence[MarketJob]:
+        address = to_checksum(wallet)
+        return await self._read(lambda c: jobs.of_wallet(c, address, before, limit))
+
+    async def job_totals(self) -> JobTotals:
+        return await self._read(jobs.all_totals)
+
+    # between instances
+
+    async def changes(self, after: Position, limit: int = 1_000) -> Sequence[Change] | None:
+        return await self._read(lambda c: log.read(c, after, limit))
+
+    async def wait(self, seconds: float) -> None:
+        await self._bell.wait(seconds)
+
+    async def share(self, counts: Mapping[str, Count]) -> Mapping[str, int]:
+        return await self._read(lambda c: samples.share(c, counts)) if counts else {}
+
+    # samples for charts
+
+    async def add_samples(self, at: int, figures: Mapping[str, Mapping[str, Any]]) -> None:
+        await self._read(lambda c: samples.add(c, at, figures))
+
+    async def samples(
+        self, series: str, *, since: int, until: int
+    ) -> Sequence[tuple[int, Mapping[str, Any]]]:
+        return await self._read(lambda c: samples.read(c, series, since, until))
+
+    async def prune_samples(self, before: int, *, prefix: str = "") -> None:
+        await self._read(lambda c: samples.prune(c, before, prefix))
+
+    # inside
+
+    async def _read(self, work: Work[T], *, seconds: float = _READ_SECONDS) -> T:
+        try:
+            return await self._readers.use(work, seconds=seconds)
+        except asyncpg.PostgresError as error:
+            raise unavailable(str(error)) from None
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+            # another time, where it can't be now
+            with suppress(ComputeSwarmError, asyncpg.PostgresError):
+                await self._house_line.use(
+                    lambda c: transact(c, _tidy), seconds=_HOUSEKEEPING_SECONDS
+                )
+
+
+async def _tidy(connection: Connection) -> None:
+    if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _HOUSE_LOCK):
+        await log.prune(connection)
+        await jobs.fold(connection)
+        await samples.forget(connection)
