@@ -1,52 +1,65 @@
-"""The market: registration, heartbeats, search, jobs and statistics over one store."""
+"""The market: who is listed, who is alive, which jobs were made; a thin front over its rooms.
+
+Nodes live in a table in memory, which the store can always rebuild. What must not be lost is in the
+store before it is answered; signs of life are checked and kept in memory and written behind.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Set
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Hashable, Iterable
+from contextlib import suppress
 from pathlib import Path
+
+import numpy as np
 
 from computeswarm.core.chains import BASE_SEPOLIA, ChainInfo
 from computeswarm.core.clock import Clock, SystemClock
-from computeswarm.core.errors import NodeNotFound, NodeRevoked, Unauthorized
+from computeswarm.core.errors import Conflict, NodeNotFound, NodeRevoked, Unauthorized
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, JobUpdate, MarketJob
-from computeswarm.core.nodes import (
-    ComputeNode,
-    Heartbeat,
-    HeartbeatReply,
-    NodeStatus,
-    Registration,
-)
+from computeswarm.core.logs import get_logger
+from computeswarm.core.nodes import ComputeNode, Registration
 from computeswarm.core.query import parse
 from computeswarm.core.sessions import Enrolment, answer_session
 from computeswarm.core.signing import Signed, parse_json
 from computeswarm.core.stats import MarketStats
-from computeswarm.market.directory import Node
+from computeswarm.market.facts import pack
+from computeswarm.market.heartbeats import read_heartbeat
 from computeswarm.market.identity import (
     Call,
+    Enrolled,
     check_call,
     check_enrolment,
     check_revocable,
     check_revocation,
     check_successor,
 )
-from computeswarm.market.jobs import Jobs
-from computeswarm.market.search import MAX_PAGE, Page, Search
-from computeswarm.market.sqlite import SqliteStore
-from computeswarm.market.stats import market_stats
-from computeswarm.market.store import Store
+from computeswarm.market.index import MAX_PAGE, Page, Search, matching
+from computeswarm.market.jobs import JobBook
+from computeswarm.market.leases import HEARTBEAT_SECONDS, OFFLINE, Leases
+from computeswarm.market.live import LiveFeed, TableNodes
+from computeswarm.market.manifest import Shelf, Wanted
+from computeswarm.market.prices import Prices
+from computeswarm.market.replica import Replica
+from computeswarm.market.rows import Lease, NodeRow
+from computeswarm.market.stats import Statistics
+from computeswarm.market.stores import open_store
+from computeswarm.market.stores.protocol import Store
+from computeswarm.market.table import NodeTable
 
-HEARTBEAT_SECONDS = 30
-LEASE_BEATS = 3
-FLUSH_SECONDS = 0.5
+TICK_SECONDS = 0.5
+STALE_SECONDS = 2.0
+"""A replica is behind by a moment all the time; that is nothing to tell anybody of."""
+_REFUSALS = (NodeNotFound, NodeRevoked, Unauthorized)
+_log = get_logger("market")
 
 
 class Market:
-    """One market on one chain. Everything but a lease is durable before it is answered.
+    """One instance of a market on one chain. ``start`` and ``close`` frame its use.
 
     Args:
-        names: its public addresses, see ``check_enrolment``.
+        names: the market's addresses as ``core.urls.server_name`` spells them; sessions signed for
+            others are refused, where any are given.
     """
 
     def __init__(
@@ -55,40 +68,84 @@ class Market:
         *,
         clock: Clock,
         chain: ChainInfo = BASE_SEPOLIA,
-        names: Set[str] = frozenset(),
+        names: Iterable[str] = (),
         heartbeat_seconds: int = HEARTBEAT_SECONDS,
     ) -> None:
-        self.chain = chain
-        self.names = names
-        self.clock = clock
-        self.jobs = Jobs(store)
+        self.chain, self.clock, self.store = chain, clock, store
+        self.names = frozenset(names)
+        self.loaded = False
+        self.closing = False
+        self.started_at = clock.now()
         self.heartbeats = 0
         self.refused_calls = 0
-        self._store = store
-        self._heartbeat_seconds = heartbeat_seconds
-        self._lease = heartbeat_seconds * LEASE_BEATS
-        loaded = (Node.from_row(row, self._lease) for row in store.load_nodes())
-        self._nodes: dict[str, Node] = {node.node_id: node for node in loaded}
-        self._search = Search()
-        self._version = 0
-        self._dirty: set[Node] = set()
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
-        self._flusher: asyncio.Task[None] | None = None
-        reply = HeartbeatReply(heartbeat_seconds=heartbeat_seconds, lease_seconds=self._lease)
-        self._reply = reply.model_dump_json().encode()
+        self.table = NodeTable()
+        self.search = Search(self.table)
+        self.leases = Leases(self.table, base_seconds=heartbeat_seconds)
+        self.statistics = Statistics(
+            self.table,
+            clock=clock,
+            totals=lambda: self.jobs.totals,
+            brake=lambda: self.leases.braked,
+            stale=lambda: self.stale_seconds,
+        )
+        self.shelf = Shelf(self.table, chain, clock)
+        self.prices = Prices(store, self.statistics, clock=clock)
+        self.live = LiveFeed(
+            TableNodes(self.table, matching),
+            clock=clock,
+            stats=lambda: self.statistics.recent().model_dump_json().encode(),
+            history=store.changes if store.shared else None,
+        )
+        self.jobs = JobBook(store, changed=self.live.job_changed)
+        self.replica = Replica(store, self.table, audience=self.live, book=self.jobs, clock=clock)
+        self._dirty: set[int] = set()
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Begin to write leases behind, twice a second."""
-        self._flusher = asyncio.create_task(self._flush_forever())
+    async def start(self) -> None:
+        """Open the store, load what it holds, and begin to follow it.
+
+        Raises:
+            ConfigError: no such store, or no right to use it.
+            Unavailable: it can't be reached.
+        """
+        await self.store.open()
+        try:
+            await self.replica.load()
+            await self.jobs.open()
+        except BaseException:
+            await self.store.close()
+            raise
+        self.leases.begin(self.clock.now())
+        self.search.start(self.clock.now)
+        await self.search.warm()
+        self.live.start(self.replica.position if self.store.shared else None)
+        self.prices.start()
+        self._tasks.append(asyncio.create_task(self._tick_forever(), name="market-tick"))
+        if self.store.shared:
+            self._tasks.append(asyncio.create_task(self.replica.follow(), name="market-replica"))
+        self.loaded = True
+        _log.info("market_loaded", nodes=self.table.live(), store=self.store.kind)
 
     async def close(self) -> None:
         """Write everything out."""
-        if self._flusher is not None:
-            self._flusher.cancel()
+        self.closing = True
+        await self.live.close()
+        await self.prices.close()
+        await self.statistics.close()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
             with suppress(asyncio.CancelledError):
-                await self._flusher
-        self._flush()
-        await self._store.close()
+                await task
+        self._write_behind()
+        await self.search.close()
+        await self.store.close()
+
+    @property
+    def stale_seconds(self) -> float:
+        """How old what is read here may be, where the database does not answer; else 0."""
+        lag = self.replica.lag_seconds
+        return lag if lag > STALE_SECONDS else 0.0
 
     # nodes
 
@@ -96,101 +153,85 @@ class Market:
         """List a node, or list it anew: a new session, the counter at 0.
 
         Raises:
-            BadRequest, Unauthorized, Unprocessable, TooLarge: see ``check_enrolment``.
-            Conflict: see ``check_successor``.
+            BadRequest, Unauthorized, Unprocessable, TooLarge: see ``identity.check_enrolment``.
+            Conflict, NodeRevoked: see ``identity.check_successor``.
+            Unavailable, StorageFull: it was not kept, or nobody knows.
         """
         now = self.clock.now()
         enrolled = check_enrolment(enrolment, chain=self.chain, names=self.names, now=now)
-        record, session = enrolled.record, enrolled.session
-        async with self._lock(record.node_id):
-            old = self._nodes.get(record.node_id)
-            if old is not None:
-                revoked = not old.session_key
-                check_successor(enrolled, wallet=old.record.wallet, seq=old.seq, revoked=revoked)
-            market_key, session_key = answer_session(session)
-            node = Node(
-                node_id=record.node_id,
-                signed=enrolment.record,
-                record=record,
-                record_json=enrolled.record_json.decode(),
-                seq=record.seq,
-                session_key=session_key,
-                session_until=session.expires_at,
-                counter=0,
-                registered_at=old.registered_at if old else now,
-                last_seen=now,
-                alive_seconds=old.alive_seconds + self._covered(old, now) if old else 0.0,
-                lease_until=now + self._lease,
-                succeeded=old.succeeded if old else 0,
-                failed=old.failed if old else 0,
-            )
-            await self._store.save_node(node.to_row())
-            self._nodes[node.node_id] = node
-            if old is not None:
-                self._dirty.discard(old)
-            self._version += 1
+        slot = self._succeeds(enrolled)  # what memory knows is true, if not always all of it
+        market_key, mac_key = answer_session(enrolled.session)
+        try:
+            row = await self.store.save_node(self._row(enrolled, mac_key, slot, now))
+        except Conflict:
+            await self.replica.ask(enrolled.record.node_id)
+            self._succeeds(enrolled)  # says why, where the node was revoked elsewhere
+            raise
+        listed = self.replica.take(row)
         return Registration(
-            node=node.listed_at(now),
+            node=self.table.listed(listed, now),
             market_key=market_key,
-            heartbeat_seconds=self._heartbeat_seconds,
-            lease_seconds=self._lease,
+            heartbeat_seconds=self.leases.interval_seconds,
+            lease_seconds=self.leases.lease_seconds,
         )
 
-    async def revoke(self, node_id: str, signed: Signed) -> None:
-        """Take a node off the list by its wallet's word; a second time does nothing.
+    async def heartbeat(self, node_id: str, call: Call) -> bytes:
+        """Renew a lease; returns the reply's JSON. Does not wait for anything while all is well.
 
         Raises:
-            NodeNotFound: never registered.
-            BadRequest, Unauthorized, Unprocessable: see ``check_revocation``.
-            Conflict: see ``check_revocable``.
-        """
-        revocation = check_revocation(signed, node_id, chain=self.chain, now=self.clock.now())
-        async with self._lock(node_id):
-            node = self._nodes.get(node_id)
-            if node is None:
-                raise NodeNotFound("The market knows no such node; there is nothing to revoke.")
-            check_revocable(revocation, wallet=node.record.wallet, seq=node.seq)
-            node.seq, node.session_key, node.gone = revocation.seq, b"", True
-            await self._store.save_node(node.to_row())
-            self._dirty.discard(node)
-            self._version += 1
-
-    def heartbeat(self, node_id: str, call: Call) -> bytes:
-        """Renew a lease; returns the reply's JSON. The hot path: no store, no new objects kept.
-
-        Raises:
-            NodeNotFound: never registered, or gone.
-            Unauthorized: a wrong MAC, or a counter that was used.
+            NodeNotFound, NodeRevoked, Unauthorized: see ``_caller``.
             BadRequest: not a heartbeat.
+            Unavailable: nothing is known of this session, and the database can't be asked.
         """
-        node = self._authenticate(node_id, call)
-        beat = parse_json(Heartbeat, call.body)
         now = self.clock.now()
-        if (
-            beat.status is not node.status
-            or beat.queued != node.queued
-            or beat.running != node.running
-            or now >= node.lease_until
+        slot, counter = await self._caller(node_id, call, now)
+        status, queued, running = read_heartbeat(call.body)
+        reply, lease = self.leases.pace.told(slot, counter)
+        table = self.table
+        was = table.hot.status[slot]
+        if table.beat(
+            slot,
+            counter=counter,
+            now=now,
+            lease_until=now + lease,
+            status=status,
+            queued=queued,
+            running=running,
         ):
-            self._version += 1
-            node.status = NodeStatus(beat.status)
-            node.queued = beat.queued
-            node.running = beat.running
-        node.alive_seconds += self._covered(node, now)
-        node.last_seen = now
-        node.lease_until = now + self._lease
+            self.live.node_changed(slot, "online" if was == OFFLINE else "status")
         self.heartbeats += 1
-        self._dirty.add(node)
-        return self._reply
+        self._dirty.add(slot)
+        return reply
 
     async def unregister(self, node_id: str, call: Call) -> None:
         """Take a node off the list; raises as ``heartbeat`` does."""
-        async with self._lock(node_id):
-            node = self._authenticate(node_id, call)
-            await self._store.save_node(node.to_row(gone=True))
-            node.gone = True
-            self._dirty.discard(node)
-            self._version += 1
+        slot, counter = await self._caller(node_id, call, self.clock.now())
+        key = self.table.session_key(slot)
+        if not await self.store.remove_node(node_id, session_key=key, counter=counter):
+            self.refused_calls += 1
+            raise Unauthorized("The session is over or the call was seen before; register again.")
+        if self.table.session_key(slot) == key:
+            self.replica.take_off(slot)
+
+    async def revoke(self, node_id: str, signed: Signed) -> None:
+        """Take a node off the list by its wallet's word, and end its session wherever it is known.
+
+        Raises:
+            BadRequest, Unauthorized, Unprocessable: see ``identity.check_revocation``.
+            NodeNotFound: never registered.
+            Conflict: the node has a newer record.
+        """
+        revocation = check_revocation(signed, node_id, chain=self.chain, now=self.clock.now())
+        if self.table.slot(node_id) is None:
+            await self.replica.ask(node_id)
+        slot = self.table.slot(node_id)
+        if slot is None:
+            raise NodeNotFound("The market knows no such node.")
+        seq = self.table.hot.seq[slot]
+        check_revocable(revocation, wallet=self.table.wallet(slot), seq=seq)
+        if not await self.store.revoke_node(node_id, seq=revocation.seq):
+            raise Conflict("The node has a newer record; revoke that.")
+        self.replica.take_off(slot, revoked=revocation.seq)
 
     def node(self, node_id: str) -> ComputeNode:
         """One node.
@@ -198,34 +239,36 @@ class Market:
         Raises:
             NodeNotFound: never registered, or gone.
         """
-        return self._find(node_id).listed_at(self.clock.now())
-
-    def live_nodes(self) -> list[Node]:
-        """Every node that did not leave, offline ones too."""
-        return [node for node in self._nodes.values() if not node.gone]
+        self.look()
+        return self.table.listed(self._listed(node_id), self.clock.now())
 
     # search
 
     def cached_page(self, key: Hashable) -> Page | None:
-        """A page made before under ``key``, if nothing changed since."""
-        return self._search.cached(key, self._version, self.clock.now())
+        """A page made before under ``key``, if it still holds."""
+        self.look()
+        return self.search.cached(key, self.clock.now())
 
-    def page(self, key: Hashable, query: str, *, sort: str, cursor: str, limit: int) -> Page:
+    async def page(self, key: Hashable, query: str, *, sort: str, cursor: str, limit: int) -> Page:
         """A page of nodes, kept under ``key``.
 
         Raises:
             InvalidQuery: see ``core.query``.
             BadRequest: a wrong cursor.
         """
-        return self._search.page(
-            key,
-            parse(query, sort=sort),
-            nodes=self.live_nodes(),
-            version=self._version,
-            now=self.clock.now(),
-            cursor=cursor,
-            limit=max(1, min(limit, MAX_PAGE)),
-        )
+        self.look()
+        wanted, most = parse(query, sort=sort), max(1, min(limit, MAX_PAGE))
+        now = self.clock.now()
+        return await self.search.page(key, wanted, now=now, cursor=cursor, limit=most)
+
+    async def facets(self, query: str) -> bytes:
+        """How many nodes there are by what a search can ask for: JSON of ``core.pages.Facets``.
+
+        Raises:
+            InvalidQuery: see ``core.query``.
+        """
+        self.look()
+        return await self.search.facets(parse(query), now=self.clock.now())
 
     # jobs
 
@@ -239,100 +282,168 @@ class Market:
         """
         wallet = str(signed.document.get("buyer", ""))
         submission = signed.open(SUBMISSION_KIND, JobSubmission, wallet=wallet)
-        async with self._lock(submission.job_id):
-            seller = self._find(submission.node_id).record.wallet
-            return await self.jobs.submit(signed, submission, seller, int(self.clock.now()))
+        if self.table.slot(submission.node_id) is None:
+            await self.replica.ask(submission.node_id)
+        seller = self.table.wallet(self._listed(submission.node_id))
+        return await self.jobs.submit(signed, submission, seller, int(self.clock.now()))
 
     async def update_job(self, job_id: str, call: Call) -> MarketJob:
-        """What the job's seller says of it; raises as ``heartbeat`` and ``Jobs.update`` do."""
-        async with self._lock(job_id):
-            if self.jobs.get(job_id).node_id != call.node:
-                raise Unauthorized("Only the seller of this job may say how it goes.")
-            async with self._lock(call.node):
-                node = self._authenticate(call.node, call)
-                self._dirty.add(node)  # the counter, where nothing else is stored
-                update = parse_json(JobUpdate, call.body)
-                job = await self.jobs.update(job_id, update, node, int(self.clock.now()))
-        self._version += job.state.terminal
+        """What the job's seller says of it; raises as ``heartbeat`` and ``JobBook.update`` do."""
+        job = await self.jobs.get(job_id)
+        if job.node_id != call.node:
+            raise Unauthorized("Only the seller of this job may say how it goes.")
+        slot, counter = await self._caller(call.node, call, self.clock.now())
+        update = parse_json(JobUpdate, call.body)
+        key = self.table.session_key(slot)
+        job, good, bad = await self.jobs.update(
+            job_id,
+            update,
+            node_id=call.node,
+            session_key=key,
+            counter=counter,
+            now=int(self.clock.now()),
+        )
+        hot = self.table.hot
+        if self.table.session_key(slot) == key:
+            hot.counter[slot] = max(counter, hot.counter[slot])
+        if not self.store.shared and (good or bad):  # else the log brings the sums
+            self.table.set_counts(slot, hot.succeeded[slot] + good, hot.failed[slot] + bad)
+            self.live.node_changed(slot, "counts")
         return job
 
-    def stats(self) -> MarketStats:
-        """Statistics over nodes and jobs, now."""
-        return market_stats(self.live_nodes(), self.jobs, self.clock.now())
+    async def stats(self) -> MarketStats:
+        """Statistics over nodes and jobs, at most a second old."""
+        self.look()
+        await self.jobs.refresh()
+        return await self.statistics.get()
+
+    # x402
+
+    async def manifest(self) -> bytes:
+        """``/x402.json``, see ``market.manifest``; of a large market two seconds old at most."""
+        self.look()
+        return await self.shelf.manifest()
+
+    async def resources(self, wanted: Wanted, *, limit: int, offset: int) -> bytes:
+        """``/discovery/resources``, see ``market.manifest``."""
+        self.look()
+        return await self.shelf.resources(wanted, limit=limit, offset=offset)
 
     # inside
 
-    def _find(self, node_id: str) -> Node:
-        node = self._nodes.get(node_id)
-        if node is None or node.gone:
-            raise _not_listed()
-        return node
+    def look(self) -> None:
+        """Take those offline whose lease is over, at most once a second."""
+        now = self.clock.now()
+        if self.leases.due(now):
+            gone = self.leases.look(now, blind=self.replica.blind)
+            if len(gone):
+                self.live.nodes_changed(gone)
 
-    def _authenticate(self, node_id: str, call: Call) -> Node:
-        node = self._nodes.get(node_id)
-        if node is None or (node.gone and node.session_key):
-            raise _not_listed()
+    def _listed(self, node_id: str) -> int:
+        slot = self.table.slot(node_id)
+        if slot is None or self.table.gone(slot):
+            raise NodeNotFound("The market lists no such node; it may have left.")
+        return slot
+
+    def _succeeds(self, enrolled: Enrolled) -> int | None:
+        """The slot of the node that a registration replaces, if it may."""
+        table = self.table
+        slot = table.slot(enrolled.record.node_id)
+        if slot is not None:
+            revoked = not table.session_key(slot)
+            seq = table.hot.seq[slot]
+            check_successor(enrolled, wallet=table.wallet(slot), seq=seq, revoked=revoked)
+        return slot
+
+    def _row(self, enrolled: Enrolled, mac_key: bytes, slot: int | None, now: float) -> NodeRow:
+        record, lease = enrolled.record, self.leases.lease_seconds
+        facts, words = pack(record.node_id, record)
+        alive = 0.0
+        if slot is not None:
+            hot = self.table.hot
+            alive = hot.alive_seconds[slot] + max(0.0, min(now - hot.last_seen[slot], lease))
+        return NodeRow(
+            node_id=record.node_id,
+            wallet=record.wallet,
+            record=enrolled.record_json,
+            facts=facts,
+            words=words,
+            seq=record.seq,
+            session_key=mac_key,
+            session_until=float(enrolled.session.expires_at),
+            registered_at=now,
+            lease=Lease(last_seen=now, lease_until=now + lease, alive_seconds=alive),
+        )
+
+    async def _caller(self, node_id: str, call: Call, now: float) -> tuple[int, int]:
+        """The slot of the node that calls, and the call's counter.
+
+        Before a session is refused a shared store is asked: another instance may know a newer one.
+
+        Raises:
+            NodeNotFound: never registered, or gone.
+            NodeRevoked: its wallet took it off the market.
+            Unauthorized: see ``identity.check_call``.
+            Unavailable: the store does not answer, so nobody knows.
+        """
         try:
-            node.counter = check_call(
-                call,
-                node_id=node_id,
-                key=node.session_key,
-                counter=node.counter,
-                until=node.session_until,
-                now=self.clock.now(),
-            )
-        except (Unauthorized, NodeRevoked):
+            return self._check(node_id, call, now)
+        except _REFUSALS as error:
+            if error.extra.get("reason") != "counter":  # that one is right, and a repetition
+                await self.replica.ask(node_id)
+        try:
+            return self._check(node_id, call, now)
+        except _REFUSALS:
             self.refused_calls += 1
             raise
-        return node
 
-    def _covered(self, node: Node, now: float) -> float:
-        return max(0.0, min(now - node.last_seen, self._lease))
+    def _check(self, node_id: str, call: Call, now: float) -> tuple[int, int]:
+        table = self.table
+        slot = table.slot(node_id)
+        if slot is None:
+            raise NodeNotFound("The market lists no such node; register it.")
+        key, hot = table.session_key(slot), table.hot
+        if key and table.gone(slot):
+            raise NodeNotFound("The node has left the market; register it again.")
+        counter = check_call(
+            call,
+            node_id=node_id,
+            key=key,
+            counter=hot.counter[slot],
+            until=hot.session_until[slot],
+            now=now,
+        )
+        return slot, counter
 
-    @asynccontextmanager
-    async def _lock(self, name: str) -> AsyncIterator[None]:
-        lock, users = self._locks.get(name, (asyncio.Lock(), 0))
-        self._locks[name] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[name]
-            if users == 1:
-                del self._locks[name]
-            else:
-                self._locks[name] = (lock, users - 1)
-
-    def _flush(self) -> None:
+    def _write_behind(self) -> None:
         if self._dirty:
-            self._store.touch([node.to_row() for node in self._dirty])
-            self._dirty.clear()
+            slots, self._dirty = self._dirty, set()
+            self.store.touch(self.table.lease_rows(np.fromiter(slots, np.int64, len(slots))))
 
-    async def _flush_forever(self) -> None:
+    async def _tick_forever(self) -> None:
         while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            self._flush()
-
-
-def _not_listed() -> NodeNotFound:
-    return NodeNotFound("The market lists no such node; it may have left.")
+            await asyncio.sleep(TICK_SECONDS)
+            self._write_behind()
+            self.look()
 
 
 def open_market(
-    path: Path,
+    where: Path | str,
     *,
     clock: Clock | None = None,
     chain: ChainInfo = BASE_SEPOLIA,
-    names: Set[str] = frozenset(),
+    names: Iterable[str] = (),
     heartbeat_seconds: int = HEARTBEAT_SECONDS,
 ) -> Market:
-    """A market on a SQLite file, made if missing. ``start`` and ``close`` frame its use.
+    """A market on a SQLite file, made if missing, or on PostgreSQL (``postgresql://…``).
+
+    Nothing is touched before ``start``.
 
     Raises:
-        ConfigError: the file can't be used.
+        ConfigError: no such kind of database.
     """
     return Market(
-        SqliteStore(path),
+        open_store(where),
         clock=clock or SystemClock(),
         chain=chain,
         names=names,

@@ -194,6 +194,7 @@ class Replica:
                 counts = table.hot.succeeded[slot], table.hot.failed[slot]
                 if theirs == ours and counts != (row.succeeded, row.failed):
                     table.set_counts(slot, row.succeeded, row.failed)
+                    self._audience.node_changed(slot, "counts")
                 return slot
             old_price = None if gone else table.hot.price[slot]
         slot = table.put(row)

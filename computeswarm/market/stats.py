@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from statistics import median_low
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from computeswarm.core.clock import Clock
 from computeswarm.core.metrics import Histogram
 from computeswarm.core.nodes import NodeStatus
 from computeswarm.core.states import JobState
-from computeswarm.core.stats import GPUStats, MarketStats, PricePercentiles
-from computeswarm.market.directory import Node
-from computeswarm.market.jobs import Jobs
+from computeswarm.core.stats import MarketStats
 from computeswarm.market.rows import STATUSES
 from computeswarm.market.stores.protocol import JobTotals
 from computeswarm.market.table import NodeTable
@@ -24,70 +20,6 @@ from computeswarm.market.tally import Columns, Tally, tally
 STALE_SECONDS = 1.0
 _ON_THE_SPOT = 2_000
 """Nodes that are counted faster than a thread could be asked to."""
-_MODELS = 200
-_ENOUGH = 3
-"""Wallets that have finished a job; below that all of them count."""
-
-
-def market_stats(nodes: Iterable[Node], jobs: Jobs, now: float) -> MarketStats:
-    """Statistics at ``now`` (unix seconds)."""
-    states: Counter[NodeStatus] = Counter()
-    models: defaultdict[str, list[Node]] = defaultdict(list)
-    for node in nodes:
-        status = node.status_at(now)
-        states[status] += 1
-        if status is not NodeStatus.OFFLINE:
-            gpus = node.record.hardware.gpus
-            model = gpus[0].model if gpus else "cpu"
-            models[model].append(node)
-    shown = sorted(models.items(), key=lambda item: (-len(item[1]), item[0]))[:_MODELS]
-    rows = [_of_model(model, found, now) for model, found in shown]
-    total = sum(states.values())
-    return MarketStats(
-        time=int(now),
-        nodes_total=total,
-        nodes_online=total - states[NodeStatus.OFFLINE],
-        nodes_idle=states[NodeStatus.IDLE],
-        nodes_busy=states[NodeStatus.BUSY],
-        nodes_draining=states[NodeStatus.DRAINING],
-        gpus=tuple(rows),
-        jobs_total=sum(jobs.by_state.values()),
-        jobs={state: count for state, count in sorted(jobs.by_state.items()) if count},
-        mean_job_ms=jobs.metered_ms // jobs.ended if jobs.ended else 0,
-        paid=max(0, jobs.paid),
-    )
-
-
-def _of_model(model: str, nodes: list[Node], now: float) -> GPUStats:
-    prices = [node.record.price_per_hour for node in nodes]
-    return GPUStats(
-        model=model,
-        nodes=len(nodes),
-        idle=sum(node.status_at(now) is NodeStatus.IDLE for node in nodes),
-        min_price=min(prices),
-        median_price=median_low(prices),
-        asked=price_percentiles(nodes),
-    )
-
-
-def price_percentiles(nodes: Iterable[Node]) -> PricePercentiles:
-    """What the wallets behind these nodes (at least one) ask."""
-    lowest: dict[str, int] = {}
-    proven: set[str] = set()
-    for node in nodes:
-        wallet, price = node.record.wallet.lower(), node.record.price_per_hour
-        lowest[wallet] = min(price, lowest.get(wallet, price))
-        if node.succeeded:
-            proven.add(wallet)
-    counted = proven if len(proven) >= _ENOUGH else lowest.keys()
-    prices = sorted(lowest[wallet] for wallet in counted)
-
-    def at(percent: int) -> int:
-        return prices[min(len(prices) - 1, len(prices) * percent // 100)]
-
-    return PricePercentiles(
-        sellers=len(prices), p10=at(10), p25=at(25), p50=at(50), p75=at(75), p90=at(90)
-    )
 
 
 def prometheus(stats: MarketStats, *, heartbeats: int, refused: int) -> str:

@@ -22,9 +22,13 @@ def build_market_app(market: Market) -> web.Application:
     )
 
     async def life(_: web.Application) -> AsyncIterator[None]:
-        market.start()
+        await market.start()
         yield
         await market.close()
 
+    async def end_streams(_: web.Application) -> None:
+        await market.live.close()  # or shutting down would wait for whoever watches
+
     app.cleanup_ctx.append(life)
+    app.on_shutdown.append(end_streams)
     return app

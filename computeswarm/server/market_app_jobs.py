@@ -56,7 +56,7 @@ class _Handlers:
         return json_reply(job, status=201 if new else 200)
 
     async def job(self, request: web.Request) -> web.StreamResponse:
-        return json_reply(self._market.jobs.get(_job_id(request)))
+        return json_reply(await self._market.jobs.get(_job_id(request)))
 
     async def update(self, request: web.Request) -> web.StreamResponse:
         job_id = _job_id(request)

@@ -12,8 +12,8 @@ from computeswarm.core.nodes import ComputeNode, Heartbeat, HeartbeatReply, Regi
 from computeswarm.core.query import squeeze
 from computeswarm.core.sessions import Enrolment
 from computeswarm.core.signing import Document, Signed
+from computeswarm.market.index import MAX_PAGE
 from computeswarm.market.market import Market
-from computeswarm.market.search import MAX_PAGE
 from computeswarm.server.logs import get_logger
 from computeswarm.server.market_calls import AUTH, call_of
 from computeswarm.server.openapi import Route
@@ -91,9 +91,8 @@ class _Handlers:
 
     async def heartbeat(self, request: web.Request) -> web.StreamResponse:
         body = await read_body(request)
-        return bytes_reply(
-            self._market.heartbeat(request.match_info["node_id"], call_of(request, body))
-        )
+        call = call_of(request, body)
+        return bytes_reply(await self._market.heartbeat(request.match_info["node_id"], call))
 
     async def register(self, request: web.Request) -> web.StreamResponse:
         registration = await self._market.register(await read_model(request, Enrolment))
@@ -105,7 +104,7 @@ class _Handlers:
         page = self._market.cached_page(key)
         if page is None:
             given = request.query
-            page = self._market.page(
+            page = await self._market.page(
                 key,
                 _words(request),
                 sort=given.get("sort", ""),

@@ -7,7 +7,7 @@ from aiohttp import web
 import computeswarm
 from computeswarm.core.errors import BadRequest
 from computeswarm.core.stats import MarketStats
-from computeswarm.market.manifest import MAX_PAGE, Wanted, manifest, resources
+from computeswarm.market.manifest import MAX_PAGE, Wanted
 from computeswarm.market.market import Market
 from computeswarm.market.stats import prometheus
 from computeswarm.server.openapi import Route
@@ -66,34 +66,31 @@ class _Handlers:
         return json_reply({"status": "ok", "version": computeswarm.__version__})
 
     async def x402(self, _: web.Request) -> web.StreamResponse:
-        market = self._market
-        document = manifest(market.live_nodes(), market.chain, market.clock.now())
-        return json_reply(document, headers={"Cache-Control": "public, max-age=30"})
+        body = await self._market.manifest()
+        return bytes_reply(body, headers={"Cache-Control": "public, max-age=30"})
 
     async def resources(self, request: web.Request) -> web.StreamResponse:
-        market, given = self._market, request.query
+        given = request.query
         wanted = Wanted(
             *(given.get(name, "")[:100] for name in ("type", "payTo", "scheme", "network"))
         )
-        document = resources(
-            market.live_nodes(),
-            market.chain,
-            market.clock.now(),
+        body = await self._market.resources(
             wanted,
             limit=_count(given.get("limit", "20"), 1, MAX_PAGE, "limit"),
             offset=_count(given.get("offset", "0"), 0, MAX_OFFSET, "offset"),
         )
-        return json_reply(document, headers={"Cache-Control": "public, max-age=30"})
+        return bytes_reply(body, headers={"Cache-Control": "public, max-age=30"})
 
     async def metrics(self, _: web.Request) -> web.StreamResponse:
         market = self._market
         text = prometheus(
-            market.stats(), heartbeats=market.heartbeats, refused=market.refused_calls
+            await market.stats(), heartbeats=market.heartbeats, refused=market.refused_calls
         )
         return bytes_reply(text.encode(), content_type=_TEXT)
 
     async def stats(self, _: web.Request) -> web.StreamResponse:
-        return json_reply(self._market.stats(), headers={"Cache-Control": "public, max-age=1"})
+        stats = await self._market.stats()
+        return json_reply(stats, headers={"Cache-Control": "public, max-age=1"})
 
 
 def _count(text: str, least: int, most: int, name: str) -> int:

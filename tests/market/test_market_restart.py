@@ -16,9 +16,10 @@ from market_fixtures import FakeClock, MarketClient, Seller, running_market, sub
 from computeswarm.core.clock import SystemClock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import ConfigError, StorageFull, Unavailable
+from computeswarm.core.ids import new_job_id
+from computeswarm.core.jobs import MarketJob
 from computeswarm.market import open_market
-from computeswarm.market.market import Market
-from computeswarm.market.sqlite import SqliteStore
+from computeswarm.market.stores import open_store
 
 BUYER = PrivateKey(bytes(31) + b"\x05")
 PROGRAM = """
@@ -65,19 +66,29 @@ async def test_a_restart_forgets_nothing(tmp_path: Path, clock: FakeClock) -> No
         assert (await left.register(old)).status == 409
 
 
-async def test_downtime_longer_than_a_lease_counts_as_absence(
+async def test_after_an_hour_down_everybody_gets_the_chance_of_a_beat_and_no_more(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     path = tmp_path / "market.db"
     async with running_market(path, clock) as client:
-        seller = Seller(client)
-        assert (await seller.register()).status == 201
-    clock.time += 91
+        gone, there, dead = (Seller(client, name=name) for name in ("gone", "there", "dead"))
+        assert (await gone.register()).status == 201
+        clock.time += 91
+        for seller in (there, dead):
+            assert (await seller.register()).status == 201
+        assert set(await client.ids()) == {there.node_id, dead.node_id}
+    clock.time += 3_600
     async with running_market(path, clock) as client:
-        seller.client = client
-        assert await client.ids() == []
-        assert (await seller.beat()).status == 200
-        assert await client.ids() == [seller.node_id]
+        gone.client = there.client = client
+        assert set(await client.ids()) == {there.node_id, dead.node_id}
+        assert (await there.beat()).status == 200
+        clock.time += 60
+        assert await client.ids() == [there.node_id]
+        assert (await gone.beat()).status == 200
+        assert set(await client.ids()) == {there.node_id, gone.node_id}
+        # the hour counts as absence: 60 s waited, the lease of 90 s before, of 3,660 s
+        (node,) = (await client.get("/api/v1/nodes", params={"q": "there"})).json["nodes"]
+        assert node["uptime_permille"] == round(1000 * 150 / 3_660)
 
 
 @asynccontextmanager
@@ -139,33 +150,41 @@ async def test_a_database_of_a_later_version_is_left_alone(tmp_path: Path) -> No
     path = tmp_path / "market.db"
     sqlite3.connect(path).execute("PRAGMA user_version=999").connection.close()
     with pytest.raises(ConfigError, match="later version"):
-        open_market(path)
+        await open_market(path).start()
     path.write_bytes(b"this is no database" * 100)
     with pytest.raises(ConfigError, match=r"market\.db"):
-        open_market(path)
+        await open_market(path).start()
 
 
 async def test_only_the_owner_reads_the_session_keys(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "market.db")
+    store = open_store(tmp_path / "market.db")
+    await store.open()
     await store.close()
     assert (tmp_path / "market.db").stat().st_mode & 0o077 == 0
 
 
 async def test_a_full_disk_refuses_and_heals(tmp_path: Path, clock: FakeClock) -> None:
-    store = SqliteStore(tmp_path / "market.db")
-    market = Market(store, clock=clock)
+    path = tmp_path / "market.db"
+    market = open_market(path, clock=clock)
+    await market.start()
     seller = Seller(MarketClient(None, ""))  # type: ignore[arg-type]
-    store._writer.execute("PRAGMA max_page_count=1")
+    room = market.store._writer._db  # type: ignore[attr-defined]
+    room.execute("PRAGMA max_page_count=1")
     big: dict[str, Any] = {"images": tuple("x" * 100 + str(n) for n in range(60))}
     with pytest.raises((StorageFull, Unavailable)):
         for _ in range(50):
             await market.register(seller.enrolment(name="n" + str(next(seller.seq)), **big))
-    known = len(market.live_nodes())
-    assert len(store.load_nodes()) == known
-    store._writer.execute("PRAGMA max_page_count=1000000")
+    known = market.table.live()
+    assert known == rows(path)
+    room.execute("PRAGMA max_page_count=1000000")
     await market.register(seller.enrolment(name="healed"))
-    assert len(store.load_nodes()) == known + 1
+    assert market.table.live() == known + 1 == rows(path)
     await market.close()
+
+
+def rows(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        return int(db.execute("SELECT count(*) FROM nodes").fetchone()[0])
 
 
 async def test_absurd_numbers_of_a_seller_do_not_keep_the_market_from_starting(
@@ -181,14 +200,13 @@ async def test_absurd_numbers_of_a_seller_do_not_keep_the_market_from_starting(
         job_id = signed.document["job_id"]
         assert (await client.call("POST", "/api/v1/jobs/submit", data=body)).status == 201
         assert (await seller.patch(job_id, "succeeded", metered_ms=most, paid=7)).status == 200
-    with closing(sqlite3.connect(path)) as db:
-        # 2,000 more such jobs: their plain sum is past 63 bits
-        db.execute(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
-            " INSERT INTO jobs SELECT job_id || i, node_id, buyer, state, metered_ms, paid,"
-            " refunded, created_at, job, submission FROM jobs, n"
-        )
-        db.commit()
+        job = MarketJob.model_validate((await client.get(f"/api/v1/jobs/{job_id}")).json)
+    store = open_store(path)
+    await store.open()
+    # 2,000 more such jobs: their plain sum is past 63 bits
+    more = [job.model_copy(update={"job_id": new_job_id()}) for _ in range(2_000)]
+    await asyncio.gather(*(store.add_job(each, "{}") for each in more))
+    await store.close()
     async with running_market(path, clock) as client:
         stats = (await client.get("/api/v1/stats")).json
     assert stats["jobs"] == {"succeeded": 2001}

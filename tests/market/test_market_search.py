@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 
@@ -8,21 +9,22 @@ from hypothesis import strategies as st
 from market_fixtures import START, MarketClient, Seller
 
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.nodes import NodeStatus
 from computeswarm.core.query import parse
-from computeswarm.market.directory import Node
-from computeswarm.market.search import Search
+from computeswarm.market.facts import pack
+from computeswarm.market.index import Search
+from computeswarm.market.rows import Lease, NodeRow
+from computeswarm.market.table import NodeTable
 
 KEY = PrivateKey(bytes(31) + b"\x03")
 ASK = Seller(MarketClient(None, ""), key=KEY)  # type: ignore[arg-type]
-SIGNED = ASK.signed()
 
 
-def make_node(number: int, price: int) -> Node:
+def make_node(number: int, price: int) -> NodeRow:
     record = ASK.record(name=f"n{number}", price_per_hour=price)
-    return Node(
-        record.node_id, SIGNED, record, "{}", 1, bytes(32), START + 90, 0, START, START, 0.0,
-        START + 90, NodeStatus.IDLE,
+    facts, words = pack(record.node_id, record)
+    return NodeRow(
+        record.node_id, record.wallet, b"{}", facts, words, 1, bytes(32), START + 60, START,
+        Lease(last_seen=START, lease_until=START + 90),
     )  # fmt: skip
 
 
@@ -32,20 +34,17 @@ class Walk:
 
     sort: str
     limit: int
-    search: Search = field(default_factory=Search)
+    table: NodeTable = field(default_factory=NodeTable)
     seen: list[str] = field(default_factory=list)
     cursor: str = ""
 
-    def step(self, nodes: list[Node], version: int) -> bool:
+    def __post_init__(self) -> None:
+        self.search = Search(self.table)
+
+    async def step(self) -> bool:
         query = parse("", sort=self.sort)
-        page = self.search.page(
-            (self.sort, self.cursor),
-            query,
-            nodes=nodes,
-            version=version,
-            now=START,
-            cursor=self.cursor,
-            limit=self.limit,
+        page = await self.search.page(
+            (self.sort, self.cursor), query, now=START, cursor=self.cursor, limit=self.limit
         )
         document = json.loads(page.body)
         self.seen += [node["node_id"] for node in document["nodes"]]
@@ -66,19 +65,28 @@ CHURN = st.lists(st.tuples(st.booleans(), st.integers(0, 30), st.integers(0, 5))
 def test_pages_stay_right_while_nodes_come_and_go(
     count: int, churn: list[list[tuple[bool, int, int]]], sort: str, limit: int
 ) -> None:
-    nodes = {number: make_node(number, number % 4) for number in range(count)}
-    stayed = {node.node_id for node in nodes.values()}
-    walk = Walk(sort, limit)
-    version = 0
-    for changes in churn:
-        if not walk.step(list(nodes.values()), version):
-            break
-        for comes, number, price in changes:
-            version += 1
-            if comes:
-                nodes.setdefault(number + 100, make_node(number + 100, price))
-            elif number in nodes:
-                stayed.discard(nodes.pop(number).node_id)
+    async def walk_through() -> None:
+        numbers = {number: make_node(number, number % 4).node_id for number in range(count)}
+        stayed.update(numbers.values())
+        for number in range(count):
+            walk.table.put(make_node(number, number % 4))
+        for changes in churn:
+            if not await walk.step():
+                break
+            for comes, number, price in changes:
+                if comes and number + 100 not in numbers:
+                    row = make_node(number + 100, price)
+                    numbers[number + 100] = row.node_id
+                    walk.table.put(row)
+                elif not comes and number in numbers:
+                    stayed.discard(left := numbers.pop(number))
+                    slot = walk.table.slot(left)
+                    assert slot is not None
+                    walk.table.remove(slot)
+        await walk.search.close()
+
+    walk, stayed = Walk(sort, limit), set[str]()
+    asyncio.run(walk_through())
     assert len(walk.seen) == len(set(walk.seen)), "a node was shown twice"
     assert stayed <= set(walk.seen), "a node that stayed was left out"
 
