@@ -1,4 +1,4 @@
-"""Counting nodes and jobs, for people and for Prometheus."""
+"""The market's figures: nodes from the table's columns, jobs from the store's sums."""
 
 from __future__ import annotations
 
@@ -20,39 +20,6 @@ from computeswarm.market.tally import Columns, Tally, tally
 STALE_SECONDS = 1.0
 _ON_THE_SPOT = 2_000
 """Nodes that are counted faster than a thread could be asked to."""
-
-
-def prometheus(stats: MarketStats, *, heartbeats: int, refused: int) -> str:
-    """The same in Prometheus' text format 0.0.4."""
-    lines: list[str] = []
-
-    def metric(name: str, kind: str, samples: dict[str, int | float]) -> None:
-        lines.append(f"# TYPE computeswarm_market_{name} {kind}")
-        lines.extend(f"computeswarm_market_{name}{k} {v}" for k, v in samples.items())
-
-    offline = stats.nodes_total - stats.nodes_online
-    metric(
-        "nodes",
-        "gauge",
-        {
-            '{status="idle"}': stats.nodes_idle,
-            '{status="busy"}': stats.nodes_busy,
-            '{status="draining"}': stats.nodes_draining,
-            '{status="offline"}': offline,
-        },
-    )
-    models = {f'{{model="{_escape(gpu.model)}"}}': gpu.nodes for gpu in stats.gpus}
-    metric("nodes_online_by_gpu", "gauge", dict(models))
-    metric("jobs", "gauge", {f'{{state="{s}"}}': n for s, n in stats.jobs.items()})
-    metric("jobs_submitted_total", "counter", {"": stats.jobs_total})
-    metric("job_mean_seconds", "gauge", {"": stats.mean_job_ms / 1000})
-    metric("heartbeats_total", "counter", {"": heartbeats})
-    metric("calls_refused_total", "counter", {"": refused})
-    return "\n".join(lines) + "\n"
-
-
-def _escape(label: str) -> str:
-    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 class Statistics:

@@ -11,14 +11,17 @@ from computeswarm.server.market_app_jobs import job_routes
 from computeswarm.server.market_app_nodes import node_routes
 from computeswarm.server.market_app_ops import ops_routes
 from computeswarm.server.openapi import build_app
+from computeswarm.server.requests import RequestMeter
 
 
 def build_market_app(market: Market) -> web.Application:
     """The market's application. Starting it starts the market, and cleaning it up closes it."""
+    meter = RequestMeter()
     app = build_app(
-        [*node_routes(market), *job_routes(market), *ops_routes(market)],
+        [*node_routes(market), *job_routes(market), *ops_routes(market, meter)],
         title="ComputeSwarm market",
         description="Finds compute nodes and keeps jobs' metadata. Never touches money or scripts.",
+        requests=meter,
     )
 
     async def life(_: web.Application) -> AsyncIterator[None]:
