@@ -7,9 +7,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 
-import numpy as np
-
-from computeswarm.core.changes import JobChanged, PriceChanged, Topic
+from computeswarm.core.changes import PriceChanged, Topic
 from computeswarm.core.clock import Clock
 from computeswarm.core.jobs import MarketJob
 from computeswarm.core.query import Query
@@ -18,13 +16,12 @@ from computeswarm.market.live.readers import Readers
 from computeswarm.market.live.resuming import Cursors, History
 from computeswarm.market.live.ring import Batch, Ring
 from computeswarm.market.live.subscription import Interest, Subscription, event, mark, reset
-from computeswarm.market.live.views import Documents, View, gone
+from computeswarm.market.live.telling import Teller
+from computeswarm.market.live.views import View
 from computeswarm.market.stores.protocol import Position
 
 BATCH_SECONDS = 0.25
 STATS_SECONDS = 2.0
-_STEP_SECONDS = 0.005
-"""After so long a batch lets others have their turn."""
 _OLD = "The market can't tell any more what changed since then."
 
 _log = logging.getLogger(__name__)
@@ -209,9 +206,9 @@ class LiveFeed:
             one.resets += 1
             return [reset(_OLD) + begin]
         view = None if interest.query is None else View(interest.query, remembers=False)
-        made = Documents(self._nodes, self._clock.now())
-        told = await self._told(missed, interest.topics, view, made)
-        return [b"".join([*told, *_jobs_of(missed, interest.wallet)]) + begin]
+        teller = Teller(self._nodes, missed, self._clock.now())
+        told = await teller.told(interest.topics, view) + teller.jobs_of(interest.wallet)
+        return [told + begin]
 
     # what they are told
 
@@ -224,17 +221,17 @@ class LiveFeed:
         self._batch, self._last = Batch(batch.number + 1), batch
         self._ring.add(batch)
         cursor = self._cursors.after(batch)
+        teller, end = Teller(self._nodes, batch, batch.at), mark(cursor)
         jobs = {
             reader: told
             for wallet, readers in self._readers.wallets().items()
-            if (told := b"".join(_jobs_of(batch, wallet)))
+            if (told := teller.jobs_of(wallet))
             for reader in readers
         }
-        made, end = Documents(self._nodes, batch.at), mark(cursor)
         # those who come while this goes on have missed it, and are told by ``subscribe``
         groups = [(group, tuple(group.members)) for group in self._readers.groups()]
         for group, members in groups:
-            told = b"".join(await self._told(batch, group.topics, group.view, made))
+            told = await teller.told(group.topics, group.view)
             shared = told + end
             for reader in members:
                 reader.cursor = cursor
@@ -242,31 +239,6 @@ class LiveFeed:
                     reader.put(told + own + end)
                 elif told:
                     reader.put(shared)
-
-    async def _told(
-        self, batch: Batch, topics: frozenset[Topic], view: View | None, made: Documents
-    ) -> list[bytes]:
-        events: list[bytes] = []
-        if Topic.NODES in topics:
-            events += [gone("left", node_id) for node_id in batch.left]
-            loop = asyncio.get_running_loop()
-            until = loop.time() + _STEP_SECONDS
-            for told in self._nodes_told(batch, view, made):
-                events.append(told)
-                if loop.time() > until:
-                    await asyncio.sleep(0)
-                    until = loop.time() + _STEP_SECONDS
-        if Topic.PRICES in topics:
-            events += [_event(change) for change in batch.prices.values()]
-        return events
-
-    def _nodes_told(self, batch: Batch, view: View | None, made: Documents) -> Iterable[bytes]:
-        slots = [slot for slot in batch.full | batch.hot if not self._nodes.gone(slot)]
-        if view is None:
-            listed, pulse = made.listed, made.pulse
-            return (listed(slot) if slot in batch.full else pulse(slot) for slot in slots)
-        full = np.fromiter((slot in batch.full for slot in slots), np.bool_, len(slots))
-        return view.events(np.array(slots, np.int64), full, self._nodes, made)
 
     async def _tell_stats(self) -> None:
         groups = [group for group in self._readers.groups() if Topic.STATS in group.topics]
@@ -286,17 +258,3 @@ class LiveFeed:
                 await work()
             except Exception:
                 _log.exception("live")  # what is wrong with one batch need not be with the next
-
-
-def _event(change: PriceChanged | JobChanged) -> bytes:
-    return event(change.type, change.model_dump_json().encode())
-
-
-def _jobs_of(batch: Batch, wallet: str) -> list[bytes]:
-    if not wallet:
-        return []
-    return [
-        _event(JobChanged(job=job))
-        for job in batch.jobs.values()
-        if wallet in (job.buyer.lower(), job.seller.lower())
-    ]

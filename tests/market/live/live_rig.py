@@ -94,7 +94,7 @@ class Fleet:
         node_id = record(name, model, price).node_id
         slot = self.table.slot(node_id)
         known = slot is not None and not self.table.gone(slot)
-        old_price = self.table.hot.price[slot] if known else None
+        old_price = self.table.hot.price[slot] if slot is not None and known else None
         row = NodeRow(
             node_id=node_id,
             wallet=KEY.address,
