@@ -1,8 +1,8 @@
 """Cursors: what they look like, and what a reader who comes back with one has missed.
 
 Where a process is alone, a cursor is its own epoch and a batch's number. On a shared store it is a
-place in the store's log, so that any instance can go on where another one was killed: from its own
-ring if it was at that place itself, else from the log.
+place in the store's log and when that was, so that any instance can go on where another one was
+killed: from its own ring if it was at that place itself, else from the log.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 
-from computeswarm.core.changes import MAX_CURSOR
 from computeswarm.core.clock import Clock
 from computeswarm.market.live.nodes import Nodes
 from computeswarm.market.live.ring import Batch, Ring
@@ -22,13 +21,14 @@ History = Callable[[Position, int], Awaitable[Sequence[Change] | None]]
 
 MAX_MISSED = 20_000
 """Things; where more changed, a search is the shorter way to know how they stand."""
-LOG_SECONDS = 900.0
-"""For so long the log is kept; leases run out without an entry there."""
+LOG_SECONDS = 240.0
+"""For so long the log surely holds everything."""
 _SKEW_SECONDS = 5.0
 """By so much two instances may differ in when they saw a lease run out."""
 _READ, _READS = 1_000, 20
 _READERS_AT_ONCE = 4
-_CURSOR = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_CURSOR}}}\Z")
+_PLACE = re.compile(r"([0-9]{1,20})\.([0-9]{1,12})\Z", re.ASCII)
+_EPOCH = re.compile(r"([0-9a-f]{8})-([0-9]{1,18})\Z", re.ASCII)
 
 
 class Cursors:
@@ -55,7 +55,7 @@ class Cursors:
             return f"{self._epoch}-{batch.number}"
         if batch.positions:
             self.position = batch.positions[-1]
-        return self.position
+        return f"{self.position}.{int(self._clock.now())}"
 
     async def missed(self, cursor: str) -> Batch | None:
         """What a reader with this cursor was not told of; None where nobody knows.
@@ -63,27 +63,28 @@ class Cursors:
         Raises:
             Unavailable: the log can't be read now.
         """
-        if not _CURSOR.match(cursor):
-            return None
         if self._history is None:
             return self._from_epoch(cursor)
-        position = Position(cursor)
-        number = self._ring.number_of(position)
-        if number is None and position != self.position:
-            found = await self._from_log(self._history, position)
-            return None if found is None else self._with_lapsed(found, LOG_SECONDS)
-        # the batch that reached it may have gone on behind it
-        batches = [] if number is None else self._ring.after(number - 1)
-        if batches is None:
+        place = _PLACE.match(cursor)
+        if place is None:
             return None
-        since = batches[0].at if batches else self._clock.now()
-        return self._with_lapsed(_merged(batches), self._clock.now() - since + _SKEW_SECONDS)
+        position, age = Position(place[1]), max(0.0, self._clock.now() - int(place[2]))
+        number = self._ring.number_of(position)
+        if number is not None:
+            # the batch that reached it may have gone on behind it
+            batches = self._ring.after(number - 1)
+            found = None if batches is None else _merged(batches)
+        elif position == self.position:
+            found = Batch(0)
+        else:
+            found = None if age > LOG_SECONDS else await self._from_log(self._history, position)
+        return None if found is None else self._with_lapsed(found, age + _SKEW_SECONDS)
 
     def _from_epoch(self, cursor: str) -> Batch | None:
-        epoch, _, number = cursor.rpartition("-")
-        if epoch != self._epoch or not number.isdigit() or int(number) > self._number:
+        place = _EPOCH.match(cursor)
+        if place is None or place[1] != self._epoch or int(place[2]) > self._number:
             return None
-        batches = self._ring.after(int(number))
+        batches = self._ring.after(int(place[2]))
         return None if batches is None else _bounded(_merged(batches))
 
     async def _from_log(self, history: History, position: Position) -> Batch | None:
