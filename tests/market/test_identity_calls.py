@@ -208,8 +208,8 @@ async def test_a_revocation_sent_again_does_not_undo_the_return(
 
 
 async def test_only_its_own_wallet_revokes_a_node(client: MarketClient, seller: Seller) -> None:
-    other = Seller(client, name="other")
-    assert (await other.register()).status == 201
+    other, second = Seller(client, name="other"), Seller(client, name="second", key=seller.key)
+    assert (await other.register()).status == (await second.register()).status == 201
     path = f"/api/v1/nodes/{seller.node_id}/revoke"
     word = NodeRevocation(
         wallet=seller.key.address, node_id=seller.node_id, seq=10**9, issued_at=START
@@ -222,7 +222,11 @@ async def test_only_its_own_wallet_revokes_a_node(client: MarketClient, seller: 
         CHAIN_ID,
         word.model_copy(update={"wallet": other.key.address, "node_id": other.node_id}),
     )
+    of_second = Signed.make(
+        seller.key, REVOCATION_KIND, CHAIN_ID, word.model_copy(update={"node_id": second.node_id})
+    )
     for signed, status in (
+        (of_second, 401),
         (by_thief, 401),
         (elsewhere, 422),
         (of_other, 401),
@@ -233,7 +237,7 @@ async def test_only_its_own_wallet_revokes_a_node(client: MarketClient, seller: 
     assert (await seller.revoke(key=THIEF, seq=10**9)).status == 401
     assert (await seller.revoke(seq=10**9, issued_at=START + MAX_CLOCK_SKEW + 1)).status == 422
     assert (await Seller(client, name="never").revoke()).status == 404
-    assert set(await client.ids()) == {seller.node_id, other.node_id}
+    assert set(await client.ids()) == {seller.node_id, other.node_id, second.node_id}
     assert (await seller.beat()).status == 200
 
 
