@@ -4,28 +4,16 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market_fixtures import START, MarketClient, Seller
+from market_fixtures import MarketClient, Seller
+from market_rows import START, make_record, make_row
 
-from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.query import parse
-from computeswarm.market.facts import pack
-from computeswarm.market.index import Search
-from computeswarm.market.rows import Lease, NodeRow
+from computeswarm.core.query import SORTABLE, parse
+from computeswarm.market.index import Search, orders, pages, shelf
+from computeswarm.market.rows import Lease
 from computeswarm.market.table import NodeTable
-
-KEY = PrivateKey(bytes(31) + b"\x03")
-ASK = Seller(MarketClient(None, ""), key=KEY)  # type: ignore[arg-type]
-
-
-def make_node(number: int, price: int) -> NodeRow:
-    record = ASK.record(name=f"n{number}", price_per_hour=price)
-    facts, words = pack(record.node_id, record)
-    return NodeRow(
-        record.node_id, record.wallet, b"{}", facts, words, 1, bytes(32), START + 60, START,
-        Lease(last_seen=START, lease_until=START + 90),
-    )  # fmt: skip
 
 
 @dataclass
@@ -41,54 +29,119 @@ class Walk:
     def __post_init__(self) -> None:
         self.search = Search(self.table)
 
+    def put(self, number: int, price: int, *, region: str = "") -> str:
+        """A node comes, or changes its price and region."""
+        record = make_record(number, price_per_hour=price, region=region)
+        lease = Lease(last_seen=START, lease_until=START + 60.0, queued=price)
+        self.table.put(make_row(record, number=number + 1, lease=lease))
+        return record.node_id
+
     async def step(self) -> bool:
         query = parse("", sort=self.sort)
-        page = await self.search.page(
-            (self.sort, self.cursor), query, now=START, cursor=self.cursor, limit=self.limit
-        )
+        page = await self.search.page(None, query, now=START, cursor=self.cursor, limit=self.limit)
         document = json.loads(page.body)
         self.seen += [node["node_id"] for node in document["nodes"]]
+        assert document["total"] == self.table.live()
         self.cursor = document["next"] or ""
         return bool(self.cursor)
 
 
-CHURN = st.lists(st.tuples(st.booleans(), st.integers(0, 30), st.integers(0, 5)), max_size=6)
+CHURN = st.lists(
+    st.tuples(st.sampled_from(["come", "go", "busy"]), st.integers(0, 30), st.integers(0, 5)),
+    max_size=6,
+)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.integers(0, 25),
     st.lists(CHURN, min_size=30, max_size=30),
-    st.sampled_from(["price", "-price", "name", "-name", "rel", "vram"]),
+    st.tuples(st.sampled_from(["", "-"]), st.sampled_from(SORTABLE)).map("".join),
     st.integers(1, 5),
+    st.booleans(),
 )
 def test_pages_stay_right_while_nodes_come_and_go(
-    count: int, churn: list[list[tuple[bool, int, int]]], sort: str, limit: int
+    count: int,
+    churn: list[list[tuple[str, int, int]]],
+    sort: str,
+    limit: int,
+    ordered: bool,
 ) -> None:
-    async def walk_through() -> None:
-        numbers = {number: make_node(number, number % 4).node_id for number in range(count)}
-        stayed.update(numbers.values())
-        for number in range(count):
-            walk.table.put(make_node(number, number % 4))
+    """Whether nodes are sorted on the spot, or found in an order that was made before."""
+    walk = Walk(sort, limit)
+    moves = sort.removeprefix("-") in ("queue", "status")
+
+    async def run() -> None:
+        there = {number: walk.put(number, number % 4) for number in range(count)}
+        stayed = set(there.values())
         for changes in churn:
             if not await walk.step():
                 break
-            for comes, number, price in changes:
-                if comes and number + 100 not in numbers:
-                    row = make_node(number + 100, price)
-                    numbers[number + 100] = row.node_id
-                    walk.table.put(row)
-                elif not comes and number in numbers:
-                    stayed.discard(left := numbers.pop(number))
-                    slot = walk.table.slot(left)
+            for what, number, value in changes:
+                if what == "come":
+                    there.setdefault(number + 100, walk.put(number + 100, value))
+                elif what == "go" and number in there:
+                    node_id = there.pop(number)
+                    stayed.discard(node_id)
+                    walk.table.remove(walk.table.slot(node_id))  # type: ignore[arg-type]
+                elif what == "busy" and number in there and not moves:
+                    slot = walk.table.slot(there[number])
                     assert slot is not None
-                    walk.table.remove(slot)
+                    walk.table.beat(
+                        slot,
+                        counter=1,
+                        now=START,
+                        lease_until=START + 60.0,
+                        status=value % 3,
+                        queued=value,
+                        running=1,
+                    )
+        assert len(walk.seen) == len(set(walk.seen)), "a node was shown twice"
+        assert stayed <= set(walk.seen), "a node that stayed was left out"
         await walk.search.close()
 
-    walk, stayed = Walk(sort, limit), set[str]()
-    asyncio.run(walk_through())
-    assert len(walk.seen) == len(set(walk.seen)), "a node was shown twice"
-    assert stayed <= set(walk.seen), "a node that stayed was left out"
+    with pytest.MonkeyPatch.context() as patch:
+        if ordered:
+            patch.setattr(pages, "_FEW_NUMBERS", 1)
+            patch.setattr(pages, "_FEW_TEXTS", 1)
+        asyncio.run(run())
+
+
+async def test_an_order_is_made_anew_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large market: orders are made in a thread, and what changes meanwhile is not lost."""
+    monkeypatch.setattr("computeswarm.market.index.search._AT_ONCE", 10)
+    monkeypatch.setattr("computeswarm.market.index.search._SORTED_AT_ONCE", 10)
+    for module, name in ((pages, "_FEW_NUMBERS"), (pages, "_FEW_TEXTS"), (shelf, "_LEAST_ASIDE")):
+        monkeypatch.setattr(module, name, 5)
+    walk = Walk("price", 7)
+    for number in range(300):
+        walk.put(number, number * 7 % 50)
+    built, build = [], orders.Order.build
+
+    def and_change(self: orders.Order, *given: object) -> None:
+        build(self, *given)  # type: ignore[arg-type]
+        if len(built) < 2:
+            for number in range(5):  # the loop waits here, so this is safe
+                built.append(walk.put(number, 60 + number))
+
+    monkeypatch.setattr(orders.Order, "build", and_change)
+    while await walk.step():
+        pass
+    assert walk.seen[-5:] == built[:5]
+    assert len(walk.seen) == len(set(walk.seen)) == 300
+    clock = iter(range(START, START + 10**6))
+    walk.search.start(lambda: next(clock))
+    made = walk.search.rebuild_seconds.count
+    for number in range(100):
+        walk.put(number, 7)
+    async with asyncio.timeout(30):
+        while walk.search.rebuild_seconds.count == made:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    again = Walk("price", 50, table=walk.table)
+    while await again.step():
+        pass
+    assert len(set(again.seen)) == 300
+    await walk.search.close()
 
 
 async def test_pages_over_http(client: MarketClient) -> None:
