@@ -71,7 +71,8 @@ class Replica:
         self._in_step = self._moved = clock.monotonic()
         self._blind_until = 0.0
         self._second = 0.0
-        self._asked: dict[str, asyncio.Task[None]] = {}
+        self._asked = 0
+        self._reading: dict[str, asyncio.Task[None]] = {}
 
     @property
     def lag_seconds(self) -> float:
@@ -117,27 +118,30 @@ class Replica:
     async def ask(self, node_id: str) -> None:
         """Read one node, which may have been registered elsewhere a moment ago.
 
-        At most once a second for each and ``ASKED_PER_SECOND`` altogether: beyond that nothing is
-        read, so that bad calls don't become queries.
+        Once for all who ask at the same time, and at most ``ASKED_PER_SECOND`` altogether: beyond
+        that nothing is read, so that a flood of bad calls does not become one of queries.
 
         Raises:
             Unavailable: the store does not answer, so nobody knows.
         """
         if not self._store.shared:
             return
-        now = self._clock.monotonic()
-        if now - self._second >= 1:
-            self._second = now
-            self._asked.clear()
-        task = self._asked.get(node_id)
+        task = self._reading.get(node_id)
         if task is None:
-            if len(self._asked) >= ASKED_PER_SECOND:
+            now = self._clock.monotonic()
+            if now - self._second >= 1:
+                self._second, self._asked = now, 0
+            if self._asked >= ASKED_PER_SECOND:
                 return
-            task = self._asked[node_id] = asyncio.create_task(self._read(node_id))
+            self._asked += 1
+            task = self._reading[node_id] = asyncio.create_task(self._read(node_id))
         await asyncio.shield(task)
 
     async def _read(self, node_id: str) -> None:
-        row = await self._store.node(node_id)
+        try:
+            row = await self._store.node(node_id)
+        finally:
+            del self._reading[node_id]  # whoever asks from now on wants to know what is then
         if row is not None:
             self.take(row)
 

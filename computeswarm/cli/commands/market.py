@@ -13,22 +13,26 @@ _HERE = ("127.0.0.1", "::1", "localhost")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_settings(parser, "host", "port", "public_urls", "log_format")
+    add_settings(parser, "host", "port", "database", "public_urls", "trusted_proxies", "log_format")
 
 
 def run(context: Context) -> int:
     from computeswarm.market import open_market
+    from computeswarm.market.limits import read_limits
     from computeswarm.server.logs import setup_logging
     from computeswarm.server.market_app import build_market_app
+    from computeswarm.server.proxies import Clients, read_networks
     from computeswarm.server.serving import Server, run, run_until_signal
 
     settings = context.settings
     setup_logging(settings.log_level, log_format=settings.log_format)
     chain = settings.chain
+    database = settings.database or context.paths.market / "market.db"
     market = open_market(
-        context.paths.market / "market.db", chain=chain, names=settings.server_names
+        database, chain=chain, names=settings.server_names, limits=read_limits(settings.limits)
     )
-    server = Server(build_market_app(market))
+    clients = Clients(read_networks(settings.trusted_proxies))
+    server = Server(build_market_app(market, clients=clients))
 
     async def serve() -> None:
         url = await server.start(settings.host, settings.port or DEFAULT_PORT)
