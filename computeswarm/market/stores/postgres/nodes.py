@@ -31,16 +31,18 @@ _WIDE = (
     " session_until, registered_at, succeeded, failed, gone)"
 )
 _INSERT = (
-    "INSERT INTO nodes (number, node_id, wallet, record, facts, words, seq, session_key,"
-    " session_until, registered_at, succeeded, failed, gone, call_counter)"
+    "INSERT INTO nodes (number, node_id, wallet, record,"  # noqa: S608 - only our own words
+    " facts, words, seq, session_key, session_until, registered_at, succeeded, failed, gone,"
+    " call_counter)"
     f" SELECT g.*, 0 FROM {_WIDE} ORDER BY g.node_id"
-    " ON CONFLICT (node_id) DO NOTHING RETURNING number"  # noqa: S608 - only our own words
+    " ON CONFLICT (node_id) DO NOTHING RETURNING number"
 )
 _RENEW = (
-    "UPDATE nodes AS n SET wallet=g.wallet, record=g.record, facts=g.facts, words=g.words,"
+    "UPDATE nodes AS n SET wallet=g.wallet,"  # noqa: S608 - only our own words
+    " record=g.record, facts=g.facts, words=g.words,"
     " seq=g.seq, session_key=g.session_key, session_until=g.session_until, call_counter=0,"
     " succeeded=g.succeeded, failed=g.failed, gone=g.gone"
-    f" FROM {_WIDE} WHERE n.number = g.number"  # noqa: S608 - only our own words
+    f" FROM {_WIDE} WHERE n.number = g.number"
 )
 _LEASES = (
     "INSERT INTO leases (number, seq, counter, last_seen, lease_until, alive_seconds, queued,"
