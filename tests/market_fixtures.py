@@ -67,6 +67,8 @@ class MarketClient:
     url: str
 
     async def call(self, method: str, path: str, **options: Any) -> Reply:
+        if "data" in options:
+            options["headers"] = {"Content-Type": "application/json"} | options.get("headers", {})
         async with self.session.request(method, self.url + path, **options) as response:
             return Reply(response.status, response.headers, await response.read())
 

@@ -131,7 +131,7 @@ async def world(
     ):
         market = await server.start("127.0.0.1", 0)
         enrolment, _ = enrol(seller.key, seller.node.record, market, time.time())
-        body = enrolment.model_dump_json()
-        async with session.post(f"{market}/api/v1/nodes/register", data=body) as reply:
+        body = enrolment.model_dump(mode="json")
+        async with session.post(f"{market}/api/v1/nodes/register", json=body) as reply:
             assert reply.status == 201, await reply.text()
         yield World(home, folder, market, seller, key)

@@ -115,9 +115,9 @@ async def test_the_internet_is_sought_where_it_is_offered(there: World) -> None:
     record = there.seller.record.model_copy(update={"seq": 2})
     signed = Signed.make(there.seller.key, RECORD_KIND, CHAIN.chain_id, record)
     enrolment, _ = enrol(there.seller.key, signed, there.market, time.time())
-    body = enrolment.model_dump_json()
+    body = enrolment.model_dump(mode="json")
     url = f"{there.market}/api/v1/nodes/register"
-    async with aiohttp.ClientSession() as session, session.post(url, data=body) as reply:
+    async with aiohttp.ClientSession() as session, session.post(url, json=body) as reply:
         assert reply.status == 201, await reply.text()
     ended = await there.cli("run", "job.py", "--yes", "--internet")
     assert ended.code == 0, ended.err
