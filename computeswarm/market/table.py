@@ -25,6 +25,8 @@ from computeswarm.market.texts import Texts
 from computeswarm.market.touches import Touches
 
 _FIRST_ROOM = 64
+_FEW_NAMED = 64
+"""Names of one node in so many are few."""
 _OFFLINE = len(STATUSES) - 1
 _NOTHING = np.zeros((), FACTS).tobytes()
 _NO_WORDS = BETWEEN * 5
@@ -56,6 +58,8 @@ class NodeTable:
         self.names = Texts()
         """Squeezed; entries are those of ``lower_names``."""
         self.lower_names = Texts()
+        self._owners = np.zeros(_FIRST_ROOM, np.int32)
+        """Slots by their names' entries; that of an entry no longer used is of no meaning."""
         self._slots: dict[str, int] = {}
         self._free: list[int] = []
         # an object array, since the garbage collector would walk a list of a million each time
@@ -97,6 +101,14 @@ class NodeTable:
         columns = self.columns
         parts = (int(c[slot]) for c in (columns.wallet_a, columns.wallet_b, columns.wallet_c))
         return to_checksum("0x{:016x}{:016x}{:08x}".format(*parts))
+
+    def named(self, entries: Array) -> Array | None:
+        """Slots, in order, of the names for which a mask over ``names`` is true; None: many."""
+        found = np.flatnonzero(entries)
+        if len(found) * _FEW_NAMED > self.size:
+            return None
+        slots = self._owners[found]
+        return np.sort(slots[self.columns.name[slots] == found])
 
     def model(self, slot: int) -> str:
         """Model of the first GPU; ``cpu`` for a node without one."""
@@ -205,7 +217,7 @@ class NodeTable:
         texts = self.names.nbytes + self.lower_names.nbytes
         texts += sum(dictionary.texts.nbytes for dictionary in self.dictionaries)
         ids = getsizeof(self._slots) + 96 * len(self._slots)  # texts and numbers in the map
-        fixed = int(self._records.nbytes + self._by_number.nbytes)
+        fixed = int(self._records.nbytes + self._by_number.nbytes + self._owners.nbytes)
         return self.columns.nbytes + texts + ids + fixed + self._record_bytes
 
     # -- coming and going
@@ -452,6 +464,11 @@ class NodeTable:
         entries = self.names.extend([part[4].encode("utf-8", "surrogatepass") for part in parts])
         self.lower_names.extend([part[5].encode("utf-8", "surrogatepass") for part in parts])
         columns.name[slots] = entries
+        if entries.stop > len(self._owners):
+            grown = np.zeros(max(entries.stop, 2 * len(self._owners)), np.int32)
+            grown[: len(self._owners)] = self._owners
+            self._owners = grown
+        self._owners[entries.start : entries.stop] = slots
         self._compact()
 
     def _compact(self) -> None:
@@ -464,6 +481,7 @@ class NodeTable:
             self.names.compact(entries)
             self.lower_names.compact(entries)
             self.columns.name[used] = np.arange(len(used))
+            self._owners = used.astype(np.int32)
         for name, dictionary in zip(_SHARED, self.dictionaries, strict=True):
             if dictionary.texts.wasteful:
                 dictionary.compact(getattr(self.columns, name))

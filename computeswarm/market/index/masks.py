@@ -13,7 +13,7 @@ from computeswarm.market.table import NodeTable
 
 BLOCK = 128 * 1024
 """Rows at a time: what is read and written stays in the processor's cache."""
-_SPARSE = 32
+_SPARSE = 128
 """Below one row in so many the rest is looked up row by row."""
 
 

@@ -81,7 +81,29 @@ class Spelled:
 
     def weight(self, _: Columns) -> int:
         """As ``Within.weight``; reads from all over cost more."""
-        return 32 if len(self.hits) < 2**15 else 128
+        return 32 if len(self.hits) < 2**15 else 64
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """The row is one of a few (at least one), given in order."""
+
+    slots: Array
+
+    def mask(self, columns: Columns, rows: Rows) -> Array:
+        """For each row whether it holds."""
+        if isinstance(rows, slice):
+            found = np.zeros(len(columns.status[rows]), np.bool_)
+            first, last = np.searchsorted(self.slots, (rows.start, rows.stop))
+            found[self.slots[first:last] - rows.start] = True
+            return found
+        places = np.searchsorted(self.slots, rows)
+        same: Array = self.slots.take(places, mode="clip") == rows
+        return same
+
+    def weight(self, _: Columns) -> int:
+        """As ``Within.weight``."""
+        return 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +145,7 @@ class All:
 class Either:
     """One of the parts holds, or none where it is negated; without parts none does."""
 
-    parts: tuple[Within | Spelled | Holding | All, ...]
+    parts: tuple[Part, ...]
     negated: bool
 
     def mask(self, columns: Columns, rows: Rows) -> Array:
@@ -141,6 +163,7 @@ class Either:
         return sum(part.weight(columns) for part in self.parts) + 1
 
 
+Part = Within | Spelled | Among | Holding | All
 Condition = Within | Either
 
 
@@ -217,7 +240,7 @@ def _lookups(table: NodeTable, term: Term) -> Iterator[tuple[str, Texts, bytes]]
             yield column, texts, needle
 
 
-def _text(table: NodeTable, term: Term) -> Iterator[Within | Spelled | Holding | All]:
+def _text(table: NodeTable, term: Term) -> Iterator[Part]:
     found: dict[str, Array] = {}
     unread: dict[str, tuple[Texts, list[bytes]]] = {}
     for column, texts, needle in _lookups(table, term):
@@ -231,6 +254,13 @@ def _text(table: NodeTable, term: Term) -> Iterator[Within | Spelled | Holding |
     for column, (texts, words) in unread.items():
         yield Holding(column, texts, tuple(words))
     for column, hits in found.items():
+        if column == "name":
+            slots = table.named(hits)
+            if slots is None:
+                yield Spelled(column, hits)
+            elif len(slots):
+                yield Among(slots)
+            continue
         entries = np.flatnonzero(hits) if len(hits) < 2**15 or not hits.any() else None
         if entries is None or len(entries) > _FEW:
             yield Spelled(column, hits)

@@ -38,7 +38,7 @@ _BUSY_SECONDS = 0.5
 _AT_ONCE = 20_000
 """Nodes up to which everything is made where it is asked for, in a few milliseconds."""
 _CHUNK = 64 * 1024
-_LOOP_BYTES = 64 * 2**20
+_LOOP_BYTES = 160 * 2**20
 """What a query may read on the loop, a few milliseconds' worth; more is read in a thread."""
 _READ_AT_ONCE = 8_000
 """Nodes whose names are read on the loop; for more, all names are gone through in a thread."""
