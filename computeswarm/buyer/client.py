@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from computeswarm.buyer.cashier import PRESENT_SECONDS, Cashier
 from computeswarm.buyer.channels import ChannelPurse
 from computeswarm.buyer.following import Follower
 from computeswarm.buyer.funds import Funds
+from computeswarm.buyer.http.changes import Broken, Opened
 from computeswarm.buyer.http.market import MarketClient, NodePage
 from computeswarm.buyer.http.seller import SellerClient
 from computeswarm.buyer.http.stream import LOST_SECONDS
@@ -27,6 +28,7 @@ from computeswarm.buyer.purchase import Purchases, access, check_view
 from computeswarm.buyer.shop import Agree, Bought, Shop
 from computeswarm.buyer.spec import JobPlan
 from computeswarm.core.chains import ChainInfo
+from computeswarm.core.changes import Change, Topic
 from computeswarm.core.clock import Clock, SystemClock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import (
@@ -37,12 +39,19 @@ from computeswarm.core.errors import (
     WalletError,
 )
 from computeswarm.core.events import JobEvent
-from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, JobView, OutputList
+from computeswarm.core.jobs import (
+    SUBMISSION_KIND,
+    JobPage,
+    JobSubmission,
+    JobView,
+    OutputList,
+)
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.pages import Facets
 from computeswarm.core.prices import PriceHistory
 from computeswarm.core.quotes import Scheme
+from computeswarm.core.sessions import make_permit
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.signing import Signed
 from computeswarm.payments.channels.payer import ChannelPayer
@@ -202,6 +211,39 @@ class Buyer:
             InvalidQuery, MarketUnavailable.
         """
         return await self._market.facets(query)
+
+    def changes(
+        self, topics: Iterable[Topic], query: str = ""
+    ) -> AsyncGenerator[Change | Opened | Broken, None]:
+        """The market's changes as they come, connected again by itself.
+
+        Args:
+            topics: jobs are this wallet's own, and need its key.
+            query: only nodes that a search for it finds.
+
+        Raises:
+            InvalidQuery, NotFound: the market won't tell.
+            WalletError: jobs without a key.
+        """
+        wanted = frozenset(topics)
+        permit = self._permit if Topic.JOBS in wanted else None
+        return self._market.changes(wanted, query, permit=permit)
+
+    async def history(self, *, cursor: str | None = None, limit: int = 50) -> JobPage:
+        """This wallet's jobs as the market keeps them, bought and sold, newest first.
+
+        Raises:
+            WalletError: the wallet is locked.
+            MarketUnavailable: no usable answer.
+        """
+        permit = self._permit()
+        return await self._market.history(self.address, permit, cursor=cursor, limit=limit)
+
+    def _permit(self) -> str:
+        if self._key is None:
+            raise WalletError("Unlock the wallet: only its owner is told of its jobs.")
+        now = self._clock.now()
+        return make_permit(self._key, self.chain.chain_id, self.settings.market, now)
 
     async def node(self, node_id: str) -> ComputeNode:
         """A node by its id or the unique beginning of it.

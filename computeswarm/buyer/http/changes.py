@@ -26,6 +26,7 @@ from computeswarm.core.changes import (
     Topic,
 )
 from computeswarm.core.errors import ComputeSwarmError, TooManyRequests, Unavailable
+from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.sessions import PERMIT_HEADER
 
 MAX_EVENT = 512 * 1024
@@ -59,7 +60,7 @@ class _Event:
 async def follow_changes(
     peer: Peer,
     *,
-    chain_id: int,
+    check: Callable[[ComputeNode], bool],
     topics: frozenset[Topic],
     query: str = "",
     permit: Callable[[], str] | None = None,
@@ -68,6 +69,7 @@ async def follow_changes(
     """Changes as they come, until closed.
 
     Args:
+        check: whether a node's wallet has signed its record; one that fails is out of view.
         query: only nodes that a search for it finds.
         permit: makes the permit of the wallet whose jobs are followed, anew for each connection.
 
@@ -89,7 +91,7 @@ async def follow_changes(
                 async with aclosing(_events(chunks)) as events:
                     async for event in events:
                         failures = 0
-                        change = _read(event.data, chain_id) if event.data else None
+                        change = _read(event.data, check) if event.data else None
                         if change is not None:
                             yield change
                         if event.cursor is not None:
@@ -130,17 +132,12 @@ async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[_Event, None]:
             yield _Event(b"\n".join(data), cursor)
 
 
-def _read(data: bytes, chain_id: int) -> Change | None:
+def _read(data: bytes, check: Callable[[ComputeNode], bool]) -> Change | None:
     """The change, or None for one of a kind that we don't know."""
     try:
         change = CHANGE.validate_json(data)
     except ValidationError:
         return None
-    if not isinstance(change, NodeListed):
-        return change
-    node = change.node
-    try:
-        _ = node.info  # checks the signature, and keeps the record it read
-    except ComputeSwarmError:
-        return NodeGone(type="hidden", node_id=node.node_id)
-    return change if node.record.chain_id == chain_id else None
+    if isinstance(change, NodeListed) and not check(change.node):
+        return NodeGone(type="hidden", node_id=change.node.node_id)
+    return change

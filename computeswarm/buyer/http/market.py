@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from computeswarm.buyer.http.base import Peer
+from computeswarm.buyer.http.changes import Broken, Opened, follow_changes
+from computeswarm.core.changes import Change, Topic
 from computeswarm.core.errors import (
     BadRequest,
     ComputeSwarmError,
@@ -15,10 +17,11 @@ from computeswarm.core.errors import (
     NodeNotFound,
     NotFound,
 )
-from computeswarm.core.jobs import MarketJob
+from computeswarm.core.jobs import JobPage, MarketJob
 from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.pages import Facets
 from computeswarm.core.prices import PriceHistory
+from computeswarm.core.sessions import PERMIT_HEADER
 from computeswarm.core.signing import Signed, parse, parse_json
 
 _SUBMIT_SECONDS = 5.0
@@ -195,22 +198,68 @@ class MarketClient:
             MarketJob, (await self._peer.request("GET", f"/api/v1/jobs/{job_id}")).body
         )
 
+    async def history(
+        self, wallet: str, permit: str, *, cursor: str | None = None, limit: int = 50
+    ) -> JobPage:
+        """Jobs that a wallet bought and sold here, newest first.
+
+        Args:
+            permit: the wallet's, see ``core.sessions.make_permit``.
+
+        Raises:
+            Unauthorized: the permit is not the wallet's, or has run out.
+            MarketUnavailable: no usable answer, or a market that keeps no history.
+        """
+        params: dict[str, str | int] = {"wallet": wallet, "limit": limit}
+        if cursor:
+            params["cursor"] = cursor
+        try:
+            answer = await self._peer.request(
+                "GET", "/api/v1/jobs", params=params, headers={PERMIT_HEADER: permit}
+            )
+        except NotFound:
+            raise MarketUnavailable("This market tells nobody what jobs he had.") from None
+        return parse_json(JobPage, answer.body)
+
+    def changes(
+        self,
+        topics: Iterable[Topic],
+        query: str = "",
+        *,
+        permit: Callable[[], str] | None = None,
+    ) -> AsyncGenerator[Change | Opened | Broken, None]:
+        """What changes, as it comes; see ``follow_changes``."""
+        return follow_changes(
+            self._peer,
+            check=self._holds,
+            topics=frozenset(topics),
+            query=query,
+            permit=permit,
+        )
+
     def _checked(self, item: Any) -> ComputeNode | None:
         try:
             node = parse(ComputeNode, item)
+        except ComputeSwarmError:
+            return None
+        return node if self._holds(node) else None
+
+    def _holds(self, node: ComputeNode) -> bool:
+        """Whether its wallet has signed it, for our chain."""
+        try:
             known = self._known.get(node.node_id)
             if known is not None and known.record == node.record:
                 node.__dict__["info"] = known.info  # the same signature over the same words
             _ = node.info  # checks the signature, and keeps the record it read
         except ComputeSwarmError:
-            return None
+            return False
         if node.record.chain_id != self._chain_id:
-            return None
+            return False
         self._known[node.node_id] = node
         self._known.move_to_end(node.node_id)
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
-        return node
+        return True
 
 
 def _is_cursor(value: Any) -> TypeGuard[str]:
