@@ -124,12 +124,13 @@ class Instance:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def start(self) -> None:
+    async def start(self, *flags: str) -> None:
+        environ = {} if flags else {"COMPUTESWARM_DATABASE": self.database}
         self.process = await asyncio.create_subprocess_exec(
-            *command("market", "--port", self.port, "--json"),
+            *command("market", "--port", self.port, "--json", *flags),
             stdout=asyncio.subprocess.PIPE,
             stderr=(self.home / "err").open("ab"),
-            env=environment(self.home, COMPUTESWARM_DATABASE=self.database),
+            env=environment(self.home, **environ),
         )
         assert self.process.stdout is not None
         self.told = await asyncio.wait_for(self.process.stdout.readline(), LIMIT)

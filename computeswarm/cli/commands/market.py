@@ -6,6 +6,7 @@ import argparse
 
 from computeswarm.cli.context import Context
 from computeswarm.cli.options import add_settings
+from computeswarm.cli.secret_args import hide_argument
 from computeswarm.core.errors import ExitCode
 
 DEFAULT_PORT = 8402
@@ -25,6 +26,7 @@ def run(context: Context) -> int:
     from computeswarm.server.serving import Server, run, run_until_signal
 
     settings = context.settings
+    _hide_password(settings.database)
     setup_logging(settings.log_level, log_format=settings.log_format)
     chain = settings.chain
     database = settings.database or context.paths.market / "market.db"
@@ -48,3 +50,9 @@ def run(context: Context) -> int:
 
     run(serve())
     return ExitCode.OK
+
+
+def _hide_password(database: str) -> None:
+    """Where it was given as an argument."""
+    login, at, _ = database.partition("://")[2].rpartition("@")
+    hide_argument(login.partition(":")[2] if at else "")
