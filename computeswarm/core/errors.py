@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     DIFFERENT = 1
-    """An audit found that books and chain differ."""
+    """An audit found that books and chain differ, or that a record is not signed."""
     BUDGET_OR_TIME = 124
     OWN_ERROR = 125
     REFUSED = 126

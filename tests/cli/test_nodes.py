@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from buying_world import World, world
 
@@ -82,3 +83,25 @@ def test_counts_have_few_rows() -> None:
 def test_only_what_is_not_there_anyway_gets_a_column() -> None:
     query = parse("gpu:4090 -cuda<12 driver>=550 driver<600 online", sort="value")
     assert asked_columns(query) == ("cuda", "driver", "value")
+
+
+async def test_anybody_can_check_a_page_of_records_without_the_market(
+    there: World, tmp_path: Path
+) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{there.market}/api/v1/nodes") as reply,
+    ):
+        page = await reply.json()
+    path = tmp_path / "page.json"
+    path.write_text(json.dumps(page))
+    ended = await there.cli("nodes", "--verify", str(path), "--market", "http://127.0.0.1:9")
+    assert ended.code == 0 and there.seller.key.address in ended.out.decode(), ended.err
+    page["nodes"][0]["record"]["document"]["price_per_hour"] = 1
+    path.write_text(json.dumps(page))
+    ended = await there.cli("nodes", "--verify", str(path), "--json")
+    (verdict,) = json.loads(ended.out)["verified"]
+    assert (ended.code, verdict["signed"]) == (1, False)
+    for wrong in (str(tmp_path / "none.json"), __file__):
+        ended = await there.cli("nodes", "--verify", wrong)
+        assert ended.code == 125 and "Traceback" not in ended.err

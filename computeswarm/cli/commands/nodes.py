@@ -31,6 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--facets", action="store_true", help="count what matches instead, by model, region, …"
     )
+    parser.add_argument(
+        "--verify",
+        metavar="FILE",
+        help="check the signed records in a market's JSON (- is stdin) instead, asking nobody",
+    )
 
 
 async def run(context: Context) -> int:
@@ -39,6 +44,10 @@ async def run(context: Context) -> int:
     from computeswarm.cli.querying import read_query
 
     args = context.args
+    if args.verify is not None:
+        from computeswarm.cli.verifying import verify
+
+        return verify(context, args.verify)
     if args.limit < 1:
         raise UsageError("--limit is a number from 1 on.")
     query = read_query(context, " ".join([*args.query, *context.rest]), sort=args.sort)
