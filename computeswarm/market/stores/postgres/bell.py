@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from computeswarm.market.stores.postgres.errors import AWAY
+from computeswarm.market.stores.postgres.errors import LOST
 from computeswarm.market.stores.postgres.line import CONNECT_SECONDS, Connection, Health, connect
 from computeswarm.market.stores.postgres.log import CHANNEL
 
@@ -35,29 +35,45 @@ class Bell:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def hush(self) -> None:
+        """Somebody is about to read the log: what rang before this is no news any more."""
+        self._rung.clear()
+
     async def wait(self, seconds: float) -> None:
-        """Until it rings, at most so long."""
+        """Until it rings, or has rung since the log was last read; at most so long."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._rung.wait(), seconds)
 
     def _ring(self, *_: Any) -> None:
         self._rung.set()
-        self._rung = asyncio.Event()  # whoever comes now waits for the next
 
     async def _listen(self) -> None:
         while True:
+            lost = asyncio.Event()
             connection: Connection = None
             try:
                 connection = await connect(self._url)
+                connection.add_termination_listener(lambda _, lost=lost: lost.set())
                 await connection.add_listener(CHANNEL, self._ring)
-                self._health.well()
-                self._ring()  # what was committed meanwhile rang at nobody's
-                while True:
-                    await asyncio.sleep(_PING_SECONDS)
-                    await connection.fetchval("SELECT 1", timeout=CONNECT_SECONDS)
-            except (*AWAY, asyncpg.PostgresError):
+            except (*LOST, asyncpg.PostgresError):
                 self._health.lost()
                 await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                self._health.well()
+                self._ring()  # what was committed meanwhile rang at nobody's
+                await _hold(connection, lost)
             finally:
                 if connection is not None:
                     connection.terminate()
+
+
+async def _hold(connection: Connection, lost: asyncio.Event) -> None:
+    """Return when the connection is no good any more, were it that nobody says so."""
+    while not lost.is_set():
+        try:
+            await asyncio.wait_for(lost.wait(), _PING_SECONDS)
+        except TimeoutError:
+            try:
+                await connection.fetchval("SELECT 1", timeout=CONNECT_SECONDS)
+            except (*LOST, asyncpg.PostgresError):
+                return

@@ -211,6 +211,7 @@ class PostgresStore:
     # between instances
 
     async def changes(self, after: Position, limit: int = 1_000) -> Sequence[Change] | None:
+        self._bell.hush()
         return await self._read(lambda c: log.read(c, after, limit))
 
     async def wait(self, seconds: float) -> None:
