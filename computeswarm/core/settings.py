@@ -21,7 +21,7 @@ ENV_PREFIX = "COMPUTESWARM_"
 DEVNET_RPC = "http://127.0.0.1:8545"
 """Where ``computeswarm devnet`` listens."""
 _RENAMED = {"chain_id": "network"}
-_LISTS = ("rpc", "allow_payees", "allow_hosts", "public_urls")
+_LISTS = ("rpc", "allow_payees", "allow_hosts", "public_urls", "trusted_proxies", "limits")
 _MAX_ENTRIES = 64
 
 
@@ -100,6 +100,19 @@ class Settings:
         "market: a SQLite file, or postgresql://user@host/database for several instances; the"
         " password is better in PGPASSWORD or ~/.pgpass",
         secret=True,
+    )
+    trusted_proxies: str = _setting(
+        "",
+        "proxies of yours whose X-Forwarded-For is believed: addresses and networks, by commas",
+    )
+    limits: str = _setting(
+        "", "market: what one client may ask, such as read=1000/10s,submit=off; see the docs"
+    )
+    max_connections: int = _setting(
+        0, "connections a server holds open; 0 is 20000 for a market and 2000 for a seller"
+    )
+    max_connections_per_address: int = _setting(
+        0, "of these, from one IPv4 address or IPv6 /64; 0 is a quarter of them"
     )
     max_payment: str = _setting("1.00", "most USDC for one payment")
     max_job: str = _setting("5.00", "most USDC for one job unless --budget says otherwise")

@@ -64,7 +64,8 @@ DEFAULTS: Mapping[Kind, Limit] = {
     # a farm of a thousand machines behind one address comes back within a minute after an outage
     Kind.REGISTER: Limit(3_000, 60),
     Kind.SUBMIT: Limit(600, 60),
-    Kind.AUTH: Limit(120, 60),
+    # so does one that all its sessions were lost to
+    Kind.AUTH: Limit(3_000, 60),
     Kind.STREAM: Limit(120, 60),
 }
 _ENTRY = re.compile(r"([a-z]+)=(?:([0-9]{1,9})/([0-9a-z]+)|off)\Z", re.ASCII)

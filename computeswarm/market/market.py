@@ -7,7 +7,7 @@ store before it is answered; signs of life are checked and kept in memory and wr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from computeswarm.market.identity import (
 from computeswarm.market.index import MAX_PAGE, Page, Search, matching
 from computeswarm.market.jobs import JobBook
 from computeswarm.market.leases import HEARTBEAT_SECONDS, OFFLINE, Leases
+from computeswarm.market.limits import DEFAULTS, Kind, Limit, Limits, wallet_key
 from computeswarm.market.live import LiveFeed, TableNodes
 from computeswarm.market.manifest import Shelf, Wanted
 from computeswarm.market.prices import Prices
@@ -60,6 +61,8 @@ class Market:
     Args:
         names: the market's addresses as ``core.urls.server_name`` spells them; sessions signed for
             others are refused, where any are given.
+        limits: what one client may ask; those of wallets are charged here, where a wallet's
+            signature was checked, so that nobody can use up another's.
     """
 
     def __init__(
@@ -69,10 +72,12 @@ class Market:
         clock: Clock,
         chain: ChainInfo = BASE_SEPOLIA,
         names: Iterable[str] = (),
+        limits: Mapping[Kind, Limit] = DEFAULTS,
         heartbeat_seconds: int = HEARTBEAT_SECONDS,
     ) -> None:
         self.chain, self.clock, self.store = chain, clock, store
         self.names = frozenset(names)
+        self.limits = Limits(clock, limits, store=store)
         self.loaded = False
         self.closing = False
         self.started_at = clock.now()
@@ -120,6 +125,7 @@ class Market:
         await self.search.warm()
         self.live.start(self.replica.position if self.store.shared else None)
         self.prices.start()
+        self.limits.start()
         self._tasks.append(asyncio.create_task(self._tick_forever(), name="market-tick"))
         if self.store.shared:
             self._tasks.append(asyncio.create_task(self.replica.follow(), name="market-replica"))
@@ -131,6 +137,7 @@ class Market:
         self.closing = True
         await self.live.close()
         await self.prices.close()
+        await self.limits.close()
         await self.statistics.close()
         for task in self._tasks:
             task.cancel()
@@ -155,10 +162,12 @@ class Market:
         Raises:
             BadRequest, Unauthorized, Unprocessable, TooLarge: see ``identity.check_enrolment``.
             Conflict, NodeRevoked: see ``identity.check_successor``.
+            TooManyRequests: the wallet registers too often.
             Unavailable, StorageFull: it was not kept, or nobody knows.
         """
         now = self.clock.now()
         enrolled = check_enrolment(enrolment, chain=self.chain, names=self.names, now=now)
+        self.limits.take(Kind.REGISTER, wallet_key(enrolled.record.wallet), whose="wallet")
         slot = self._succeeds(enrolled)  # what memory knows is true, if not always all of it
         market_key, mac_key = answer_session(enrolled.session)
         try:
@@ -220,8 +229,10 @@ class Market:
             BadRequest, Unauthorized, Unprocessable: see ``identity.check_revocation``.
             NodeNotFound: never registered.
             Conflict: the node has a newer record.
+            TooManyRequests: the wallet registers and revokes too often.
         """
         revocation = check_revocation(signed, node_id, chain=self.chain, now=self.clock.now())
+        self.limits.take(Kind.REGISTER, wallet_key(revocation.wallet), whose="wallet")
         if self.table.slot(node_id) is None:
             await self.replica.ask(node_id)
         slot = self.table.slot(node_id)
@@ -279,9 +290,11 @@ class Market:
             BadRequest, Unauthorized: not a submission, or not signed by its buyer.
             NodeNotFound: for a node that is not listed.
             Conflict: another job has the id.
+            TooManyRequests: the buyer submits too often.
         """
         wallet = str(signed.document.get("buyer", ""))
         submission = signed.open(SUBMISSION_KIND, JobSubmission, wallet=wallet)
+        self.limits.take(Kind.SUBMIT, wallet_key(submission.buyer), whose="wallet")
         if self.table.slot(submission.node_id) is None:
             await self.replica.ask(submission.node_id)
         seller = self.table.wallet(self._listed(submission.node_id))
@@ -433,6 +446,7 @@ def open_market(
     clock: Clock | None = None,
     chain: ChainInfo = BASE_SEPOLIA,
     names: Iterable[str] = (),
+    limits: Mapping[Kind, Limit] = DEFAULTS,
     heartbeat_seconds: int = HEARTBEAT_SECONDS,
 ) -> Market:
     """A market on a SQLite file, made if missing, or on PostgreSQL (``postgresql://…``).
@@ -447,5 +461,6 @@ def open_market(
         clock=clock or SystemClock(),
         chain=chain,
         names=names,
+        limits=limits,
         heartbeat_seconds=heartbeat_seconds,
     )

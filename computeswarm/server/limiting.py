@@ -7,9 +7,12 @@ from collections.abc import Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from computeswarm.core.errors import Unauthorized
+from computeswarm.core.errors import NodeNotFound, NodeRevoked, Unauthorized
 from computeswarm.market.limits import Kind, Limits, address_key
 from computeswarm.server.proxies import Clients
+
+_FAILED = (Unauthorized, NodeNotFound, NodeRevoked)
+"""A call under a session that isn't there costs a look into the database."""
 
 
 def limiting(limits: Limits, clients: Clients) -> Callable[[str, Handler], Handler]:
@@ -17,6 +20,7 @@ def limiting(limits: Limits, clients: Clients) -> Callable[[str, Handler], Handl
 
     ``auth`` is the odd one: a call that is authenticated passes, however many others behind the
     same address are not; only failures are counted, and beyond the limit answered with 429.
+    Whatever else a signed request counts under, failing to show who one is counts there too.
     """
     take, address = limits.take, clients.address
 
@@ -25,15 +29,16 @@ def limiting(limits: Limits, clients: Clients) -> Callable[[str, Handler], Handl
 
         async def limited(request: web.Request) -> web.StreamResponse:
             take(counted, address_key(address(request)))
-            return await handler(request)
+            return await guarded(request)
 
         async def failing(request: web.Request) -> web.StreamResponse:
             try:
                 return await handler(request)
-            except Unauthorized:
-                take(counted, address_key(address(request)))
+            except _FAILED:
+                take(Kind.AUTH, address_key(address(request)))
                 raise
 
+        guarded = handler if counted is Kind.READ else failing
         return failing if counted is Kind.AUTH else limited
 
     return wrapped

@@ -1,4 +1,4 @@
-"""Jobs' metadata over HTTP: submitted by buyers, updated by sellers."""
+"""Jobs' metadata over HTTP: submitted by buyers, updated by sellers, read back by either."""
 
 from __future__ import annotations
 
@@ -6,21 +6,48 @@ import re
 
 from aiohttp import web
 
-from computeswarm.core.errors import JobNotFound
+from computeswarm.core.crypto import is_address
+from computeswarm.core.errors import (
+    BadRequest,
+    Conflict,
+    InvalidTransition,
+    JobNotFound,
+    NodeNotFound,
+    NodeRevoked,
+    Unauthorized,
+    Unprocessable,
+)
 from computeswarm.core.ids import JOB_ID_PATTERN
-from computeswarm.core.jobs import JobUpdate, MarketJob
+from computeswarm.core.jobs import JobPage, JobUpdate, MarketJob
+from computeswarm.core.sessions import PERMIT_HEADER
 from computeswarm.core.signing import Signed
+from computeswarm.market.identity import check_permit
+from computeswarm.market.jobs import MAX_HISTORY
 from computeswarm.market.market import Market
 from computeswarm.server.logs import get_logger
-from computeswarm.server.market_calls import AUTH, call_of
-from computeswarm.server.openapi import Route
+from computeswarm.server.market_calls import call_of
+from computeswarm.server.openapi import CALL
+from computeswarm.server.routes import Parameter, Route, read_whole, whole
 from computeswarm.server.web import json_reply, read_body, read_model
 
 _JOB_ID = re.compile(JOB_ID_PATTERN)
+_PRIVATE = {"Cache-Control": "private, no-store"}
 _log = get_logger("market")
+_ID = {"job_id": Parameter("The job's id.", {"type": "string", "pattern": f"^{JOB_ID_PATTERN}$"})}
+_LIMIT = whole("Jobs a page.", 1, MAX_HISTORY, default=50)
+_HISTORY: dict[str, str | Parameter] = {
+    "wallet": Parameter(
+        "Whose jobs, bought and sold.",
+        {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"},
+        required=True,
+    ),
+    "cursor": "`next` of the page before",
+    "limit": _LIMIT,
+}
 
 
 def job_routes(market: Market) -> list[Route]:
+    """Of one job whoever knows its id, which can't be guessed; of all of a wallet's its owner."""
     handlers = _Handlers(market)
     job = "/api/v1/jobs/{job_id}"
     return [
@@ -31,8 +58,30 @@ def job_routes(market: Market) -> list[Route]:
             "Submit a job's signed metadata",
             body=Signed,
             replies={201: MarketJob, 200: MarketJob},
+            limit="submit",
+            errors=(Unauthorized, NodeNotFound, Conflict, Unprocessable),
         ),
-        Route("GET", job, handlers.job, "One job", replies={200: MarketJob}),
+        Route(
+            "GET",
+            "/api/v1/jobs",
+            handlers.history,
+            "A wallet's jobs, newest first",
+            replies={200: JobPage},
+            query=_HISTORY,
+            limit="read",
+            security=("permit",),
+            errors=(Unprocessable,),
+        ),
+        Route(
+            "GET",
+            job,
+            handlers.job,
+            "One job",
+            replies={200: MarketJob},
+            path_parameters=_ID,
+            limit="read",
+            errors=(JobNotFound,),
+        ),
         Route(
             "PATCH",
             job,
@@ -40,7 +89,10 @@ def job_routes(market: Market) -> list[Route]:
             "How a job goes, by its seller",
             body=JobUpdate,
             replies={200: MarketJob},
-            headers=AUTH,
+            path_parameters=_ID,
+            limit="auth",
+            security=CALL,
+            errors=(JobNotFound, NodeNotFound, NodeRevoked, InvalidTransition),
         ),
     ]
 
@@ -57,6 +109,25 @@ class _Handlers:
 
     async def job(self, request: web.Request) -> web.StreamResponse:
         return json_reply(await self._market.jobs.get(_job_id(request)))
+
+    async def history(self, request: web.Request) -> web.StreamResponse:
+        market, given = self._market, request.query
+        wallet = given.get("wallet", "")
+        if not is_address(wallet):
+            raise BadRequest("wallet is an address, 0x and 40 hex digits.")
+        permit = check_permit(
+            request.headers.get(PERMIT_HEADER, ""),
+            wallet,
+            chain=market.chain,
+            names=market.names,
+            now=market.clock.now(),
+        )
+        page = await market.jobs.of_wallet(
+            permit.wallet,
+            cursor=given.get("cursor", ""),
+            limit=read_whole(given, "limit", _LIMIT),
+        )
+        return json_reply(page, headers=_PRIVATE)
 
     async def update(self, request: web.Request) -> web.StreamResponse:
         job_id = _job_id(request)

@@ -16,7 +16,7 @@ from computeswarm.market.index import MAX_PAGE
 from computeswarm.market.market import Market
 from computeswarm.server.logs import get_logger
 from computeswarm.server.market_calls import AUTH, call_of
-from computeswarm.server.openapi import Route
+from computeswarm.server.routes import Route
 from computeswarm.server.web import bytes_reply, json_reply, read_body, read_model
 
 DEFAULT_PAGE = 50

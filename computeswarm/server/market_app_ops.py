@@ -15,8 +15,8 @@ from computeswarm.market.manifest import MAX_PAGE, Wanted
 from computeswarm.market.market import Market
 from computeswarm.market.metrics import PREFIX, market_metrics
 from computeswarm.market.prices import MAX_GPU
-from computeswarm.server.openapi import Route
 from computeswarm.server.requests import RequestMeter
+from computeswarm.server.routes import Route
 from computeswarm.server.web import JSON_CONTENT_TYPE, bytes_reply, json_reply
 
 MAX_OFFSET = 10**8

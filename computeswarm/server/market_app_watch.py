@@ -7,7 +7,8 @@ closes, and its reader goes on with its cursor elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from aiohttp import hdrs, web
@@ -15,14 +16,14 @@ from aiohttp import hdrs, web
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.changes import EVENT_STREAM, KEEP_ALIVE_SECONDS, Topic
 from computeswarm.core.clock import Clock
-from computeswarm.core.errors import BadRequest, Unauthorized
+from computeswarm.core.errors import BadRequest, Unauthorized, Unavailable, Unprocessable
 from computeswarm.core.query import PLAIN, Query, parse, plain_words
 from computeswarm.core.sessions import PERMIT_HEADER, read_permit
 from computeswarm.core.text import clean_line
 from computeswarm.market.identity import check_permit
 from computeswarm.market.limits import address_key
 from computeswarm.market.live import LiveFeed, Subscription
-from computeswarm.server.openapi import Route
+from computeswarm.server.routes import Parameter, Route
 
 RETRY_MS = 1_000
 """When a browser connects again; it spreads that by itself no more than our own clients do."""
@@ -42,6 +43,10 @@ _QUERY = {
     "since": f"a cursor, where a client can't send {_LAST_EVENT}",
     **PLAIN,
 }
+_ASKED = {
+    _LAST_EVENT: Parameter("The cursor of the last event: what changed since then comes first."),
+    PERMIT_HEADER: Parameter("Of the wallet whose jobs are told of."),
+}
 
 
 class Watched(Protocol):
@@ -50,7 +55,7 @@ class Watched(Protocol):
     live: LiveFeed
     chain: ChainInfo
     clock: Clock
-    names: Collection[str]
+    names: frozenset[str]
 
 
 def watch_routes(
@@ -66,6 +71,10 @@ def watch_routes(
             "What changes, as server-sent events that can be resumed",
             replies={200: EVENT_STREAM},
             query=_QUERY,
+            headers=_ASKED,
+            limit="stream",
+            public=True,
+            errors=(Unauthorized, Unprocessable, Unavailable),
         )
     ]
 
@@ -97,18 +106,19 @@ class _Handlers:
         self, request: web.Request, stream: Subscription, until: float
     ) -> web.StreamResponse:
         reply = web.StreamResponse(headers=_HEADERS)
-        await reply.prepare(request)
-        await reply.write(b"retry: %d\n\n" % RETRY_MS)
-        while (left := until - self._market.clock.now()) > 0:
-            frame = await stream.next(min(KEEP_ALIVE_SECONDS, left))
-            if frame is None:
-                break
-            try:
+        with suppress(ConnectionError, TimeoutError):  # the reader left, or takes nothing
+            await reply.prepare(request)
+            await reply.write(b"retry: %d\n\n" % RETRY_MS)
+            while (left := until - self._market.clock.now()) > 0:
+                frame = await stream.next(min(KEEP_ALIVE_SECONDS, left))
+                if frame is None:
+                    break
                 async with asyncio.timeout(STUCK_SECONDS):
                     await reply.write(frame)
-            except TimeoutError:
-                raise ConnectionResetError("the reader takes nothing") from None
-        await reply.write_eof()
+            await reply.write_eof()
+            return reply
+        if request.transport is not None:
+            request.transport.abort()
         return reply
 
     def _permit(self, request: web.Request) -> tuple[str, float]:
@@ -122,7 +132,7 @@ class _Handlers:
             text,
             wallet,
             chain=market.chain,
-            names=frozenset(market.names),
+            names=market.names,
             now=market.clock.now(),
         )
         return permit.wallet, permit.expires_at

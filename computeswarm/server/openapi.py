@@ -3,93 +3,64 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
-from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 import computeswarm
-from computeswarm.core.errors import PROBLEM_CONTENT_TYPE
-from computeswarm.server.requests import RequestMeter
-from computeswarm.server.web import JSON_CONTENT_TYPE, answering, json_reply, no_such_route
+from computeswarm.core.errors import PROBLEM_CONTENT_TYPE, TooManyRequests, Unavailable
+from computeswarm.core.market_auth import COUNTER_HEADER, MAC_HEADER, NODE_HEADER
+from computeswarm.core.sessions import PERMIT_HEADER
+from computeswarm.server.routes import PARAMETER, Parameter, Route
+from computeswarm.server.web import JSON_CONTENT_TYPE
 
-_PARAMETER = re.compile(r"\{(\w+)(?::[^{}]*(?:\{[^{}]*\}[^{}]*)*)?\}")
 _REF = "#/components/schemas/{model}"
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457: what went wrong, and one sentence that says what to do.",
     "properties": {
-        "type": {"type": "string"},
+        "type": {"type": "string", "examples": ["urn:computeswarm:error:node_not_found"]},
         "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "code": {"type": "string"},
-        "detail": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "code": {"type": "string", "description": "for programs; stays as it is"},
+        "detail": {"type": "string", "description": "for people; may change"},
     },
     "required": ["type", "title", "status", "code", "detail"],
+    "additionalProperties": True,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One operation: how it is reached, who handles it, and what goes in and out."""
-
-    method: str
-    path: str
-    """aiohttp's spelling; a pattern as in ``{tail:.+}`` is left out of the document."""
-    handler: Handler
-    summary: str
-    body: type[BaseModel] | None = None
-    replies: dict[int, type[BaseModel] | str | None] = field(default_factory=dict)
-    """By status: a model, the content type of something else, or None for an empty body."""
-    query: dict[str, str] = field(default_factory=dict)
-    """Query parameters and what they mean."""
-    headers: dict[str, str] = field(default_factory=dict)
-    """Required request headers and what they mean."""
-
-    @property
-    def public_path(self) -> str:
-        """The path as OpenAPI spells it."""
-        return _PARAMETER.sub(r"{\1}", self.path)
+def _api_key(header: str, text: str) -> dict[str, Any]:
+    return {"type": "apiKey", "in": "header", "name": header, "description": text}
 
 
-def build_app(
-    routes: Sequence[Route],
-    *,
-    title: str,
-    description: str,
-    requests: RequestMeter | None = None,
-) -> web.Application:
-    """An application with these routes, ``GET /openapi.json`` and problem documents.
-
-    Args:
-        requests: what measures every request, if anything does.
-    """
-    app = web.Application()
-    table = list(routes)
-
-    def watched(method: str, path: str, handler: Handler) -> Handler:
-        safe = answering(handler)
-        return safe if requests is None else requests.timed(method, path, safe)
-
-    async def openapi(_: web.Request) -> web.StreamResponse:
-        return json_reply(document, headers={"Cache-Control": "public, max-age=300"})
-
-    table.append(
-        Route("GET", "/openapi.json", openapi, "This document", replies={200: JSON_CONTENT_TYPE})
-    )
-    document = from_routes(table, title=title, description=description)
-    for route in table:
-        handler = watched(route.method, route.public_path, route.handler)
-        if route.method == "GET":
-            app.router.add_get(route.path, handler)  # and HEAD
-        else:
-            app.router.add_route(route.method, route.path, handler)
-    app.router.add_route("*", "/{path:.*}", watched("any", "other", no_such_route))
-    return app
+SECURITY: dict[str, dict[str, Any]] = {
+    "node": _api_key(NODE_HEADER, "The node's id. Goes with counter and mac."),
+    "counter": _api_key(
+        COUNTER_HEADER, "Higher than in every call before under this session. Goes with mac."
+    ),
+    "mac": _api_key(
+        MAC_HEADER,
+        "HMAC-SHA256 in hex over method, path, counter and body, under the key that both sides of a"
+        " registration agreed on.",
+    ),
+    "permit": _api_key(
+        PERMIT_HEADER,
+        "Base64 of a `Signed` WalletRead: its wallet's word that whoever holds it may read what the"
+        " market keeps of that wallet's jobs.",
+    ),
+    "owner": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The owner's token, which lies in the seller's folder.",
+    },
+}
+CALL = ("node", "counter", "mac")
+"""The security of a call under a node's session."""
+_RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 
 
 def from_routes(routes: Iterable[Route], *, title: str, description: str) -> dict[str, Any]:
@@ -105,6 +76,12 @@ def from_routes(routes: Iterable[Route], *, title: str, description: str) -> dic
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
         paths.setdefault(route.public_path, {})[route.method.lower()] = _operation(route, refs)
+    used = {name for route in table for name in route.security}
+    components: dict[str, Any] = {
+        "schemas": {**definitions.get("$defs", {}), "Problem": _PROBLEM},
+    }
+    if used:
+        components["securitySchemes"] = {n: s for n, s in SECURITY.items() if n in used}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -114,48 +91,55 @@ def from_routes(routes: Iterable[Route], *, title: str, description: str) -> dic
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": {**definitions.get("$defs", {}), "Problem": _PROBLEM}},
+        "components": components,
     }
 
 
 def _operation(route: Route, refs: dict[tuple[Any, Any], Any]) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in _PARAMETER.findall(route.path)
+        _parameter(name, "path", route.path_parameters.get(name, ""), required=True)
+        for name in PARAMETER.findall(route.path)
     ]
-    for place, items in (("query", route.query), ("header", route.headers)):
-        parameters += [
-            {
-                "name": name,
-                "in": place,
-                "required": place == "header",
-                "description": text,
-                "schema": {"type": "string"},
-            }
-            for name, text in items.items()
-        ]
+    parameters += [
+        _parameter(name, "query", it, required=False) for name, it in route.query.items()
+    ]
+    parameters += [
+        _parameter(name, "header", it, required=True) for name, it in route.headers.items()
+    ]
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": _operation_id(route),
         "responses": {
-            **{str(status): _reply(made, refs) for status, made in route.replies.items()},
-            "default": {
-                "description": "A problem document",
-                "content": {
-                    PROBLEM_CONTENT_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}
-                },
-            },
+            **{str(status): _reply(status, made, refs) for status, made in route.replies.items()},
+            **_refusals(route),
+            "default": _problem("Anything else that went wrong"),
         },
     }
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
-        schema = refs[(route.body, "validation")]
-        operation["requestBody"] = {
-            "required": True,
-            "content": {JSON_CONTENT_TYPE: {"schema": schema}},
-        }
+        content: dict[str, Any] = {"schema": refs[(route.body, "validation")]}
+        if route.example is not None:
+            content["example"] = route.example
+        operation["requestBody"] = {"required": True, "content": {JSON_CONTENT_TYPE: content}}
+    if route.security:
+        operation["security"] = [{name: [] for name in route.security}]
     return operation
+
+
+def _parameter(name: str, place: str, given: str | Parameter, *, required: bool) -> dict[str, Any]:
+    parameter = given if isinstance(given, Parameter) else Parameter(given, required=required)
+    made: dict[str, Any] = {
+        "name": name,
+        "in": place,
+        "required": parameter.required or place == "path",
+        "schema": dict(parameter.schema),
+    }
+    if parameter.about:
+        made["description"] = parameter.about
+    if parameter.example is not None:
+        made["example"] = parameter.example
+    return made
 
 
 def _operation_id(route: Route) -> str:
@@ -163,10 +147,34 @@ def _operation_id(route: Route) -> str:
     return "_".join([route.method.lower(), *words])
 
 
-def _reply(made: type[BaseModel] | str | None, refs: dict[tuple[Any, Any], Any]) -> dict[str, Any]:
+def _reply(
+    status: int, made: type[BaseModel] | str | None, refs: dict[tuple[Any, Any], Any]
+) -> dict[str, Any]:
+    described = {"description": HTTPStatus(status).phrase}
     if made is None:
-        return {"description": "Done"}
+        return described
     if isinstance(made, str):
-        return {"description": "OK", "content": {made: {}}}
+        return {**described, "content": {made: {}}}
     schema = refs[(made, "serialization")]
-    return {"description": "OK", "content": {JSON_CONTENT_TYPE: {"schema": schema}}}
+    return {**described, "content": {JSON_CONTENT_TYPE: {"schema": schema}}}
+
+
+def _refusals(route: Route) -> dict[str, Any]:
+    """The problem documents of a route by status, each with its codes."""
+    by_status: dict[int, dict[str, str]] = {}
+    for error in route.refusals():
+        by_status.setdefault(error.status, {})[error.code] = error.title
+    made: dict[str, Any] = {}
+    for status, codes in sorted(by_status.items()):
+        if status in route.replies:
+            continue  # the route answers it in a form of its own
+        text = "; ".join(f"`{code}`: {title}" for code, title in sorted(codes.items()))
+        made[str(status)] = _problem(text)
+        if status in (TooManyRequests.status, Unavailable.status):
+            made[str(status)]["headers"] = {"Retry-After": _RETRY_AFTER}
+    return made
+
+
+def _problem(text: str) -> Mapping[str, Any]:
+    reference = {"$ref": _REF.format(model="Problem")}
+    return {"description": text, "content": {PROBLEM_CONTENT_TYPE: {"schema": reference}}}

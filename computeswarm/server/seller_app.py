@@ -16,7 +16,8 @@ from computeswarm.core.x402 import (
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.checkout import Answer
 from computeswarm.seller.manifest import manifest
-from computeswarm.server.openapi import Route, build_app
+from computeswarm.server.assembly import build_app
+from computeswarm.server.routes import Route
 from computeswarm.server.seller_app_jobs import job_routes
 from computeswarm.server.seller_app_owner import owner_routes
 from computeswarm.server.seller_app_watch import watch_routes

@@ -23,7 +23,7 @@ from computeswarm.core.jobs import InputState, OutputFile, OutputList
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.job import Job
 from computeswarm.seller.outputs import open_output
-from computeswarm.server.openapi import Route
+from computeswarm.server.routes import Route
 from computeswarm.server.sending import send_file
 from computeswarm.server.web import json_reply, stream_body
 

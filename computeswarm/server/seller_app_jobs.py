@@ -21,7 +21,7 @@ from computeswarm.core.x402 import PaymentProof
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.job import Job
 from computeswarm.server.logs import get_logger
-from computeswarm.server.openapi import Route
+from computeswarm.server.routes import Route
 from computeswarm.server.seller_app_files import FileHandlers
 from computeswarm.server.web import (
     JSON_CONTENT_TYPE,

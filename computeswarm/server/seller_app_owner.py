@@ -13,7 +13,7 @@ from computeswarm.core.errors import BadRequest, Forbidden, Unauthorized, Unproc
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.earnings_rows import MAX_DAYS, By, EarningsReport
 from computeswarm.seller.owner import OwnerStatus, PriceChange, Wish
-from computeswarm.server.openapi import Route
+from computeswarm.server.routes import Route
 from computeswarm.server.web import json_reply, read_model
 
 _TOKEN = {"Authorization": "Bearer and the owner's token"}

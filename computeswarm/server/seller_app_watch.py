@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from computeswarm.core.metrics import CONTENT_TYPE
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.metrics import metrics
-from computeswarm.server.openapi import Route
+from computeswarm.server.routes import Route
 from computeswarm.server.seller_app_owner import check_owner
 from computeswarm.server.web import JSON_CONTENT_TYPE, json_reply
 

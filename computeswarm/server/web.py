@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
 
-from aiohttp import ClientPayloadError, web
+from aiohttp import ClientPayloadError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
@@ -22,10 +23,10 @@ from computeswarm.core.errors import (
     PROBLEM_CONTENT_TYPE,
     BadRequest,
     ComputeSwarmError,
-    NotFound,
     StorageFull,
     TooLarge,
     TooManyRequests,
+    Unavailable,
 )
 from computeswarm.core.signing import Document, parse_json
 from computeswarm.core.text import clean_line
@@ -37,6 +38,10 @@ BODY_SECONDS = 20.0
 IDLE_SECONDS = 30.0
 """A streamed body has so many seconds for each chunk."""
 JSON_CONTENT_TYPE = "application/json"
+_JSON_TYPES = frozenset({JSON_CONTENT_TYPE, "application/octet-stream", "text/plain"})
+_CODINGS = frozenset({"", "identity", "gzip", "deflate"})
+RETRY_SECONDS = 5
+"""What a 503 tells the client to wait where nobody knows better."""
 _HEADERS = CIMultiDict({"X-Content-Type-Options": "nosniff", "Server": "computeswarm"})
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -56,6 +61,18 @@ class MethodNotAllowed(ComputeSwarmError):
     code = "method_not_allowed"
     status = 405
     title = "Not with this method"
+
+
+class UnsupportedMedia(ComputeSwarmError):
+    code = "unsupported_media_type"
+    status = 415
+    title = "Not in this form"
+
+
+class ExpectationFailed(ComputeSwarmError):
+    code = "expectation_failed"
+    status = 417
+    title = "More is expected than the server does"
 
 
 async def read_body(
@@ -129,10 +146,25 @@ async def read_model(
     """The body as a ``model``.
 
     Raises:
+        UnsupportedMedia: it says itself that it is something else than JSON.
         TooLarge, SlowClient: see ``read_body``.
         BadRequest: not JSON or not a ``model``; the sentence names the member that is wrong.
     """
+    _check_media(request)
     return parse_json(model, await read_body(request, limit=limit))
+
+
+def _check_media(request: web.Request) -> None:
+    """Bytes and text of no stated kind pass, as clients send them; forms and the like don't."""
+    kind, _, _ = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")
+    kind = kind.strip().lower()
+    if kind and kind not in _JSON_TYPES and not kind.endswith("+json"):
+        sentence = f"The body is to be {JSON_CONTENT_TYPE}, not {clean_line(kind, limit=60)}."
+        raise UnsupportedMedia(sentence)
+    coding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+    if coding not in _CODINGS:
+        sentence = f"The body may be gzip or deflate, not {clean_line(coding, limit=60)}."
+        raise UnsupportedMedia(sentence)
 
 
 def json_reply(
@@ -168,8 +200,9 @@ def bytes_reply(
 def problem_reply(error: ComputeSwarmError) -> web.Response:
     """The problem document of an error."""
     headers = {"Cache-Control": "no-store"}
-    if isinstance(error, TooManyRequests) and "retry_after" in error.extra:
-        headers["Retry-After"] = str(error.extra["retry_after"])
+    if isinstance(error, (TooManyRequests, Unavailable)):
+        wait = error.extra.get("retry_after", RETRY_SECONDS)
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.extra.get("allowed", []))
     reply = json_reply(
@@ -204,26 +237,6 @@ def answering(handler: Handler) -> Handler:
             return _unforeseen(request, error)
 
     return answer
-
-
-async def no_such_route(request: web.Request) -> web.StreamResponse:
-    """The handler behind all others: says what is wrong with the path or the method.
-
-    Raises:
-        MethodNotAllowed: the path is there for other methods.
-        NotFound: the path is not there.
-    """
-    path = clean_line(request.path)
-    allowed: set[str] = set()
-    for resource in request.app.router.resources():
-        match, methods = await resource.resolve(request)
-        if match is None:  # else it is the route that led here
-            allowed |= methods
-    if allowed:
-        listed = sorted(allowed)
-        sentence = f"{path} does not take {clean_line(request.method)}; use {', '.join(listed)}."
-        raise MethodNotAllowed(sentence, allowed=listed)
-    raise NotFound(f"Nothing is at {path}; see /openapi.json for what is.")
 
 
 def _unforeseen(request: web.Request, error: Exception) -> web.StreamResponse:

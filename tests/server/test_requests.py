@@ -15,9 +15,10 @@ from metric_rules import broken_rules, families, value
 from computeswarm.core.errors import Unauthorized
 from computeswarm.core.logs import get_logger
 from computeswarm.core.metrics import Exposition
+from computeswarm.server.assembly import build_app
 from computeswarm.server.logs import setup_logging
-from computeswarm.server.openapi import Route, build_app
 from computeswarm.server.requests import RequestMeter
+from computeswarm.server.routes import Route
 from computeswarm.server.serving import Server
 from computeswarm.server.web import json_reply
 

@@ -14,7 +14,8 @@ from aiohttp import web
 from computeswarm.core.errors import BadRequest, ConfigError, PortInUse
 from computeswarm.core.nodes import Heartbeat
 from computeswarm.server import web as server_web
-from computeswarm.server.openapi import Route, build_app
+from computeswarm.server.assembly import build_app
+from computeswarm.server.routes import Route
 from computeswarm.server.serving import Server
 from computeswarm.server.web import json_reply, read_model, stream_body
 
@@ -100,7 +101,7 @@ async def test_every_error_is_a_problem_document(
 
 async def test_a_405_names_what_is_allowed(http: aiohttp.ClientSession) -> None:
     async with http.get("/beat") as response:
-        assert response.headers["Allow"] == "POST"
+        assert response.headers["Allow"] == "OPTIONS, POST"
 
 
 async def test_the_inside_stays_in_the_log(
