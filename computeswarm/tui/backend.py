@@ -15,6 +15,7 @@ from computeswarm.tui.draft import JobDraft
 from computeswarm.tui.views import (
     Balance,
     Download,
+    FacetItem,
     Identity,
     JobItem,
     LogLine,
@@ -40,6 +41,13 @@ class BuyerBackend(Protocol):
 
     async def nodes(self, query: str, *, sort: str, limit: int) -> NodePage:
         """Raises InvalidQuery, MarketUnavailable."""
+        ...
+
+    async def facets(self, query: str) -> list[FacetItem]:
+        """How many nodes match by model, region and so on.
+
+        Raises InvalidQuery, MarketUnavailable.
+        """
         ...
 
     async def balance(self) -> Balance:

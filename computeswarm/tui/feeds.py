@@ -28,7 +28,8 @@ class Poll:
         self.name = name
         self._fetch = fetch
         self._post = post
-        self._period = period
+        self.period = period
+        """Seconds; may be changed while it runs."""
         self._kicked = asyncio.Event()
 
     def kick(self) -> None:
@@ -47,7 +48,7 @@ class Poll:
                 message = FeedFailed(self.name, error)
                 failures += 1
             self._post(message)
-            wait = min(LONGEST_WAIT, self._period * 2**failures) if failures else self._period
+            wait = min(LONGEST_WAIT, self.period * 2**failures) if failures else self.period
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._kicked.wait()

@@ -54,6 +54,7 @@ KEYS: tuple[Key, ...] = (
     Key("node.rent", "enter", "rent", "⏎", "rent", "Rent the node for a job", "buyer", 10),
     Key("job.new", "n", "new_job", "n", "new job", "New job on the best node", "buyer", 12),
     Key("filter", "slash", "filter", "/", "filter", "Filter nodes, or find in a log", "buyer", 14),
+    Key("facets", "f", "facets", "f", "narrow", "Count what matches, and narrow it", "buyer", 15),
     Key("sort.next", "s", "sort", "s", "sort", "Sort by the next column", "buyer", 16),
     Key("sort.flip", "S", "sort_flip", "S", "reverse", "Reverse the order", "buyer"),
     Key("node.detail", "i", "detail", "i", "info", "All about the node", "buyer", 18),

@@ -41,9 +41,12 @@ class ConnectFailed(_Latest):
 
 
 class NodesLoaded(_Latest):
-    def __init__(self, page: NodePage) -> None:
+    """The first nodes that match; ``asked`` is how many were asked for."""
+
+    def __init__(self, page: NodePage, asked: int) -> None:
         super().__init__()
         self.page = page
+        self.asked = asked
 
 
 class JobsLoaded(_Latest):

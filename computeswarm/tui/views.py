@@ -77,6 +77,8 @@ class NodeItem:
     registered_at: int
     last_seen: int
     version: str = ""
+    tflops: int = 0
+    """Of one GPU, dense FP16; 0 where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,20 @@ class NodePage:
     total: int
     rejected: int = 0
     """Records that the market listed but whose signature is not the wallet's."""
+    more: bool = False
+    """Whether there are nodes behind the last of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class FacetItem:
+    """How many of the nodes that match have one value of one field."""
+
+    field: str
+    """A field of the query language."""
+    label: str
+    nodes: int
+    word: str
+    """The word of the language that finds them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,7 @@ def _keys(*keys: str) -> Callable[[Pilot[None]], Awaitable[None]]:
 
 DIALOGS: dict[str, tuple[str, ...]] = {
     "help": ("question_mark",),
+    "facets": ("f",),
     "node": ("i",),
     "wizard_resources": ("enter", "enter"),
     "cancel": ("x",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from computeswarm.tui.views import (
     Download,
     EarningsItem,
     EventItem,
+    FacetItem,
     GpuEarned,
     GpuItem,
     HostItem,
@@ -186,6 +188,7 @@ class FakeBuyer:
         self.offer_fault: ComputeSwarmError | None = None
         self.usdc = 42_180_000
         self.asked: list[tuple[str, str]] = []
+        self.limits: list[int] = []
         self.bought: list[str] = []
         self.cancelled: list[str] = []
         self.closed = False
@@ -204,12 +207,31 @@ class FakeBuyer:
         if self.fault is not None:
             raise self.fault
         field = {"vram": "vram_bytes", "rel": "jobs_succeeded"}.get(sort.strip("-"), "price")
-        found = [n for n in self.listed if not query or query.split(":")[-1] in n.title.lower()]
+        found = self._found(query)
         found.sort(
             key=lambda n: getattr(n, field),
             reverse=sort.startswith("-") != (sort.strip("-") in ("vram", "rel")),
         )
-        return NodePage(tuple(found[:limit]), len(found))
+        self.limits.append(limit)
+        return NodePage(tuple(found[:limit]), len(found), more=len(found) > limit)
+
+    async def facets(self, query: str) -> list[FacetItem]:
+        if self.fault is not None:
+            raise self.fault
+        found = self._found(query)
+        counts = [
+            Counter(("gpu", n.title.split("× ")[-1]) for n in found),
+            Counter(("region", n.region) for n in found),
+        ]
+        return [
+            FacetItem(field, label, nodes, f'{field}:"{label}"')
+            for counted in counts
+            for (field, label), nodes in counted.most_common()
+        ]
+
+    def _found(self, query: str) -> list[NodeItem]:
+        word = query.split(":")[-1].replace('"', "").lower()
+        return [n for n in self.listed if word in f"{n.title} {n.region}".lower()]
 
     async def balance(self) -> Balance:
         return Balance(self.usdc)

@@ -20,7 +20,7 @@ from computeswarm.core.query.fields import (
     Kind,
     Look,
 )
-from computeswarm.core.query.help import help_text
+from computeswarm.core.query.help import RULES, describe, help_text
 from computeswarm.core.query.language import MAX_LENGTH, parse
 from computeswarm.core.query.match import SORT_KEYS
 from computeswarm.core.query.plain import PLAIN, plain_words
@@ -33,6 +33,7 @@ __all__ = [
     "FLAGS",
     "MAX_LENGTH",
     "PLAIN",
+    "RULES",
     "SORTABLE",
     "SORT_KEYS",
     "UNKNOWN_VALUE",
@@ -44,6 +45,7 @@ __all__ = [
     "Query",
     "Term",
     "completions",
+    "describe",
     "facts",
     "facts_of",
     "help_text",

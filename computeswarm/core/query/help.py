@@ -7,7 +7,7 @@ import textwrap
 from computeswarm.core.query.fields import FIELDS, FLAGS, Field
 
 EXAMPLE = "gpu:4090|a100 vram>=24 price<2 rel>=0.98 isolation>=container region:eu online sort:cost"
-_RULES = (
+RULES = (
     ("a b", "both must hold"),
     ("gpu:a|b", "either; texts are found by parts of them, whatever their spelling"),
     ("vram:24..48", "from 24 to 48, both included; 24.. and ..48 are open at one end"),
@@ -28,7 +28,7 @@ def help_text() -> str:
     """Everything a query may hold, in lines of at most 80 cells."""
     flags = {flag.name: flag for flag in FLAGS.values()}
     lines = ["A query is words that must all hold, such as", *_wrapped("  ", EXAMPLE), ""]
-    for word, meaning in _RULES:
+    for word, meaning in RULES:
         lines += _wrapped(f"  {word:<15} ", meaning)
     lines += ["", "fields (: = != < <= > >=):"]
     for field in FIELDS.values():

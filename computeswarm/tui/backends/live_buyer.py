@@ -30,6 +30,7 @@ from computeswarm.tui.backend import Report
 from computeswarm.tui.backends.mapping import (
     EventReader,
     deposit,
+    facet_items,
     node_item,
     payments,
     phases,
@@ -40,6 +41,7 @@ from computeswarm.tui.views import (
     REFUSED,
     Balance,
     Download,
+    FacetItem,
     Identity,
     JobItem,
     LogLine,
@@ -50,7 +52,6 @@ from computeswarm.tui.views import (
 
 SELLERS_ASKED = 3
 """So many of the cheapest nodes are asked for a quote before giving up."""
-PAGE = 100
 
 
 class LiveBuyer:
@@ -108,20 +109,19 @@ class LiveBuyer:
         await old.close()
 
     async def nodes(self, query: str, *, sort: str, limit: int) -> NodePage:
-        """One answer of the market, as many pages as ``limit`` asks for."""
+        """The first nodes that match, as many pages as ``limit`` asks for."""
         found: list[ComputeNode] = []
-        cursor: str | None = None
-        rejected = 0
-        while True:
-            size = min(PAGE, limit - len(found))
-            page = await self._buyer.nodes(query, sort=sort, cursor=cursor, limit=size)
+        total = rejected = 0
+        more = False
+        async for page in self._buyer.find_all(query, sort=sort, most=limit):
             found += page.nodes
             rejected += page.rejected
-            cursor = page.next
-            if cursor is None or len(found) >= limit:
-                break
+            total, more = page.total, page.next is not None
         self._nodes = {node.node_id: node for node in found}
-        return NodePage(tuple(node_item(node) for node in found), page.total, rejected)
+        return NodePage(tuple(node_item(node) for node in found), total, rejected, more)
+
+    async def facets(self, query: str) -> list[FacetItem]:
+        return facet_items(await self._buyer.facets(query))
 
     async def balance(self) -> Balance:
         usdc, _ = await self._buyer.balance()

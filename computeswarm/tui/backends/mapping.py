@@ -14,8 +14,11 @@ from computeswarm.core.events import (
 from computeswarm.core.jobs import JobView, Phases
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import ComputeNode
+from computeswarm.core.pages import Facets
+from computeswarm.core.query import squeeze
 from computeswarm.core.text import StreamDecoder, clean_line
 from computeswarm.tui.views import (
+    FacetItem,
     LogKind,
     LogLine,
     Meter,
@@ -62,7 +65,41 @@ def node_item(node: ComputeNode) -> NodeItem:
         registered_at=node.registered_at,
         last_seen=node.last_seen,
         version=clean_line(record.version, limit=40),
+        tflops=first.tflops if first else 0,
     )
+
+
+_FACET_FIELDS = {"model": "gpu"}
+_MOST_VALUES = 12
+
+
+def facet_items(facets: Facets) -> list[FacetItem]:
+    """The most frequent values of each kind, each with the word that finds them."""
+    found: list[FacetItem] = []
+    for name, counts in facets:
+        if name == "total":
+            continue
+        field = _FACET_FIELDS.get(name, name)
+        for one in counts[:_MOST_VALUES]:
+            label = short_model(clean_line(one.value, limit=60).replace('"', ""))
+            if squeeze(label):
+                found.append(FacetItem(field, label, one.nodes, _facet_word(field, label)))
+    return found
+
+
+def short_model(text: str) -> str:
+    """A model without its maker's name, which nobody types."""
+    for maker in ("NVIDIA ", "GeForce ", "AMD ", "Radeon "):
+        text = text.removeprefix(maker)
+    return text
+
+
+def _facet_word(field: str, label: str) -> str:
+    if field == "gpu":
+        label = label.partition(" + ")[0]  # of several models, which is one text of the market's
+        if label == "cpu":
+            return "cpu"
+    return f'{field}:"{label}"' if " " in label else f"{field}:{label}"
 
 
 def phases(times: Phases) -> tuple[tuple[str, int], ...]:

@@ -11,13 +11,6 @@ from computeswarm.tui.keymap import GROUPS, KEYS
 from computeswarm.tui.modals.dialog import Dialog
 from computeswarm.tui.widgets.pane import line, lines
 
-QUERY_HELP = (
-    "gpu:4090|a100   a model, or one of several",
-    "vram>=24        gigabytes of all its GPUs together",
-    "price<2         USDC an hour for one GPU",
-    "isolation>=container   online   idle",
-)
-
 
 class HelpModal(Dialog[None]):
     def __init__(self) -> None:
@@ -60,9 +53,26 @@ class HelpModal(Dialog[None]):
                 rows.append(line((name, "bold $primary")))
                 rows += [line((f"  {k.shown:<7}", "bold"), (k.help, "$muted")) for k in keys]
                 rows.append(line(""))
-        if not needle or needle in "filter query":
-            rows.append(line(("Filter", "bold $primary")))
-            rows += [line((f"  {row}", "$muted")) for row in QUERY_HELP]
+        rows += _language(needle)
         if not rows:
             rows.append(line(("No key does that.", "$muted")))
         self.query_one("#help-text", Static).update(lines(*rows))
+
+
+def _language(needle: str) -> list[Content]:
+    """The filter's language, as far as it was searched for."""
+    from computeswarm.core.query import FIELDS, RULES, describe
+
+    fields = [
+        (field.example, describe(field))
+        for field in FIELDS.values()
+        if any(needle in text.lower() for text in (field.name, field.about, *field.aliases))
+    ]
+    rules = [rule for rule in RULES if not needle or needle in "filter query"]
+    entries = [*rules, *fields]
+    if not entries:
+        return []
+    return [
+        line(("Filter", "bold $primary")),
+        *(line((f"  {word:<21}", "bold"), (meaning, "$muted")) for word, meaning in entries),
+    ]

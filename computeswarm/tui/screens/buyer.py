@@ -19,7 +19,7 @@ from computeswarm.tui.feeds import Poll, follow
 from computeswarm.tui.format import money, short_address, short_job
 from computeswarm.tui.keymap import bindings
 from computeswarm.tui.logbuffer import LogBuffer
-from computeswarm.tui.screens.buyer_orders import BuyerOrders
+from computeswarm.tui.screens.buyer_browse import NODES_EVERY, BuyerBrowse
 from computeswarm.tui.views import REFUSED, Identity, JobItem, LogLine, Meter
 from computeswarm.tui.widgets.filter_bar import FilterBar
 from computeswarm.tui.widgets.header import Header, real_money
@@ -27,18 +27,16 @@ from computeswarm.tui.widgets.job_pane import JobPane
 from computeswarm.tui.widgets.log_pane import LogPane
 from computeswarm.tui.widgets.log_view import LogView
 from computeswarm.tui.widgets.node_detail import NodeDetail
-from computeswarm.tui.widgets.node_pane import SORTS, NodePane
+from computeswarm.tui.widgets.node_pane import NodePane
 from computeswarm.tui.widgets.pane import Part
 from computeswarm.tui.widgets.table import Table
 
-NODES_EVERY, JOBS_EVERY, BALANCE_EVERY = 2.0, 1.0, 8.0
-MOST_NODES = 100
-"""Each record's signature is checked at every answer, 0.2 ms each; the filter finds the rest."""
+JOBS_EVERY, BALANCE_EVERY = 1.0, 8.0
 ADOPT_AFTER = 120.0
 """Seconds after which an unfinished purchase is surely nobody else's any more."""
 
 
-class BuyerScreen(BuyerOrders):
+class BuyerScreen(BuyerBrowse):
     mode = "buyer"
     BINDINGS: ClassVar = bindings("app", "buyer")
     CSS_PATH: ClassVar = ["../styles/panes.tcss", "../styles/buyer.tcss"]
@@ -46,13 +44,9 @@ class BuyerScreen(BuyerOrders):
 
     def __init__(self) -> None:
         super().__init__()
-        self.query_text = ""
-        self.sort = "price"
-        self.descending = False
         self.jobs: list[JobItem] = []
         self._meters: dict[str, Meter] = {}
         self._followed: set[str] = set()
-        self._polls: dict[str, Poll] = {}
 
     def body(self) -> list[Widget]:
         example = self.swarm.example
@@ -81,9 +75,7 @@ class BuyerScreen(BuyerOrders):
         self._facts(buyer.identity)
 
         async def nodes() -> m.NodesLoaded:
-            sort = f"-{self.sort}" if self.descending else self.sort
-            page = await buyer.nodes(self.query_text, sort=sort, limit=MOST_NODES)
-            return m.NodesLoaded(page)
+            return await self.fetch_nodes(buyer)
 
         async def jobs() -> m.JobsLoaded:
             return m.JobsLoaded(await buyer.jobs())
@@ -121,11 +113,6 @@ class BuyerScreen(BuyerOrders):
         header.alarm, header.facts = real_money(who.real_money), tuple(facts)
 
     # -- what arrives
-
-    def on_nodes_loaded(self, event: m.NodesLoaded) -> None:
-        self.link_good()
-        self.query_one(NodePane).load(event.page, self.query_text)
-        self.refresh_footer()
 
     def on_balance_loaded(self, event: m.BalanceLoaded) -> None:
         self.balance = event.balance.usdc
@@ -228,11 +215,6 @@ class BuyerScreen(BuyerOrders):
         buffer = self._logs.setdefault(job.job_id, LogBuffer())
         self.query_one(LogPane).show(job, buffer, self._meters.get(job.job_id))
 
-    @on(Table.Moved, "#nodes")
-    def _node_moved(self) -> None:
-        self.query_one(NodePane).place()
-        self.query_one(NodeDetail).show(self.selected_node, self.now)
-
     @on(Table.Moved, "#jobs")
     def _job_moved(self) -> None:
         self._show_log()
@@ -242,16 +224,6 @@ class BuyerScreen(BuyerOrders):
     @on(Table.Chosen, "#nodes")
     def _node_chosen(self) -> None:
         self.action_rent()
-
-    @on(FilterBar.Asked)
-    def _asked(self, event: FilterBar.Asked) -> None:
-        if event.query != self.query_text:
-            self.query_text = event.query
-            self.kick("nodes")
-
-    @on(FilterBar.Left)
-    def _left_filter(self) -> None:
-        self.query_one(NodePane).table.focus()
 
     # -- keys
 
@@ -272,16 +244,3 @@ class BuyerScreen(BuyerOrders):
             self.query_one(LogPane).open_find()
         else:
             self.query_one("#filter-input").focus()
-
-    def action_sort(self) -> None:
-        self._sort(SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)], self.descending)
-
-    def action_sort_flip(self) -> None:
-        self._sort(self.sort, not self.descending)
-
-    def _sort(self, key: str, descending: bool) -> None:
-        table = self.query_one(NodePane).table
-        self.sort, self.descending = key, descending
-        table.sort_key, table.descending = key, descending
-        table.refresh()
-        self.kick("nodes")

@@ -45,6 +45,8 @@ class BuyerOrders(ModeScreen):
     def refusal(self, action: str) -> str:
         if action in ("new_job", "rent"):
             return self._cannot_buy(action)
+        if action == "facets":
+            return "" if self.swarm.backends else "Not connected yet; this takes a moment."
         if action == "detail":
             return "" if self.selected_node else "No node is under the cursor."
         if action not in ("cancel_job", "download", "receipt", "logs"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
@@ -16,12 +19,16 @@ PAUSE_SECONDS = 0.2
 
 
 class _Fields(Suggester):
-    """Completes the word being typed from the language's own fields and values."""
+    """Completes the word being typed from the language's own fields, and the values there are."""
+
+    def __init__(self) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self.known: Mapping[str, Sequence[str]] = {}
 
     async def get_suggestion(self, value: str) -> str | None:
         from computeswarm.core.query import completions  # after the first frame: brings the models
 
-        found = completions(value)
+        found = completions(value, self.known)
         word = value.rpartition(" ")[2]
         return value + found[0][len(word) :] if word and found else None
 
@@ -37,6 +44,13 @@ class FilterBar(Vertical):
     class Left(Message):
         """Enter or down: back to the table."""
 
+    class Entered(Message):
+        """Somebody is about to type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fields = _Fields()
+
     def compose(self) -> ComposeResult:
         with Horizontal():
             yield Static("/", id="filter-slash", markup=False)
@@ -46,7 +60,7 @@ class FilterBar(Vertical):
                 compact=True,
                 select_on_focus=False,
                 max_length=500,
-                suggester=_Fields(use_cache=False, case_sensitive=True),
+                suggester=self._fields,
             )
             yield Static("", id="filter-count", markup=False)
         yield Static("", id="filter-error", markup=False)
@@ -62,8 +76,24 @@ class FilterBar(Vertical):
         """What the last answer held, on the right."""
         self.query_one("#filter-count", Static).update(line((text, "$muted")))
 
+    @property
+    def known(self) -> Mapping[str, Sequence[str]]:
+        """Values by field that completion proposes."""
+        return self._fields.known
+
+    @known.setter
+    def known(self, values: Mapping[str, Sequence[str]]) -> None:
+        self._fields.known = values
+
+    def fill(self, text: str) -> None:
+        """Ask for this, as though it had been typed."""
+        self.query_one(Input).value = text
+
     def clear(self) -> None:
-        self.query_one(Input).value = ""
+        self.fill("")
+
+    def on_descendant_focus(self) -> None:
+        self.post_message(self.Entered())
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
@@ -93,13 +123,14 @@ class FilterBar(Vertical):
 
     def blame(self, error: InvalidQuery) -> None:
         """Point at the word that can't be read."""
-        at = error.extra.get("position", 0)
-        word = str(error.extra.get("word", ""))
-        indent = max(0, at if isinstance(at, int) else 0)
-        mark = "▔" * max(1, min(len(word), 60))
+        text, field = self.text, self.query_one(Input)
+        at, length = (error.extra.get(name) for name in ("position", "length"))
+        begin = at if isinstance(at, int) and 0 <= at <= len(text) else 0
+        end = begin + length if isinstance(length, int) and length > 0 else begin + 1
+        # a long query has moved to the left under its word
+        first = max(0, cell_len(text[:begin]) - int(field.scroll_x))
+        mark = "▔" * max(1, min(cell_len(text[begin:end]), field.size.width - first))
         self.query_one("#filter-error", Static).update(
-            lines(
-                line(" " * (2 + min(indent, 200)), (mark, "$error")), line((error.detail, "$error"))
-            )
+            lines(line(" " * (2 + first), (mark, "$error")), line((error.detail, "$error")))
         )
         self.set_class(True, "-wrong")

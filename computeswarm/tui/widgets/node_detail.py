@@ -35,6 +35,7 @@ def describe(node: NodeItem, now: float) -> Content:
         part
         for part in (
             f"{file_size(node.vram_bytes)} VRAM" if node.vram_bytes else "no GPU",
+            f"{node.tflops} TFLOPS" if node.tflops else "",
             node.runtime,
             f"driver {node.driver}" if node.driver else "",
         )

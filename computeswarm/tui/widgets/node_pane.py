@@ -57,6 +57,9 @@ SORTS = tuple(column.sort for column in COLUMNS if column.sort)
 
 
 class NodePane(Pane):
+    _total = 0
+    """How many match in all, where not all are here yet."""
+
     def compose(self) -> ComposeResult:
         yield FilterBar()
         yield Table[NodeItem](COLUMNS, lambda node: node.node_id, id="nodes")
@@ -75,7 +78,8 @@ class NodePane(Pane):
         self.table.set_rows(page.nodes)
         shown, total = len(page.nodes), page.total
         word = "match" if query else "listed"
-        text = f"{total:,} {word}" if shown == total else f"first {shown:,} of {total:,} {word}"
+        text = f"first {shown:,} of {total:,} {word}" if page.more else f"{total:,} {word}"
+        self._total = total if page.more else 0
         if page.rejected:
             text += f" · {page.rejected} with a bad signature left out"
         self.query_one(FilterBar).count(text)
@@ -105,4 +109,5 @@ class NodePane(Pane):
     def place(self) -> None:
         """Say in the lower edge where the cursor is."""
         rows = self.table.rows
-        self.foot((f"{self.table.cursor + 1}/{len(rows)}" if rows else "", "$muted"))
+        of = f" of {self._total:,}" if self._total else ""
+        self.foot((f"{self.table.cursor + 1}/{len(rows)}{of}" if rows else "", "$muted"))
