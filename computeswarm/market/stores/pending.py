@@ -20,9 +20,11 @@ class Pending:
         self._arrays: list[Leases] = []
         self._length = 0
         self._distinct = 0
+        self._taken = 0
 
     def __len__(self) -> int:
-        return self._length
+        """How many are not known to be written; some may be of the same node."""
+        return self._length + self._taken
 
     def add(self, leases: Leases) -> None:
         """Keep these; what was kept of the same nodes is older."""
@@ -33,15 +35,21 @@ class Pending:
                 if self._length > 2 * self._distinct + _SLACK:
                     self._compact()
 
+    def written(self, leases: Leases) -> None:
+        """Forget what was taken."""
+        with self._lock:
+            self._taken -= len(leases)
+
     def put_back(self, leases: Leases) -> None:
-        """Keep what could not be written; what was kept since is newer."""
-        if len(leases):
-            with self._lock:
+        """Keep what was taken and could not be written; what was kept since is newer."""
+        with self._lock:
+            self._taken -= len(leases)
+            if len(leases):
                 self._arrays.insert(0, leases)
                 self._length += len(leases)
 
     def take(self, limit: int) -> Leases:
-        """The oldest, a node once; at most ``limit``."""
+        """The oldest, a node once; at most ``limit``. To be ``written`` or ``put_back``."""
         with self._lock:
             if not self._arrays:
                 return np.empty(0, LEASE)
@@ -52,6 +60,7 @@ class Pending:
             if len(rest):
                 self._arrays.append(rest)
             self._length = self._distinct = len(rest)
+            self._taken += min(limit, len(whole))
             return whole[:limit]
 
     def _compact(self) -> None:

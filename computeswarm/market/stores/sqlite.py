@@ -13,13 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from computeswarm.core.crypto import to_checksum
 from computeswarm.core.errors import ComputeSwarmError, Unavailable
 from computeswarm.core.jobs import MarketJob
 from computeswarm.core.metrics import Histogram
-from computeswarm.market.rows import LEASE, NodeRow
+from computeswarm.market.rows import NodeRow
 from computeswarm.market.stores import sqlite_jobs, sqlite_nodes
 from computeswarm.market.stores.counts import Counts
 from computeswarm.market.stores.pending import Pending
@@ -45,7 +43,6 @@ class SqliteStore:
         self.unavailable_since: float | None = None
         self._path = path
         self._pending = Pending()
-        self._taken: Leases = np.empty(0, LEASE)
         self._flusher: asyncio.Task[None] | None = None
         self._counts = Counts()
         self._writer: Writer | None = None
@@ -112,7 +109,17 @@ class SqliteStore:
     async def flush(self) -> None:
         while self.backlog:
             began = time.perf_counter()
-            await self._write(self._write_leases, self._put_back)
+            taken: list[Leases] = []
+
+            def write(db: sqlite3.Connection, taken: list[Leases] = taken) -> None:
+                taken.append(self._pending.take(_LEASES_A_COMMIT))
+                sqlite_nodes.touch(db, taken[0])
+
+            def settled(good: bool, taken: list[Leases] = taken) -> None:
+                while taken:
+                    (self._pending.written if good else self._pending.put_back)(taken.pop())
+
+            await self._write(write, settled)
             self.flush_seconds.observe(time.perf_counter() - began)
 
     async def _flush_behind(self) -> None:
@@ -121,14 +128,6 @@ class SqliteStore:
                 return await self.flush()
             except ComputeSwarmError:
                 await asyncio.sleep(_RETRY_SECONDS)  # they are kept meanwhile
-
-    def _write_leases(self, db: sqlite3.Connection) -> None:
-        self._taken = self._pending.take(_LEASES_A_COMMIT)
-        sqlite_nodes.touch(db, self._taken)
-
-    def _put_back(self) -> None:
-        self._pending.put_back(self._taken)
-        self._taken = np.empty(0, LEASE)
 
     # jobs
 
@@ -202,12 +201,12 @@ class SqliteStore:
     async def _write(
         self,
         work: Callable[[sqlite3.Connection], T],
-        undone: Callable[[], None] | None = None,
+        settled: Callable[[bool], None] | None = None,
     ) -> T:
         if self._writer is None:
             raise Unavailable("The market's database is closed.", retry_after=1)
         try:
-            result = await self._writer.write(work, undone)
+            result = await self._writer.write(work, settled)
         except Unavailable:
             self._lost()
             raise

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from computeswarm.core.errors import ComputeSwarmError, Unavailable
+from computeswarm.core.errors import ComputeSwarmError, Unprocessable
 from computeswarm.market.stores.sqlite_file import meaning
 
 _BATCH = 2_000
@@ -24,7 +24,7 @@ class _Write:
     work: Work
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
-    undone: Callable[[], None] | None
+    settled: Callable[[bool], None] | None
     result: Any = None
     error: ComputeSwarmError | None = field(default=None)
 
@@ -39,20 +39,20 @@ class Writer:
         self._thread.start()
 
     async def write(
-        self, work: Callable[[sqlite3.Connection], T], undone: Callable[[], None] | None = None
+        self, work: Callable[[sqlite3.Connection], T], settled: Callable[[bool], None] | None = None
     ) -> T:
         """Do it in a transaction, together with others'.
 
         A ``work`` that raises a ComputeSwarmError must do so before it changed anything. It may be
-        run again where the batch it was in failed; ``undone`` is called each time before that, and
-        when it failed for good.
+        run again where the batch it was in failed. ``settled`` is told in the writer's thread,
+        after each run, whether that is on the disk now.
 
         Raises:
             StorageFull, Unavailable: nothing was written.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Write(work, loop, future, undone))
+        self._queue.put(_Write(work, loop, future, settled))
         return await future
 
     async def close(self) -> None:
@@ -89,9 +89,7 @@ class Writer:
         except Exception as error:
             with suppress(sqlite3.Error):  # a failed BEGIN has nothing to undo
                 self._db.execute("ROLLBACK")
-            for write in batch:
-                if write.undone is not None:
-                    write.undone()
+            _settle(batch, good=False)
             if len(batch) > 1 and not isinstance(error, sqlite3.OperationalError):
                 # one of them can't be stored: it must not take the others with it
                 for write in batch:
@@ -99,12 +97,20 @@ class Writer:
             else:
                 for write in batch:
                     write.error = _refusal(error)
+        else:
+            _settle(batch, good=True)
 
 
 def _refusal(error: Exception) -> ComputeSwarmError:
     if isinstance(error, sqlite3.Error):
         return meaning(error)
-    return Unavailable(f"The market can't store this: {error}.")
+    return Unprocessable(f"The market can't store this: {error}.")
+
+
+def _settle(batch: list[_Write], *, good: bool) -> None:
+    for write in batch:
+        if write.settled is not None:
+            write.settled(good)
 
 
 def _tell(batch: list[_Write]) -> None:
@@ -112,10 +118,10 @@ def _tell(batch: list[_Write]) -> None:
     for key, loop in loops.items():
         mine = [write for write in batch if id(write.loop) == key]
         with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(_settle, mine)
+            loop.call_soon_threadsafe(_answer, mine)
 
 
-def _settle(batch: list[_Write]) -> None:
+def _answer(batch: list[_Write]) -> None:
     for write in batch:
         if write.future.done():
             continue  # its caller was cancelled meanwhile

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from computeswarm.core.errors import ComputeSwarmError, Unavailable
+from computeswarm.core.errors import ComputeSwarmError, Unavailable, Unprocessable
 from computeswarm.market.stores.postgres import jobs, nodes
 from computeswarm.market.stores.postgres.batch import Batch, Write
 from computeswarm.market.stores.postgres.errors import AGAIN
@@ -80,7 +80,7 @@ class Committer:
                 return [type(error)(error.detail, **error.extra) for _ in writes]
             except Exception as error:
                 if len(writes) == 1:
-                    return [Unavailable(f"The market can't store this: {error}.")]
+                    return [Unprocessable(f"The market can't store this: {error}.")]
                 # one of them can't be stored: it must not take the others with it
                 return [result for write in writes for result in await self._results([write])]
         return [Unavailable("The market is too busy; try again.", retry_after=1) for _ in writes]

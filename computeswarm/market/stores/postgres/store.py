@@ -155,6 +155,7 @@ class PostgresStore:
                 except BaseException:
                     self._pending.put_back(taken)
                     raise
+                self._pending.written(taken)
                 self.flush_seconds.observe(time.perf_counter() - began)
 
     async def _write_leases(self, taken: Leases) -> None:
