@@ -20,6 +20,7 @@ from computeswarm.market.stores.protocol import Store
 from computeswarm.market.table import NodeTable
 
 TICK_SECONDS = 0.05
+_BATCH = 2_000
 
 
 async def run_direct(
@@ -76,11 +77,11 @@ def traffic_of(
 
 
 async def _load(fleet: Fleet, table: NodeTable, store: Store | None, report: Report) -> None:
-    for rows in RowMaker(fleet, time.time()).batches():
-        kept = rows if store is None else [await store.save_node(row) for row in rows]
+    for rows in RowMaker(fleet, time.time()).batches(_BATCH):
+        kept = rows if store is None else await asyncio.gather(*map(store.save_node, rows))
         started = perf_counter()
         table.put_many(kept)
-        report.took("load 10k", perf_counter() - started)
+        report.took("load 2k", perf_counter() - started)
         await asyncio.sleep(0)
 
 

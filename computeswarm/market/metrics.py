@@ -13,6 +13,7 @@ from computeswarm.core.metrics import Exposition, Histogram
 from computeswarm.core.money import ATOMS_PER_USDC
 from computeswarm.core.states import JobState
 from computeswarm.core.stats import MarketStats
+from computeswarm.market.limits import Kind
 
 if TYPE_CHECKING:
     from computeswarm.market.market import Market
@@ -106,6 +107,9 @@ def _leases(out: Exposition, market: Market) -> None:
     leases = market.leases
     out.counter("heartbeats_total", "Heartbeats that were taken.", market.heartbeats)
     out.counter("auth_failures_total", "Calls whose MAC did not hold.", market.refused_calls)
+    limited = dict.fromkeys((f"{kind} per address" for kind in Kind), 0) | market.limits.refused
+    refused = [({"limit": name}, count) for name, count in limited.items()]
+    out.add("rate_limited_total", "counter", "Calls over a limit, by which.", *refused)
     out.counter("lease_expiries_total", "Nodes that went offline.", leases.expired)
     out.gauge("heartbeat_interval_seconds", "What nodes are told.", leases.interval_seconds)
     out.gauge("lease_brake", "Whether nobody is taken for offline now.", int(leases.braked))

@@ -65,6 +65,7 @@ async def test_every_figure_is_there(client: MarketClient, seller: Seller) -> No
     assert value(found, "payment_success_ratio") == 0.5
     duration = {s.name.removeprefix(PREFIX): s.value for s in found["job_duration_seconds"].samples}
     assert duration == {"job_duration_seconds_sum": 18, "job_duration_seconds_count": 2}
+    assert value(found, "rate_limited", limit="read per address") == 0
     assert value(found, "heartbeats") == 1 and value(found, "auth_failures") == 1
     beat = "/api/v1/nodes/{node_id}/heartbeat"
     assert value(found, "http_responses", route=beat, **{"class": "4xx"}) == 1
