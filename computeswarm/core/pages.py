@@ -14,6 +14,11 @@ class NodeList(Document):
     nodes: tuple[ComputeNode, ...]
     next: str | None = Field(description="cursor of the next page")
     total: int = Field(ge=0, description="nodes that match, on all pages")
+    total_exact: bool = Field(
+        default=True,
+        description="false on a large market whose other nodes were not looked at: then at least "
+        "`total` match, and facets count them",
+    )
 
 
 class FacetCount(Document):

@@ -15,6 +15,8 @@ BLOCK = 128 * 1024
 """Rows at a time: what is read and written stays in the processor's cache."""
 _SPARSE = 128
 """Below one row in so many the rest is looked up row by row."""
+_THIN = 4
+"""The same where rows are looked up one by one anyway."""
 
 
 def mask(made: Plan, columns: Columns, size: int) -> Array:
@@ -48,12 +50,15 @@ def _block(conditions: Sequence[Condition], columns: Columns, rows: slice) -> Ar
 def some(conditions: Sequence[Condition], columns: Columns, slots: Array) -> Array:
     """For each of some slots whether all conditions hold."""
     found = conditions[0].mask(columns, slots)
-    for condition in conditions[1:]:
+    for place, condition in enumerate(conditions[1:], 1):
+        if np.count_nonzero(found) * _THIN < len(found):
+            few = np.flatnonzero(found)
+            found[few] = some(conditions[place:], columns, slots[few])
+            break
         found &= condition.mask(columns, slots)
     return found
 
 
 def matching(table: NodeTable, query: Query, slots: Array) -> Array:
     """For each of some slots whether the query finds its node now."""
-    made = plan(table, query)
-    return some((*made.conditions, *made.late), table.columns, slots)
+    return some(plan(table, query).all, table.columns, slots)

@@ -5,6 +5,8 @@ What changed since it was made is set aside and looked at apart, so what is foun
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from computeswarm.market.columns import ABSENT, Array, Columns
@@ -104,6 +106,20 @@ class Order:
             return self.sort.texts(table, np.array([key]))[0], number
         return int(key), number
 
+    def walk(self, accepts: Callable[[Array], Array], start: int, limit: int, most: int) -> Array:
+        """Slots from position ``start`` on that are accepted and not aside: at least ``limit``
+        of them, unless there are fewer in the first ``most``."""
+        hits: list[Array] = []
+        have, step, end = 0, _FIRST_STEP, min(len(self), start + most)
+        while start < end and have < limit:
+            slots = self._slots[start : start + step]
+            slots = slots[self._position[slots] >= 0]
+            good = slots[accepts(slots)]
+            hits.append(good)
+            have += len(good)
+            start, step = start + step, step * 2
+        return np.concatenate([np.zeros(0, np.int32), *hits])
+
     def first(self, found: Array, count: int, start: int, limit: int) -> Array:
         """The first ``limit`` slots from position ``start`` on that are found and not aside.
 
@@ -112,15 +128,7 @@ class Order:
         """
         if count * count < 4 * limit * len(self):  # a walk would see more than there are
             return self._of_few(np.flatnonzero(found), start, limit)
-        hits: list[Array] = []
-        have, step = 0, _FIRST_STEP
-        while start < len(self) and have < limit:
-            slots = self._slots[start : start + step]
-            good = slots[found[slots] & (self._position[slots] >= 0)]
-            hits.append(good)
-            have += len(good)
-            start, step = start + step, step * 2
-        return np.concatenate([np.zeros(0, np.int32), *hits])[:limit]
+        return self.walk(found.__getitem__, start, limit, len(self))[:limit]
 
     def _of_few(self, slots: Array, start: int, limit: int) -> Array:
         positions = self._position[slots[slots < len(self._position)]]

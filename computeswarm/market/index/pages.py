@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -30,6 +31,16 @@ class Page:
     etag: str
     version: int
     fresh_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Nodes found, in order, with their slots."""
+
+    nodes: list[tuple[Place, int]]
+    total: int
+    exact: bool
+    """Whether ``total`` is how many match in all; otherwise at least so many do."""
 
 
 def read_cursor(text: str, sort: Sort) -> Place:
@@ -90,9 +101,40 @@ def select(
         aside = _first(table, sort, aside[found[aside]], after, limit)
         few = np.concatenate((order.first(found, count, start, limit), aside))
     listed = sort.sorted(table, _first(table, sort, few, after, limit))
-    if after is not None:
-        listed = [item for item in listed if sort.before(after, item[0])]
-    return listed[:limit]
+    return _behind(sort, listed, after)[:limit]
+
+
+def walk(
+    table: NodeTable,
+    sort: Sort,
+    order: Order,
+    accepts: Callable[[Array], Array],
+    after: Place | None,
+    limit: int,
+    most: int,
+) -> Listing | None:
+    """The same from the first ``most`` nodes of an order, where ``limit`` are found there.
+
+    Args:
+        accepts: says of some slots which are found.
+    """
+    start = order.after(table, after) if after is not None else 0
+    found = order.walk(accepts, start, limit, most)
+    if len(found) < limit:
+        return None
+    aside = order.aside()
+    aside = aside[accepts(aside)] if len(aside) else aside
+    few = np.concatenate((found[:limit], _first(table, sort, aside, after, limit)))
+    listed = _behind(sort, sort.sorted(table, few), after)
+    return Listing(listed[:limit], len(found) + len(aside), exact=False)
+
+
+def _behind(
+    sort: Sort, listed: list[tuple[Place, int]], after: Place | None
+) -> list[tuple[Place, int]]:
+    if after is None:
+        return listed
+    return [item for item in listed if sort.before(after, item[0])]
 
 
 def _first(table: NodeTable, sort: Sort, slots: Array, after: Place | None, limit: int) -> Array:
@@ -114,18 +156,17 @@ def _first(table: NodeTable, sort: Sort, slots: Array, after: Place | None, limi
 
 
 def render(
-    table: NodeTable,
-    listed: list[tuple[Place, int]],
-    *,
-    sort: Sort,
-    more: bool,
-    total: int,
-    now: float,
-    fresh_until: float,
+    table: NodeTable, found: Listing, sort: Sort, limit: int, *, now: float, fresh_until: float
 ) -> Page:
-    """A page as bytes: mostly the records as they came."""
-    following = json.dumps(write_cursor(listed[-1][0], sort)) if more else "null"
-    nodes = b",".join([table.json(slot, now) for _, slot in listed])
-    body = b'{"nodes":[%b],"next":%b,"total":%d}' % (nodes, following.encode(), total)
+    """The first ``limit`` nodes found as a page: mostly the records as they came."""
+    shown, total = found.nodes[:limit], found.total
+    more = len(found.nodes) > limit
+    following = json.dumps(write_cursor(shown[-1][0], sort)) if more else "null"
+    nodes = b",".join([table.json(slot, now) for _, slot in shown])
+    exact = b"true" if found.exact else b"false"
+    body = b'{"nodes":[%b],"next":%b,"total":%d,"total_exact":%b}' % (
+        *(nodes, following.encode()),
+        *(total, exact),
+    )
     etag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
     return Page(body, etag, table.version, fresh_until)

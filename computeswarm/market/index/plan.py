@@ -152,6 +152,10 @@ class Either:
         """For each row whether it holds."""
         found: Array | None = None
         for part in self.parts:
+            if isinstance(part, Holding) and found is not None and isinstance(rows, np.ndarray):
+                rest = np.flatnonzero(~found)  # texts are read where nothing else holds
+                found[rest] = part.mask(columns, rows[rest])
+                continue
             mask = part.mask(columns, rows)
             found = mask if found is None else found | mask
         if found is None:
@@ -178,6 +182,11 @@ class Plan:
     """Bytes read for each row at most."""
     generation: int
     """Of the table's texts, see ``generation``."""
+
+    @property
+    def all(self) -> tuple[Condition, ...]:
+        """Both."""
+        return (*self.conditions, *self.late)
 
 
 def generation(table: NodeTable) -> int:
@@ -251,8 +260,6 @@ def _text(table: NodeTable, term: Term) -> Iterator[Part]:
         before = found.get(column)
         # entries may have come between two looks
         found[column] = hits if before is None else _either(before, hits)
-    for column, (texts, words) in unread.items():
-        yield Holding(column, texts, tuple(words))
     for column, hits in found.items():
         if column == "name":
             slots = table.named(hits)
@@ -271,6 +278,8 @@ def _text(table: NodeTable, term: Term) -> Iterator[Part]:
             yield from _id(word)
         elif term.field == "wallet":
             yield from _wallet(word)
+    for column, (texts, words) in unread.items():
+        yield Holding(column, texts, tuple(words))
 
 
 def _either(one: Array, other: Array) -> Array:

@@ -21,11 +21,13 @@ from computeswarm.market.index.masks import mask, narrow, some
 from computeswarm.market.index.orders import Order
 from computeswarm.market.index.pages import (
     MAX_PAGE,
+    Listing,
     Page,
     needs_order,
     read_cursor,
     render,
     select,
+    walk,
 )
 from computeswarm.market.index.plan import Plan, generation, plan, unread_words
 from computeswarm.market.index.shelf import Shelf
@@ -44,6 +46,10 @@ _READ_AT_ONCE = 8_000
 """Nodes whose names are read on the loop; for more, all names are gone through in a thread."""
 _SORTED_AT_ONCE = 200_000
 """Nodes whose keys are compared on the loop while there is no order of all yet."""
+_COUNTED = 200_000
+"""Nodes up to which every page says how many match in all."""
+_WALKED, _WALKED_READING = 32_000, 2_000
+"""Nodes in order that are looked at for a page, before all are; fewer where names are read."""
 _WAITING = 32
 """Searches that may wait for a thread before others are refused."""
 _TRIES = 3
@@ -117,16 +123,8 @@ class Search:
         sort = Sort(query.sort)
         after = read_cursor(cursor, sort) if cursor else None
         self._refresh_if_due(now)
-        listed, total = await self._listed(query, sort, after, limit + 1)
-        page = render(
-            self._table,
-            listed[:limit],
-            sort=sort,
-            more=len(listed) > limit,
-            total=total,
-            now=now,
-            fresh_until=now + STALE_SECONDS,
-        )
+        found = await self._listing(query, sort, after, limit + 1)
+        page = render(self._table, found, sort, limit, now=now, fresh_until=now + STALE_SECONDS)
         self._keep(key, page)
         self.scan_seconds.observe(perf_counter() - began)
         return page
@@ -139,10 +137,11 @@ class Search:
         self._page_bytes += size
         self._pages[key] = page
 
-    async def _listed(
-        self, query: Query, sort: Sort, after: Place | None, limit: int
-    ) -> tuple[list[tuple[Place, int]], int]:
+    async def _listing(self, query: Query, sort: Sort, after: Place | None, limit: int) -> Listing:
         table = self._table
+        quick = self._quick(query, sort, after, limit) if table.size > _COUNTED else None
+        if quick is not None:
+            return quick
         for _ in range(_TRIES):
             made, found = await self._found(query)
             total = int(np.count_nonzero(found))
@@ -156,8 +155,21 @@ class Search:
                 continue
             if len(found) < table.size:  # nodes that came meanwhile
                 found = np.concatenate((found, np.zeros(table.size - len(found), np.bool_)))
-            return self._still(made, select(table, sort, order, found, total, after, limit)), total
+            listed = select(table, sort, order, found, total, after, limit)
+            return Listing(self._still(made, listed), total, exact=True)
         raise _busy()
+
+    def _quick(self, query: Query, sort: Sort, after: Place | None, limit: int) -> Listing | None:
+        """The page from the first nodes in order, where these fill it: then the rest of a large
+        market needn't be looked at, nor is it counted."""
+        table, order = self._table, self._shelf.get(sort, monotonic())
+        if order is None:
+            return None
+        made, columns = plan(table, query), table.columns
+        walked = _WALKED_READING if made.late else _WALKED
+        if len(order.aside()) > walked:
+            return None
+        return walk(table, sort, order, partial(some, made.all, columns), after, limit, walked)
 
     async def _found(self, query: Query) -> tuple[Plan, Array]:
         """For each slot whether its node is found: on the loop where that is quick."""
@@ -179,7 +191,7 @@ class Search:
     def _still(self, made: Plan, listed: list[tuple[Place, int]]) -> list[tuple[Place, int]]:
         """Those that are found now too: a mask from a thread is of some moments ago."""
         slots = np.array([slot for _, slot in listed], np.int64)
-        good = some((*made.conditions, *made.late), self._table.columns, slots).tolist()
+        good = some(made.all, self._table.columns, slots).tolist()
         return [item for item, holds in zip(listed, good, strict=True) if holds]
 
     # -- facets
