@@ -10,14 +10,12 @@ before it asks what the others saw.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from zlib import crc32
 
 from computeswarm.core.clock import Clock
@@ -268,23 +266,6 @@ class Limits:
             await asyncio.sleep(SHARE_SECONDS)
             with suppress(ComputeSwarmError):  # each instance keeps its own count until it can
                 await self.share()
-
-
-@lru_cache(maxsize=65_536)
-def address_key(address: str) -> str:
-    """Who is counted together: an IPv4 address, or the /64 that an IPv6 customer is given whole.
-
-    What is no address (a Unix socket's peer) counts under its own text.
-    """
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address[:64]
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
-    return str(parsed)
 
 
 def wallet_key(wallet: str) -> str:

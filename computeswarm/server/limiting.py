@@ -7,8 +7,9 @@ from collections.abc import Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from computeswarm.core.addresses import address_key
 from computeswarm.core.errors import NodeNotFound, NodeRevoked, Unauthorized
-from computeswarm.market.limits import Kind, Limits, address_key
+from computeswarm.market.limits import Kind, Limits
 from computeswarm.server.proxies import Clients
 
 _FAILED = (Unauthorized, NodeNotFound, NodeRevoked)

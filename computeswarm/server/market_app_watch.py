@@ -13,6 +13,7 @@ from typing import Protocol
 
 from aiohttp import hdrs, web
 
+from computeswarm.core.addresses import address_key
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.changes import EVENT_STREAM, KEEP_ALIVE_SECONDS, Topic
 from computeswarm.core.clock import Clock
@@ -21,7 +22,6 @@ from computeswarm.core.query import PLAIN, Query, parse, plain_words
 from computeswarm.core.sessions import PERMIT_HEADER, read_permit
 from computeswarm.core.text import clean_line
 from computeswarm.market.identity import check_permit
-from computeswarm.market.limits import address_key
 from computeswarm.market.live import LiveFeed, Subscription
 from computeswarm.server.routes import Parameter, Route
 

@@ -63,6 +63,10 @@ class Clients:
                 break
         return found
 
+    def trusts(self, address: str) -> bool:
+        """Whether a proxy of ours has this address."""
+        return bool(self._trusted) and self._is_trusted(address)
+
     def _look_up(self, address: str) -> bool:
         parsed = _parse(address)
         return parsed is not None and any(

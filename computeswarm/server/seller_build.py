@@ -22,6 +22,8 @@ from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.build import build_seller
 from computeswarm.seller.owner import OwnerFile, OwnerStatus
 from computeswarm.seller.owner_client import OWNER_FILE
+from computeswarm.server.connections import ConnectionLimits, Connections
+from computeswarm.server.proxies import Clients, read_networks
 from computeswarm.server.seller_app import build_seller_app
 from computeswarm.server.serving import Server
 
@@ -69,7 +71,13 @@ async def open_seller(
     with _own_folder(paths.seller):
         parts = await build_seller(settings, paths, key, trusted=trusted, tune=tune)
         agent, token = parts.agent, secrets.token_hex(32)
-        server = Server(build_seller_app(agent, token))
+        clients = Clients(read_networks(settings.trusted_proxies))
+        room = ConnectionLimits().sized(
+            settings.max_connections, settings.max_connections_per_address
+        )
+        server = Server(
+            build_seller_app(agent, token), connections=Connections(room, trusts=clients.trusts)
+        )
         async with parts.rpc, server:
             started = False
             try:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self, TypeVar
@@ -15,13 +16,21 @@ from typing import Any, Self, TypeVar
 from aiohttp import web
 
 from computeswarm.core.errors import ConfigError, PortInUse
+from computeswarm.server.connections import (
+    MAX_FIELD,
+    MAX_FIELDS,
+    MAX_LINE,
+    Connections,
+    ConnectionServer,
+)
 from computeswarm.server.notify import ServiceManager
 
-KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
 """How long the rest of a refused body is read, so that the client sees the answer."""
 SHUTDOWN_SECONDS = 5.0
 BACKLOG = 1024
+OWN_FILES = 512
+"""Open files beside connections."""
 
 ResultT = TypeVar("ResultT")
 
@@ -30,17 +39,15 @@ _SAME_SIGNAL_SECONDS = 0.3
 
 
 class Server:
-    """An app on a listening socket: ``async with Server(app) as s: url = await s.start(…)``."""
+    """An app on a listening socket: ``async with Server(app) as s: url = await s.start(…)``.
 
-    def __init__(self, app: web.Application, *, keepalive_seconds: float = KEEPALIVE_SECONDS):
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            handle_signals=False,
-            keepalive_timeout=keepalive_seconds,
-            lingering_time=LINGER_SECONDS,
-            shutdown_timeout=SHUTDOWN_SECONDS,
-        )
+    Args:
+        connections: what its connections may take.
+    """
+
+    def __init__(self, app: web.Application, *, connections: Connections | None = None) -> None:
+        self.connections = connections or Connections()
+        self._runner = _Runner(app, self.connections)
         self._socket: socket.socket | None = None
 
     async def start(self, host: str, port: int) -> str:
@@ -51,7 +58,9 @@ class Server:
             ConfigError: no such host here, or a port only root may take.
         """
         self._socket = _bind(host, port)
+        make_room(self.connections.limits.total)
         await self._runner.setup()
+        self.connections.start()
         await web.SockSite(self._runner, self._socket, backlog=BACKLOG).start()
         return self.url
 
@@ -67,6 +76,7 @@ class Server:
     async def close(self) -> None:
         """Stop listening, let running requests end (5 s), run the app's clean-up."""
         await self._runner.cleanup()
+        self.connections.stop()
         if self._socket is not None:
             self._socket.close()
 
@@ -75,6 +85,41 @@ class Server:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+class _Runner(web.AppRunner):
+    """aiohttp's, with connections of ours."""
+
+    __slots__ = ("_connections", "_options")
+
+    def __init__(self, app: web.Application, connections: Connections) -> None:
+        super().__init__(app, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+        self._connections = connections
+        self._options = {
+            "access_log": None,
+            "keepalive_timeout": connections.limits.idle_seconds,
+            "lingering_time": LINGER_SECONDS,
+            "max_line_size": MAX_LINE,
+            "max_field_size": MAX_FIELD,
+            "max_headers": MAX_FIELDS,
+        }
+
+    async def _make_server(self) -> ConnectionServer:
+        return ConnectionServer(await super()._make_server(), self._connections, **self._options)
+
+
+def make_room(connections: int) -> None:
+    """Let this process have that many connections beside its files, as far as it may."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OWN_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _bind(host: str, port: int) -> socket.socket:

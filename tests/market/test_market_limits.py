@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from computeswarm.core.addresses import address_key
 from computeswarm.core.errors import ConfigError, TooManyRequests, Unavailable
 from computeswarm.market.limits import (
     DEFAULTS,
@@ -17,7 +18,6 @@ from computeswarm.market.limits import (
     Kind,
     Limit,
     Limits,
-    address_key,
     read_limits,
     wallet_key,
 )

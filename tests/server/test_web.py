@@ -15,6 +15,7 @@ from computeswarm.core.errors import BadRequest, ConfigError, PortInUse
 from computeswarm.core.nodes import Heartbeat
 from computeswarm.server import web as server_web
 from computeswarm.server.assembly import build_app
+from computeswarm.server.connections import ConnectionLimits, Connections
 from computeswarm.server.routes import Route
 from computeswarm.server.serving import Server
 from computeswarm.server.web import json_reply, read_model, stream_body
@@ -181,7 +182,8 @@ async def test_a_stalled_upload_is_cut(url: str) -> None:
 
 async def test_a_head_that_never_ends_is_cut() -> None:
     app = build_app(ROUTES, title="test", description="")
-    async with Server(app, keepalive_seconds=0.3) as server:
+    quick = Connections(ConnectionLimits(head_seconds=0.3))
+    async with Server(app, connections=quick) as server:
         reader, writer = await _connect(await server.start("127.0.0.1", 0))
         writer.write(b"GET /beat HTTP/1.1\r\nHost: x")
         await asyncio.wait_for(reader.read(), 20)

@@ -10,6 +10,7 @@ from computeswarm.cli.secret_args import hide_argument
 from computeswarm.core.errors import ExitCode
 
 DEFAULT_PORT = 8402
+MARKET_CONNECTIONS = 20_000
 _HERE = ("127.0.0.1", "::1", "localhost")
 
 
@@ -20,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     from computeswarm.market import open_market
     from computeswarm.market.limits import read_limits
+    from computeswarm.server.connections import ConnectionLimits, Connections
     from computeswarm.server.logs import setup_logging
     from computeswarm.server.market_app import build_market_app
     from computeswarm.server.proxies import Clients, read_networks
@@ -34,7 +36,13 @@ def run(context: Context) -> int:
         database, chain=chain, names=settings.server_names, limits=read_limits(settings.limits)
     )
     clients = Clients(read_networks(settings.trusted_proxies))
-    server = Server(build_market_app(market, clients=clients))
+    room = ConnectionLimits(total=MARKET_CONNECTIONS).sized(
+        settings.max_connections, settings.max_connections_per_address
+    )
+    server = Server(
+        build_market_app(market, clients=clients),
+        connections=Connections(room, trusts=clients.trusts),
+    )
 
     async def serve() -> None:
         url = await server.start(settings.host, settings.port or DEFAULT_PORT)
