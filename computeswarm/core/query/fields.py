@@ -107,7 +107,7 @@ _TABLE = (
     Field(
         "price",
         Kind.NUMBER,
-        "what a GPU costs (on a cpu node, the machine)",
+        "price of a GPU, on a cpu node of the machine",
         "price<2",
         "price",
         unit="USDC an hour",
