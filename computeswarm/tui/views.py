@@ -89,6 +89,8 @@ class NodePage:
     """Records that the market listed but whose signature is not the wallet's."""
     more: bool = False
     """Whether there are nodes behind the last of these."""
+    exact: bool = True
+    """Whether ``total`` was counted to the end; otherwise there are at least so many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class NodePage:
     total: int
     rejected: int
     """How many the market listed whose record is not signed by the wallet it names."""
+    exact: bool = True
+    """Whether ``total`` was counted to the end; otherwise there are at least so many."""
 
 
 class MarketClient:
@@ -87,6 +89,7 @@ class MarketClient:
             next=following if _is_cursor(following) else None,
             total=total if isinstance(total, int) and 0 <= total < 2**53 else len(nodes),
             rejected=len(checked) - len(nodes),
+            exact=answer.get("total_exact") is not False,
         )
 
     async def find_all(

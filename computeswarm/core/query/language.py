@@ -31,6 +31,8 @@ from computeswarm.core.query.terms import KEYWORDS, Query, Term
 from computeswarm.core.text import clean_line
 
 MAX_LENGTH = 500
+MAX_VALUES = 64
+"""Values in one query: each may be looked for in every node."""
 _WORD = re.compile(
     r"(?P<minus>[-!])?"
     r"(?:(?P<key>[A-Za-z_]+)\s*(?P<op>>=|<=|==|!=|>|<|=|:)\s*)?"
@@ -70,6 +72,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._terms: list[Term] = []
+        self._values = 0
         self._negation: tuple[int, int] | None = None
         """Where a ``not`` stands whose word has yet to come."""
 
@@ -273,6 +276,10 @@ class _Reader:
     def _parts(self, word: re.Match[str]) -> list[_Part]:
         """The alternatives of a value; a ``|`` between quotes parts nothing."""
         value, at = word["value"], word.start("value")
+        self._values += value.count("|") + 1
+        if self._values > MAX_VALUES:
+            sentence = f"A query has at most {MAX_VALUES} values; leave some out."
+            self._fail(word.start(), word.end() - word.start(), sentence)
         parts, inner = [], 0
         while True:
             found = _PART.match(value, inner)

@@ -111,14 +111,13 @@ class LiveBuyer:
     async def nodes(self, query: str, *, sort: str, limit: int) -> NodePage:
         """The first nodes that match, as many pages as ``limit`` asks for."""
         found: list[ComputeNode] = []
-        total = rejected = 0
-        more = False
+        rejected = 0
         async for page in self._buyer.find_all(query, sort=sort, most=limit):
             found += page.nodes
             rejected += page.rejected
-            total, more = page.total, page.next is not None
         self._nodes = {node.node_id: node for node in found}
-        return NodePage(tuple(node_item(node) for node in found), total, rejected, more)
+        more = page.next is not None
+        return NodePage(tuple(map(node_item, found)), page.total, rejected, more, page.exact)
 
     async def facets(self, query: str) -> list[FacetItem]:
         return facet_items(await self._buyer.facets(query))

@@ -57,7 +57,7 @@ SORTS = tuple(column.sort for column in COLUMNS if column.sort)
 
 
 class NodePane(Pane):
-    _total = 0
+    _total = ""
     """How many match in all, where not all are here yet."""
 
     def compose(self) -> ComposeResult:
@@ -78,8 +78,9 @@ class NodePane(Pane):
         self.table.set_rows(page.nodes)
         shown, total = len(page.nodes), page.total
         word = "match" if query else "listed"
-        text = f"first {shown:,} of {total:,} {word}" if page.more else f"{total:,} {word}"
-        self._total = total if page.more else 0
+        count = f"{total:,}{'' if page.exact else '+'}"
+        text = f"first {shown:,} of {count} {word}" if page.more else f"{count} {word}"
+        self._total = count if page.more else ""
         if page.rejected:
             text += f" · {page.rejected} with a bad signature left out"
         self.query_one(FilterBar).count(text)
@@ -109,5 +110,5 @@ class NodePane(Pane):
     def place(self) -> None:
         """Say in the lower edge where the cursor is."""
         rows = self.table.rows
-        of = f" of {self._total:,}" if self._total else ""
+        of = f" of {self._total}" if self._total else ""
         self.foot((f"{self.table.cursor + 1}/{len(rows)}{of}" if rows else "", "$muted"))
