@@ -31,7 +31,7 @@ async def test_what_was_asked_for_is_shown(there: World) -> None:
     assert head.split()[-2:] == ["CORES", "UPTIME"]
     assert row.split()[-3:] == ["2", "100.0", "%"]
     document = json.loads((await there.cli("nodes", "--json")).out)
-    assert (document["total"], document["rejected"]) == (1, 0)
+    assert (document["total"], document["total_exact"], document["rejected"]) == (1, True, 0)
 
 
 async def test_a_mistake_is_pointed_at(there: World) -> None:

@@ -83,6 +83,7 @@ async def _list(context: Context, buyer: Buyer, query: Query) -> int:
             {
                 "nodes": [node_document(node) for node in nodes],
                 "total": page.total,
+                "total_exact": page.exact,
                 "rejected": rejected,
             }
         )
@@ -94,7 +95,8 @@ async def _list(context: Context, buyer: Buyer, query: Query) -> int:
     else:
         context.text("No node matches." if query.text else "No node is for rent here right now.")
     if page.next is not None:
-        context.note(f"{page.total:,} in all; a narrower query or --limit shows the rest.")
+        more = "" if page.exact else "+"
+        context.note(f"{page.total:,}{more} in all; a narrower query or --limit shows the rest.")
     if rejected:
         context.note(f"{rejected} left out: their records are not signed by their wallets.")
     return ExitCode.OK
