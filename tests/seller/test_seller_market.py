@@ -24,10 +24,12 @@ from computeswarm.core.ids import NodeId
 from computeswarm.core.nodes import Heartbeat, NodeStatus
 from computeswarm.core.sessions import Enrolment, PendingSession, enrol
 from computeswarm.core.signing import Signed
+from computeswarm.market import open_market
 from computeswarm.seller.connector import MarketConnector
 from computeswarm.seller.market_calls import patience
 from computeswarm.seller.notices import Notices
 from computeswarm.seller.revoking import find_node, revoke_node
+from computeswarm.server.market_app import build_market_app
 from computeswarm.server.serving import Server
 
 KEY = PrivateKey(b"\x03" * 32)
@@ -297,6 +299,20 @@ async def test_it_stays_listed_by_heartbeats_while_no_record_is_taken(
                 await line.turn()
             assert len(line.enrolments) == 2 and line.connector.link.connected
             assert await market.ids() == [line.seller.node_id]
+            broken = False
+            line.clock.ahead += 601
+            await line.turn()
+            assert len(line.enrolments) == 3
+
+
+async def test_it_beats_as_often_as_the_market_says(tmp_path: Path) -> None:
+    market = open_market(tmp_path / "market.db", heartbeat_seconds=1)
+    async with (
+        Server(build_market_app(market)) as server,
+        started(await server.start("127.0.0.1", 0)) as line,
+    ):
+        await line.until(lambda: market.heartbeats >= 3)
+        assert len(line.enrolments) == 1
 
 
 @pytest.mark.parametrize(
