@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import hmac
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from computeswarm.core.market_auth import COUNTER_HEADER, MAC_HEADER, headers, mac, verify
 
@@ -23,3 +27,9 @@ def test_every_covered_part_matters(change: dict[str, object]) -> None:
     assert not verify(KEY, made, **(CALL | change))  # type: ignore[arg-type]
     assert not verify(b"\xcd" * 32, made, **CALL)  # type: ignore[arg-type]
     assert not verify(KEY, "\ud800", **CALL)  # type: ignore[arg-type]
+
+
+@given(key=st.binary(min_size=32, max_size=32), body=st.binary(max_size=300))
+def test_it_is_the_standards_hmac(key: bytes, body: bytes) -> None:
+    made = mac(key, method="POST", path="/x", counter=1, body=body)
+    assert made == hmac.digest(key, b"POST /x\n1\n" + body, "sha256").hex()
