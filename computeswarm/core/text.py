@@ -53,6 +53,11 @@ def clean_line(text: str, *, limit: int = 200) -> str:
     return _cut(" ".join(clean(text[: limit * 8]).split()), limit)
 
 
+def squeeze(text: str) -> str:
+    """Lower case letters and digits only, so that ``rtx-4090`` finds ``RTX 4090``."""
+    return "".join(c for c in text.lower() if c.isalnum())
+
+
 def _cut(line: str, limit: int) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 

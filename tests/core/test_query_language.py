@@ -132,6 +132,17 @@ def test_value_for_money_puts_the_unknown_last() -> None:
     assert [found.name for found in order] == ["fast", "slow", "unknown"]
 
 
+def test_nobody_does_more_than_his_models_data_sheet() -> None:
+    def seen(**changes: object) -> int:
+        return rig(CARD.model_copy(update=changes)).tflops
+
+    assert seen(tflops=1_000_000) == 165
+    assert seen(tflops=80) == 80
+    assert seen(tflops=0) == 165  # an older seller's record
+    assert seen(tflops=54, model="M2 Ultra") == 54
+    assert seen(tflops=0, model="M2 Ultra") == 0
+
+
 def test_reputation_has_to_be_earned() -> None:
     new, few, many = (rig(succeeded=good, failed=bad) for good, bad in ((0, 0), (2, 0), (300, 3)))
     assert new.reputation < 50 < few.reputation < many.reputation < 990

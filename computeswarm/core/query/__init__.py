@@ -10,7 +10,7 @@ same terms up in columns.
 from computeswarm.core.query.completion import completions
 from computeswarm.core.query.display import shown
 from computeswarm.core.query.editing import with_word
-from computeswarm.core.query.facts import UNKNOWN_VALUE, VENDORS, Facts, facts, facts_of, squeeze
+from computeswarm.core.query.facts import UNKNOWN_VALUE, VENDORS, Facts, facts, facts_of
 from computeswarm.core.query.fields import (
     DEFAULT_SORT,
     FIELDS,
@@ -26,6 +26,7 @@ from computeswarm.core.query.match import SORT_KEYS
 from computeswarm.core.query.plain import PLAIN, plain_words
 from computeswarm.core.query.terms import Query, Term
 from computeswarm.core.query.versions import version_number, version_text
+from computeswarm.core.text import squeeze
 
 __all__ = [
     "DEFAULT_SORT",

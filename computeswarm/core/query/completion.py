@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from computeswarm.core.query.facts import squeeze
 from computeswarm.core.query.fields import FIELDS, FLAGS, NAMES, SORTABLE, Field, Kind
+from computeswarm.core.text import squeeze
 
 _PLAIN = re.compile(r"[\w.-]+\Z")
 _LAST = re.compile(r'(?P<minus>[-!]?)(?P<word>(?:"[^"]*"|[^\s"])*)\Z')

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from computeswarm.core.nodes import ComputeNode, GPUInfo, Hardware, NodeRecord, NodeStatus
 from computeswarm.core.query.versions import version_number
+from computeswarm.core.text import squeeze
+from computeswarm.core.throughput import sheet_tflops
 
 PPM = 1_000_000
 UNKNOWN_VALUE = 2**62
@@ -170,13 +172,14 @@ def facts_of(node: ComputeNode) -> Facts:
     )
 
 
-def squeeze(text: str) -> str:
-    """Lower case letters and digits only, so that ``rtx-4090`` finds ``RTX 4090``."""
-    return "".join(c for c in text.lower() if c.isalnum())
-
-
 def _tflops(hardware: Hardware) -> int:
-    return max((gpu.tflops for gpu in hardware.gpus), default=0)
+    return max(map(_tflops_of, hardware.gpus), default=0)
+
+
+def _tflops_of(gpu: GPUInfo) -> int:
+    """What its seller says, which may be nothing, but no more than its model's data sheet does."""
+    sheet = sheet_tflops(gpu.model)
+    return min(gpu.tflops or sheet, sheet or gpu.tflops)
 
 
 def _cuda(gpu: GPUInfo) -> int:

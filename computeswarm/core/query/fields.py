@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from computeswarm.core.money import ATOMS_PER_USDC
 from computeswarm.core.nodes import Isolation, NodeStatus
-from computeswarm.core.query.facts import PPM, UNKNOWN_VALUE, VENDORS, Facts, squeeze
+from computeswarm.core.query.facts import PPM, UNKNOWN_VALUE, VENDORS, Facts
+from computeswarm.core.text import squeeze
 
 MOST = 2**62
 _STATUSES = tuple(str(status) for status in NodeStatus)

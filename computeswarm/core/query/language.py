@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
 from computeswarm.core.errors import InvalidQuery
-from computeswarm.core.query.facts import squeeze
 from computeswarm.core.query.fields import (
     DEFAULT_SORT,
     FLAGS,
@@ -28,7 +27,7 @@ from computeswarm.core.query.fields import (
 from computeswarm.core.query.match import number_in
 from computeswarm.core.query.numbers import Amount, clamp, compare, read_amount
 from computeswarm.core.query.terms import KEYWORDS, Query, Term
-from computeswarm.core.text import clean_line
+from computeswarm.core.text import clean_line, squeeze
 
 MAX_LENGTH = 500
 MAX_VALUES = 64

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from computeswarm.core.errors import BadRequest
-from computeswarm.core.query.facts import squeeze
 from computeswarm.core.query.language import parse
+from computeswarm.core.text import squeeze
 
 _NUMBER = re.compile(r"\$?[0-9]{1,12}(\.[0-9]{1,6})?\Z", re.ASCII)
 _LEAST = (("min_vram_gb", "vram>="), ("max_price", "price<="))

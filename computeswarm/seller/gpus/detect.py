@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from computeswarm.core.nodes import GPUInfo, Hardware
+from computeswarm.core.throughput import sheet_tflops
 from computeswarm.seller.gpus.amd import AmdBackend
 from computeswarm.seller.gpus.backends import GpuBackend, GpuFault
 from computeswarm.seller.gpus.host import host_facts
 from computeswarm.seller.gpus.nvidia import NvidiaBackend
-from computeswarm.seller.gpus.throughput import sheet_tflops
 from computeswarm.seller.gpus.torch_probe import ask_torch, torch_installed
 
 

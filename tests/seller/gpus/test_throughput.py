@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from test_gpus import FakeNvml
 
+from computeswarm.core.throughput import sheet_tflops
 from computeswarm.seller.gpus import detect
 from computeswarm.seller.gpus.nvidia import NvidiaBackend
-from computeswarm.seller.gpus.throughput import sheet_tflops
 
 
 @pytest.mark.parametrize(

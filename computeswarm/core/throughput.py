@@ -13,8 +13,9 @@ data sheets of AMD's Instinct and Radeon cards.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-from computeswarm.core.query import squeeze
+from computeswarm.core.text import squeeze
 
 _MAKERS = re.compile(r"^(nvidia|amd|geforce|tesla|quadro|instinct|radeon)+")
 _SHEETS: tuple[tuple[str, int], ...] = (
@@ -69,6 +70,7 @@ _SHEETS: tuple[tuple[str, int], ...] = (
 )
 
 
+@lru_cache(maxsize=1024)
 def sheet_tflops(model: str) -> int:
     """TFLOPS of a model as its driver names it; 0 where no data sheet is known for it."""
     name = _MAKERS.sub("", squeeze(model[:120]))
