@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
-import re
-
 from aiohttp import web
-from pydantic import Field
 
-from computeswarm.core.errors import BadRequest
+from computeswarm.core.errors import (
+    Conflict,
+    InvalidQuery,
+    NodeNotFound,
+    NodeRevoked,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    Unprocessable,
+)
+from computeswarm.core.ids import NODE_ID_PATTERN
 from computeswarm.core.nodes import ComputeNode, Heartbeat, HeartbeatReply, Registration
-from computeswarm.core.query import squeeze
+from computeswarm.core.pages import Facets, NodeList
+from computeswarm.core.query import MAX_LENGTH, SORTABLE, plain_words
 from computeswarm.core.sessions import Enrolment
-from computeswarm.core.signing import Document, Signed
+from computeswarm.core.signing import Signed
 from computeswarm.market.index import MAX_PAGE
 from computeswarm.market.market import Market
+from computeswarm.server.caching import Shared
 from computeswarm.server.logs import get_logger
-from computeswarm.server.market_calls import AUTH, call_of
-from computeswarm.server.routes import Route
+from computeswarm.server.market_calls import call_of
+from computeswarm.server.openapi import CALL
+from computeswarm.server.routes import Parameter, Parameters, Route, read_whole, whole
 from computeswarm.server.web import bytes_reply, json_reply, read_body, read_model
 
-DEFAULT_PAGE = 50
-_NUMBER = re.compile(r"\$?[0-9]{1,12}(\.[0-9]{1,6})?\Z", re.ASCII)
+LIST_SECONDS = 1
 _log = get_logger("market")
-_SEARCH = {
-    "q": "a query, such as gpu:4090 vram>=24 price<2",
-    "sort": "price, cost, vram, gpus, cores, ram, rel, queue, name or region; - turns it round",
-    "cursor": "`next` of the page before",
-    "limit": f"nodes a page, 1 to {MAX_PAGE}",
-    "gpu_type": "part of the GPU's name",
-    "min_vram_gb": "least GiB of one GPU",
-    "max_price": "most USDC per GPU and hour",
-    "available": "true shows idle nodes only",
+_NUMBER = {"type": "string", "pattern": r"^\$?[0-9]{1,12}(\.[0-9]{1,6})?$"}
+_PLAIN: Parameters = {
+    "q": Parameter(
+        "a query",
+        {"type": "string", "maxLength": MAX_LENGTH},
+        example="gpu:4090|a100 vram>=24 price<2 online",
+    ),
+    "gpu_type": Parameter("part of the GPU's name", example="RTX 4090"),
+    "min_vram_gb": Parameter("least GiB of one GPU", _NUMBER, example="24"),
+    "max_price": Parameter("most USDC per GPU and hour", _NUMBER, example="1.50"),
+    "available": Parameter(
+        "true shows idle nodes only", {"type": "string", "enum": ["true", "false"]}
+    ),
 }
-
-
-class NodeList(Document):
-    """A page of nodes."""
-
-    nodes: tuple[ComputeNode, ...]
-    next: str | None = Field(description="cursor of the next page")
-    total: int = Field(description="nodes that match, on all pages")
+_LIMIT = whole("nodes a page", 1, MAX_PAGE, default=50)
+_SEARCH: Parameters = {
+    **_PLAIN,
+    "sort": Parameter(
+        "- turns it round",
+        {"type": "string", "pattern": f"^-?({'|'.join(SORTABLE)})$"},
+        example="price",
+    ),
+    "cursor": "`next` of the page before; it stays right while nodes come and go",
+    "limit": _LIMIT,
+}
+_ID: Parameters = {
+    "node_id": Parameter("the node's id", {"type": "string", "pattern": f"^{NODE_ID_PATTERN}$"})
+}
 
 
 def node_routes(market: Market) -> list[Route]:
@@ -51,10 +70,14 @@ def node_routes(market: Market) -> list[Route]:
             "POST",
             f"{node}/heartbeat",
             handlers.heartbeat,
-            "A sign of life",
+            "A sign of life; the reply says when the next is due",
             body=Heartbeat,
             replies={200: HeartbeatReply},
-            headers=AUTH,
+            path_parameters=_ID,
+            security=CALL,
+            limit="auth",
+            errors=(NodeNotFound, NodeRevoked),
+            example={"status": "busy", "queued": 0, "running": 1},
         ),
         Route(
             "POST",
@@ -63,6 +86,8 @@ def node_routes(market: Market) -> list[Route]:
             "Register a node: its record and a session, both signed by its wallet",
             body=Enrolment,
             replies={201: Registration},
+            limit="register",
+            errors=(Unauthorized, Conflict, NodeRevoked, Unprocessable, Unavailable),
         ),
         Route(
             "GET",
@@ -71,23 +96,61 @@ def node_routes(market: Market) -> list[Route]:
             "Find nodes",
             replies={200: NodeList, 304: None},
             query=_SEARCH,
+            limit="read",
+            public=True,
+            errors=(InvalidQuery, Unavailable),
         ),
-        Route("GET", node, handlers.node, "One node", replies={200: ComputeNode}),
+        Route(
+            "GET",
+            "/api/v1/nodes/facets",
+            handlers.facets,
+            "Count nodes by what they are",
+            replies={200: Facets, 304: None},
+            query=_PLAIN,
+            limit="read",
+            public=True,
+            errors=(InvalidQuery, Unavailable),
+        ),
+        Route(
+            "GET",
+            node,
+            handlers.node,
+            "One node, with its record as its wallet signed it",
+            replies={200: ComputeNode, 304: None},
+            path_parameters=_ID,
+            limit="read",
+            public=True,
+            errors=(NodeNotFound,),
+        ),
         Route(
             "POST",
             f"{node}/revoke",
             handlers.revoke,
-            "Revoke a node by its wallet's signature",
+            "Revoke a node by its wallet's signature: it leaves, and its session ends",
             body=Signed,
             replies={204: None},
+            path_parameters=_ID,
+            limit="register",
+            errors=(Unauthorized, NodeNotFound, Conflict, Unprocessable, Unavailable),
         ),
-        Route("DELETE", node, handlers.leave, "Leave", replies={204: None}, headers=AUTH),
+        Route(
+            "DELETE",
+            node,
+            handlers.leave,
+            "Leave",
+            replies={204: None},
+            path_parameters=_ID,
+            security=CALL,
+            limit="auth",
+            errors=(NodeNotFound, NodeRevoked, Unavailable, TooManyRequests),
+        ),
     ]
 
 
 class _Handlers:
     def __init__(self, market: Market) -> None:
         self._market = market
+        self._lists = Shared(LIST_SECONDS)
 
     async def heartbeat(self, request: web.Request) -> web.StreamResponse:
         body = await read_body(request)
@@ -100,24 +163,28 @@ class _Handlers:
         return json_reply(registration, status=201, headers={"Cache-Control": "no-store"})
 
     async def nodes(self, request: web.Request) -> web.StreamResponse:
+        market = self._market
         key = request.rel_url.raw_query_string
-        page = self._market.cached_page(key)
+        page = market.cached_page(key)
         if page is None:
             given = request.query
-            page = await self._market.page(
+            page = await market.page(
                 key,
-                _words(request),
+                plain_words(given),
                 sort=given.get("sort", ""),
                 cursor=given.get("cursor", ""),
-                limit=_limit(given.get("limit", "")),
+                limit=read_whole(given, "limit", _LIMIT),
             )
-        headers = {"ETag": page.etag, "Cache-Control": "public, max-age=1"}
-        if page.etag in request.headers.get("If-None-Match", ""):
-            return web.Response(status=304, headers=headers)
-        return bytes_reply(page.body, headers=headers)
+        return await self._lists.reply(request, page.body, page.etag, stale=market.stale_seconds)
+
+    async def facets(self, request: web.Request) -> web.StreamResponse:
+        body = await self._market.facets(plain_words(request.query))
+        return await self._lists.reply(request, body, stale=self._market.stale_seconds)
 
     async def node(self, request: web.Request) -> web.StreamResponse:
-        return json_reply(self._market.node(request.match_info["node_id"]))
+        node = self._market.node(request.match_info["node_id"])
+        body = node.model_dump_json().encode()
+        return await self._lists.reply(request, body, stale=self._market.stale_seconds)
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         node_id = request.match_info["node_id"]
@@ -130,27 +197,3 @@ class _Handlers:
         await self._market.revoke(node_id, await read_model(request, Signed))
         _log.info("node_revoked", node_id=node_id)
         return web.Response(status=204)
-
-
-def _words(request: web.Request) -> str:
-    """The query, with the original protocol's plain parameters as further words behind it."""
-    given = request.query
-    words = [given.get("q", "")]
-    if gpu := squeeze(given.get("gpu_type", "")):
-        words.append(f"gpu:{gpu}")
-    for name, prefix in (("min_vram_gb", "vram>="), ("max_price", "price<=")):
-        if name in given:
-            if not _NUMBER.match(given[name]):
-                raise BadRequest(f"{name} is a number such as 24.")
-            words.append(prefix + given[name])
-    if given.get("available", "").lower() in ("1", "true", "yes"):
-        words.append("available")
-    return " ".join(words)
-
-
-def _limit(text: str) -> int:
-    if not text:
-        return DEFAULT_PAGE
-    if not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
-        raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}.")
-    return int(text)

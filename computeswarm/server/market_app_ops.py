@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 import computeswarm
-from computeswarm.core.errors import BadRequest
+from computeswarm.core.errors import Unavailable
 from computeswarm.core.health import MarketHealth
 from computeswarm.core.metrics import CONTENT_TYPE, Exposition
 from computeswarm.core.prices import PriceHistory
@@ -15,25 +18,34 @@ from computeswarm.market.manifest import MAX_PAGE, Wanted
 from computeswarm.market.market import Market
 from computeswarm.market.metrics import PREFIX, market_metrics
 from computeswarm.market.prices import MAX_GPU
+from computeswarm.server.caching import Shared
 from computeswarm.server.requests import RequestMeter
-from computeswarm.server.routes import Route
+from computeswarm.server.routes import Parameter, Parameters, Route, read_whole, whole
 from computeswarm.server.web import JSON_CONTENT_TYPE, bytes_reply, json_reply
 
 MAX_OFFSET = 10**8
 _MAX_TIME = 2**40
-_DISCOVERY = {
-    "type": "http, or anything else for nothing",
+_LIMIT = whole("at most so many", 1, MAX_PAGE, default=20)
+_OFFSET = whole("how many to leave out", 0, MAX_OFFSET, default=0)
+_DISCOVERY: Parameters = {
+    "type": Parameter("http, or anything else for nothing", example="http"),
     "payTo": "the wallet that is paid",
-    "scheme": "exact",
-    "network": "as in eip155:84532",
-    "limit": f"at most so many (20; up to {MAX_PAGE})",
-    "offset": "how many to leave out",
+    "scheme": Parameter("how it is paid", example="exact"),
+    "network": Parameter("as x402 names it", example="eip155:84532"),
+    "limit": _LIMIT,
+    "offset": _OFFSET,
 }
-_PRICES = {
-    "gpu": "part of a model's name, several parted by |; the commonest models without it",
-    "since": "unix seconds; a day ago without it",
-    "until": "unix seconds; now without it",
-    "step": "seconds between points at least",
+_TIMES = {
+    "since": whole("unix seconds; a day ago without it", 0, _MAX_TIME),
+    "until": whole("unix seconds; now without it", 0, _MAX_TIME),
+    "step": whole("seconds between points at least", 1, _MAX_TIME),
+}
+_PRICES: Parameters = {
+    "gpu": Parameter(
+        "part of a model's name, several parted by |; the commonest models without it",
+        example="4090|h100",
+    ),
+    **_TIMES,
 }
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -41,41 +53,48 @@ _NO_STORE = {"Cache-Control": "no-store"}
 def ops_routes(market: Market, requests: RequestMeter) -> list[Route]:
     """``/``, health, metrics, statistics, and what x402 clients ask for."""
     handlers = _Handlers(market, requests)
-    document = {200: JSON_CONTENT_TYPE}
+    document = {200: JSON_CONTENT_TYPE, 304: None}
     health = {200: MarketHealth, 503: MarketHealth}
+
+    def shown(path: str, handler: Handler, summary: str, **more: Any) -> Route:
+        return Route("GET", path, handler, summary, limit="read", public=True, **more)
+
     return [
-        Route("GET", "/", handlers.root, "What this is", replies=dict(document)),
-        Route(
-            "GET", "/health", handlers.health, "What is right and what isn't", replies=dict(health)
-        ),
+        shown("/", handlers.root, "What this is", replies={200: JSON_CONTENT_TYPE}),
+        Route("GET", "/health", handlers.health, "What is right and what isn't", replies=health),
         Route(
             "GET",
             "/health/ready",
             handlers.health,
             "Whether reads are answered; 503 before that, and while it closes",
-            replies=dict(health),
+            replies=health,
         ),
-        Route("GET", "/health/live", handlers.live, "Alive?", replies=dict(document)),
-        Route("GET", "/x402.json", handlers.x402, "x402 manifest", replies=dict(document)),
-        Route(
-            "GET",
+        Route("GET", "/health/live", handlers.live, "Alive?", replies={200: JSON_CONTENT_TYPE}),
+        shown("/x402.json", handlers.x402, "x402 manifest", replies=document),
+        shown(
             "/discovery/resources",
             handlers.resources,
             "What x402 clients can buy, a page of it",
-            replies=dict(document),
+            replies=document,
             query=_DISCOVERY,
         ),
         Route(
             "GET", "/metrics", handlers.metrics, "Prometheus metrics", replies={200: CONTENT_TYPE}
         ),
-        Route("GET", "/api/v1/stats", handlers.stats, "Statistics", replies={200: MarketStats}),
-        Route(
-            "GET",
+        shown(
+            "/api/v1/stats",
+            handlers.stats,
+            "Statistics",
+            replies={200: MarketStats, 304: None},
+            errors=(Unavailable,),
+        ),
+        shown(
             "/api/v1/stats/prices",
             handlers.prices,
             "What sellers asked over time",
-            replies={200: PriceHistory},
+            replies={200: PriceHistory, 304: None},
             query=_PRICES,
+            errors=(Unavailable,),
         ),
     ]
 
@@ -84,6 +103,7 @@ class _Handlers:
     def __init__(self, market: Market, requests: RequestMeter) -> None:
         self._market = market
         self._requests = requests
+        self._figures, self._manifest, self._history = Shared(1), Shared(30), Shared(60)
 
     async def root(self, _: web.Request) -> web.StreamResponse:
         chain = self._market.chain
@@ -105,9 +125,8 @@ class _Handlers:
     async def live(self, _: web.Request) -> web.StreamResponse:
         return json_reply({"status": "ok"}, headers=_NO_STORE)
 
-    async def x402(self, _: web.Request) -> web.StreamResponse:
-        body = await self._market.manifest()
-        return bytes_reply(body, headers={"Cache-Control": "public, max-age=30"})
+    async def x402(self, request: web.Request) -> web.StreamResponse:
+        return await self._manifest.reply(request, await self._market.manifest())
 
     async def resources(self, request: web.Request) -> web.StreamResponse:
         given = request.query
@@ -116,10 +135,10 @@ class _Handlers:
         )
         body = await self._market.resources(
             wanted,
-            limit=_count(given.get("limit", "20"), 1, MAX_PAGE, "limit"),
-            offset=_count(given.get("offset", "0"), 0, MAX_OFFSET, "offset"),
+            limit=read_whole(given, "limit", _LIMIT),
+            offset=read_whole(given, "offset", _OFFSET),
         )
-        return bytes_reply(body, headers={"Cache-Control": "public, max-age=30"})
+        return await self._manifest.reply(request, body)
 
     async def metrics(self, _: web.Request) -> web.StreamResponse:
         out = Exposition(PREFIX)
@@ -127,22 +146,16 @@ class _Handlers:
         self._requests.expose(out)
         return bytes_reply(out.text().encode(), content_type=CONTENT_TYPE, headers=_NO_STORE)
 
-    async def stats(self, _: web.Request) -> web.StreamResponse:
-        stats = await self._market.stats()
-        return json_reply(stats, headers={"Cache-Control": "public, max-age=1"})
+    async def stats(self, request: web.Request) -> web.StreamResponse:
+        body = (await self._market.stats()).model_dump_json().encode()
+        return await self._figures.reply(request, body, stale=self._market.stale_seconds)
 
     async def prices(self, request: web.Request) -> web.StreamResponse:
         given = request.query
         since, until, step = (
-            _count(given[name], least, _MAX_TIME, name) if given.get(name) else None
-            for name, least in (("since", 0), ("until", 0), ("step", 1))
+            read_whole(given, name, parameter) if given.get(name) else None
+            for name, parameter in _TIMES.items()
         )
         gpu = given.get("gpu", "")[:MAX_GPU]
         history = await self._market.prices.history(gpu, since=since, until=until, step=step)
-        return json_reply(history, headers={"Cache-Control": "public, max-age=60"})
-
-
-def _count(text: str, least: int, most: int, name: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 14 and least <= int(text) <= most):
-        raise BadRequest(f"{name} is a whole number from {least} to {most}.")
-    return int(text)
+        return await self._history.reply(request, history.model_dump_json().encode())

@@ -50,7 +50,7 @@ def whole(about: str, least: int, most: int, *, default: int | None = None) -> P
 
 
 def read_whole(given: Mapping[str, str], name: str, parameter: Parameter) -> int:
-    """A ``whole`` parameter with a default, as it came.
+    """A ``whole`` parameter as it came; one without a default has to be there.
 
     Raises:
         BadRequest: it is none, or too small or large.
@@ -74,7 +74,7 @@ class Route:
     handler: Handler
     summary: str
     body: type[BaseModel] | None = None
-    replies: dict[int, type[BaseModel] | str | None] = field(default_factory=dict)
+    replies: Mapping[int, type[BaseModel] | str | None] = field(default_factory=dict)
     """By status: a model, the content type of something else, or None for an empty body."""
     query: Parameters = field(default_factory=dict)
     headers: Parameters = field(default_factory=dict)
