@@ -16,6 +16,8 @@ from computeswarm.market.table import NodeTable
 _ASIDE = -2
 _NOWHERE = -1
 _FIRST_STEP = 512
+_MERGED = 64
+"""Sets of models whose nodes' positions are kept merged."""
 
 
 class Order:
@@ -27,6 +29,11 @@ class Order:
         self._keys = np.zeros(0, np.int64)
         self._ids = np.zeros(0, np.uint64)
         self._position = np.full(0, _NOWHERE, np.int32)
+        self._by_model = np.zeros(0, np.int32)
+        self._model_starts = np.zeros(1, np.int64)
+        """Positions by the model's entry, and where those of each begin."""
+        self._models_generation = 0
+        self._merged: dict[bytes, Array] = {}
         self._aside: list[Array] = []
         self.changed = 0
         """How many slots were set aside."""
@@ -37,7 +44,8 @@ class Order:
     @property
     def nbytes(self) -> int:
         """Bytes kept for it."""
-        arrays = (self._slots, self._keys, self._ids, self._position)
+        arrays: tuple[Array, ...] = (self._slots, self._keys, self._ids, self._position)
+        arrays = (*arrays, self._by_model, *self._merged.values())
         return sum(array.nbytes for array in arrays)
 
     def build(self, table: NodeTable, columns: Columns, size: int) -> None:
@@ -57,9 +65,34 @@ class Order:
         self._slots = slots[order].astype(np.int32)
         self._keys = values[order] if self.sort.text else keys[order]
         self._ids = ids[order]
+        self._segment(table, columns.gpu[self._slots])
         position = np.full(len(columns), _NOWHERE, np.int32)
         position[self._slots] = np.arange(len(order), dtype=np.int32)
         self._position = position
+
+    def _segment(self, table: NodeTable, models: Array) -> None:
+        self._models_generation = table.gpus.texts.generation
+        most = int(models.max(initial=0))
+        small = models.astype(np.uint16 if most < 2**16 else np.int32)  # sorted by its digits
+        self._by_model = np.argsort(small, kind="stable").astype(np.int32)
+        self._model_starts = np.searchsorted(models[self._by_model], np.arange(most + 2))
+
+    def of_models(self, table: NodeTable, entries: Array) -> Array | None:
+        """Positions of the nodes of some models, in order; None: they can't be told apart."""
+        if self._models_generation != table.gpus.texts.generation:
+            return None
+        entries = entries[entries + 1 < len(self._model_starts)]  # later ones are aside
+        starts = self._model_starts
+        if len(entries) == 1:
+            return self._by_model[starts[entries[0]] : starts[entries[0] + 1]]
+        merged = self._merged.get(key := entries.tobytes())
+        if merged is None:
+            parts = [self._by_model[starts[e] : starts[e + 1]] for e in entries.tolist()]
+            merged = np.sort(np.concatenate([np.zeros(0, np.int32), *parts]))
+            if len(self._merged) >= _MERGED:
+                self._merged.clear()
+            self._merged[key] = merged
+        return merged
 
     def touch(self, slots: Array) -> None:
         """Set slots aside whose place may have changed."""
@@ -106,13 +139,30 @@ class Order:
             return self.sort.texts(table, np.array([key]))[0], number
         return int(key), number
 
-    def walk(self, accepts: Callable[[Array], Array], start: int, limit: int, most: int) -> Array:
+    def walk(
+        self,
+        accepts: Callable[[Array], Array],
+        start: int,
+        limit: int,
+        most: int,
+        positions: Array | None = None,
+    ) -> Array:
         """Slots from position ``start`` on that are accepted and not aside: at least ``limit``
-        of them, unless there are fewer in the first ``most``."""
+        of them, unless there are fewer in the first ``most``.
+
+        Args:
+            positions: the only ones that are looked at, see ``of_models``.
+        """
+        slots_in_order = self._slots
+        if positions is not None:
+            start = int(np.searchsorted(positions, start))
+            slots_in_order = positions
         hits: list[Array] = []
-        have, step, end = 0, _FIRST_STEP, min(len(self), start + most)
+        have, step, end = 0, _FIRST_STEP, min(len(slots_in_order), start + most)
         while start < end and have < limit:
-            slots = self._slots[start : start + step]
+            slots = slots_in_order[start : start + step]
+            if positions is not None:
+                slots = self._slots[slots]
             slots = slots[self._position[slots] >= 0]
             good = slots[accepts(slots)]
             hits.append(good)

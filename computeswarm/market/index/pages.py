@@ -112,21 +112,27 @@ def walk(
     after: Place | None,
     limit: int,
     most: int,
+    models: Array | None,
 ) -> Listing | None:
-    """The same from the first ``most`` nodes of an order, where ``limit`` are found there.
+    """The same from the first ``most`` nodes of an order, where ``limit`` are found there or there
+    are no more.
 
     Args:
         accepts: says of some slots which are found.
+        models: entries of ``table.gpus``, where only their nodes can be found.
     """
     start = order.after(table, after) if after is not None else 0
-    found = order.walk(accepts, start, limit, most)
-    if len(found) < limit:
+    positions = order.of_models(table, models) if models is not None else None
+    found = order.walk(accepts, start, limit, most, positions)
+    all_seen = positions is not None and len(positions) <= most
+    if len(found) < limit and not all_seen:
         return None
     aside = order.aside()
     aside = aside[accepts(aside)] if len(aside) else aside
     few = np.concatenate((found[:limit], _first(table, sort, aside, after, limit)))
     listed = _behind(sort, sort.sorted(table, few), after)
-    return Listing(listed[:limit], len(found) + len(aside), exact=False)
+    exact = len(found) < limit and after is None
+    return Listing(listed[:limit], len(found) + len(aside), exact)
 
 
 def _behind(

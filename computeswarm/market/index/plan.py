@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -183,6 +184,9 @@ class Plan:
     generation: int
     """Of the table's texts, see ``generation``."""
 
+    models: Array | None
+    """Entries of ``table.gpus`` whose nodes alone can be found; None: any."""
+
     @property
     def all(self) -> tuple[Condition, ...]:
         """Both."""
@@ -204,6 +208,7 @@ def plan(table: NodeTable, query: Query) -> Plan:
     """What a query asks of the table's columns as they are now."""
     numbers: dict[str, Spans] = {"status": _LISTED if query.shows_offline else _ONLINE}
     made: list[Condition] = []
+    models: Array | None = None
     late: list[Condition] = []
     for term in query.terms:
         field = FIELDS[term.field]
@@ -211,6 +216,9 @@ def plan(table: NodeTable, query: Query) -> Plan:
             either = Either(tuple(_text(table, term)), term.negated)
             slow = any(isinstance(part, Holding) for part in either.parts)
             (late if slow else made).append(either)
+            if term.field == "gpu" and not slow and not term.negated:
+                hits = _models(table, term)
+                models = hits if models is None else models[: len(hits)] & hits[: len(models)]
             continue
         spans = union(term.ranges)
         column = COLUMNS.get(field.column, field.column)
@@ -221,7 +229,8 @@ def plan(table: NodeTable, query: Query) -> Plan:
     columns = table.columns
     made.sort(key=lambda condition: condition.weight(columns))
     weight = sum(condition.weight(columns) for condition in made)
-    return Plan(tuple(made), tuple(late), weight, generation(table))
+    entries = None if models is None else np.flatnonzero(models)
+    return Plan(tuple(made), tuple(late), weight, generation(table), entries)
 
 
 def _lookups(table: NodeTable, term: Term) -> Iterator[tuple[str, Texts, bytes]]:
@@ -247,6 +256,11 @@ def _lookups(table: NodeTable, term: Term) -> Iterator[tuple[str, Texts, bytes]]
             if field.look is Look.EXACT:
                 needle += EDGE
             yield column, texts, needle
+
+
+def _models(table: NodeTable, term: Term) -> Array:
+    hits = [texts.hits(word) for _, texts, word in _lookups(table, term)]
+    return reduce(_either, hits)
 
 
 def _text(table: NodeTable, term: Term) -> Iterator[Part]:

@@ -169,7 +169,8 @@ class Search:
         walked = _WALKED_READING if made.late else _WALKED
         if len(order.aside()) > walked:
             return None
-        return walk(table, sort, order, partial(some, made.all, columns), after, limit, walked)
+        accepts = partial(some, made.all, columns)
+        return walk(table, sort, order, accepts, after, limit, walked, made.models)
 
     async def _found(self, query: Query) -> tuple[Plan, Array]:
         """For each slot whether its node is found: on the loop where that is quick."""
