@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from cli_program import free_port, run, serving
+
+from computeswarm.core.crypto import PrivateKey
+from computeswarm.core.nodes import RECORD_KIND, Hardware, Isolation, NodeRecord
+from computeswarm.core.sessions import enrol
+from computeswarm.core.signing import Signed
 
 if TYPE_CHECKING:
     from computeswarm.chain.devnet import Devnet
@@ -89,3 +96,40 @@ def test_a_seller_without_gas_says_what_it_waits_for(tmp_path: Path, module_devn
             said += line
     assert "will take jobs at http://" in said
     assert f"once {address} has ETH" in said
+
+
+def test_a_market_goes_by_the_names_it_is_told(tmp_path: Path) -> None:
+    key = PrivateKey.generate()
+    where = ("--port", free_port(), "--public-urls", "https://a.test, http://B.test:80/")
+    with serving("market", "--json", *where, home=tmp_path) as (ready, _):
+
+        def register(name: str, market: str) -> int:
+            record = NodeRecord(
+                wallet=key.address,
+                name=name,
+                endpoint="http://127.0.0.1:9/",
+                hardware=Hardware(cpu_model="x", cpu_cores=2, memory_bytes=2**33),
+                isolation=Isolation.NAMESPACE,
+                price_per_hour=360_000,
+                slice_seconds=60,
+                max_job_seconds=600,
+                seq=1,
+                issued_at=int(time.time()),
+            )
+            signed = Signed.make(key, RECORD_KIND, 84532, record)
+            enrolment, _ = enrol(key, signed, market, time.time())
+            request = Request(
+                ready["market"] + "/api/v1/nodes/register",
+                enrolment.model_dump_json().encode(),
+                {"Content-Type": "application/json"},
+            )
+            try:
+                with urlopen(request, timeout=30) as reply:
+                    return int(reply.status)
+            except HTTPError as error:
+                assert b"set your market to that" in error.read()
+                return error.code
+
+        assert register("one", "https://a.test:443/") == 201
+        assert register("two", "http://b.test") == 201
+        assert register("three", ready["market"]) == 422
