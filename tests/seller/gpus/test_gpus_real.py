@@ -23,10 +23,11 @@ pytestmark = pytest.mark.skipif(
 async def test_the_inventory_is_what_nvidia_smi_says(tmp_path: Path) -> None:
     if shutil.which("nvidia-smi") is None:
         pytest.skip("nvidia-smi is not installed")
-    asked = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-    said = (await asyncio.to_thread(subprocess.check_output, asked, text=True)).split()
+    asked = ["nvidia-smi", "--query-gpu=uuid,compute_cap", "--format=csv,noheader"]
+    said = await asyncio.to_thread(subprocess.check_output, asked, text=True)
     inventory = await detect(tmp_path)
-    assert sorted(gpu.uuid for gpu in inventory.gpus) == sorted(said)
+    found = [f"{gpu.uuid}, {gpu.capability}" for gpu in inventory.gpus]
+    assert sorted(found) == sorted(said.splitlines())
     assert all(gpu.vendor == "nvidia" and gpu.memory_bytes > 2**30 for gpu in inventory.gpus)
 
 
