@@ -1,10 +1,12 @@
-"""Heartbeat and discovery against a bare aiohttp+uvloop handler: CPU time of the server process.
+"""Heartbeat and discovery against bare handlers: CPU time of the server process.
 
     python -m benchmarks.market [--requests 4000] [--rounds 5]
 
-Both servers run side by side in their own processes and are measured turn by turn, so the ratios
-hold on a noisy machine. The bare handler parses the same heartbeat body with the same model, and
-answers a discovery with ready bytes of the same length.
+The servers run side by side in their own processes and are measured turn by turn, so the ratios
+hold on a noisy machine. The bare aiohttp+uvloop handler decodes the same heartbeat body, by msgspec
+as the market does, and answers a discovery with ready bytes of the same length; what the market
+does more for a heartbeat is to check who sends it and to keep it. FastAPI under uvicorn, where both
+are installed, decodes the same body by its own means, pydantic.
 """
 
 from __future__ import annotations
@@ -17,17 +19,28 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import Annotated, Literal
 
+import msgspec
 from aiohttp import web
 
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.market_auth import headers
-from computeswarm.core.nodes import RECORD_KIND, GPUInfo, Hardware, Heartbeat, NodeRecord
+from computeswarm.core.nodes import (
+    RECORD_KIND,
+    GPUInfo,
+    Hardware,
+    Heartbeat,
+    HeartbeatReply,
+    NodeRecord,
+)
 from computeswarm.core.sessions import enrol
 from computeswarm.core.signing import Signed
-from computeswarm.market import open_market
+from computeswarm.market import Market, open_market
 from computeswarm.server.market_app import build_market_app
 from computeswarm.server.serving import Server, run
 
@@ -58,31 +71,47 @@ def record(key: PrivateKey, number: int) -> Signed:
 async def serve(kind: str, size: int) -> None:
     """A child: print what the parent needs, then answer each line on stdin with the CPU time."""
     with tempfile.TemporaryDirectory() as folder:
-        sessions: list[tuple[str, str]] = []
-        if kind == "market":
-            market = open_market(Path(folder) / "market.db")
-            key = PrivateKey.generate()
-            for number in range(NODES):
-                enrolment, pending = enrol(key, record(key, number), "http://x", time.time())
-                made = await market.register(enrolment)
-                sessions.append((made.node.node_id, pending.mac_key(made.market_key).hex()))
-            app = build_market_app(market)
-        else:
-            app = bare_app(size)
-        async with Server(app) as server:
-            url = await server.start("127.0.0.1", 0)
-            print(
-                json.dumps({"port": int(url.rpartition(":")[2]), "sessions": sessions}), flush=True
-            )
+        async with AsyncExitStack() as stack:
+            sessions: list[tuple[str, str]] = []
+            if kind == "fastapi":
+                port = await stack.enter_async_context(fastapi_server())
+            else:
+                market = open_market(Path(folder) / "market.db")
+                app = build_market_app(market) if kind == "market" else bare_app(size)
+                server = await stack.enter_async_context(Server(app))
+                url = await server.start("127.0.0.1", 0)
+                port = int(url.rpartition(":")[2])
+                if kind == "market":
+                    sessions = await enrolled(market)
+            print(json.dumps({"port": port, "sessions": sessions}), flush=True)
             while await asyncio.to_thread(sys.stdin.readline):
                 print(time.process_time(), flush=True)
 
 
+async def enrolled(market: Market) -> list[tuple[str, str]]:
+    """The market's nodes, with the keys of their sessions."""
+    key, sessions = PrivateKey.generate(), []
+    for number in range(NODES):
+        enrolment, pending = enrol(key, record(key, number), "http://x", time.time())
+        made = await market.register(enrolment)
+        sessions.append((made.node.node_id, pending.mac_key(made.market_key).hex()))
+    return sessions
+
+
+class Beat(msgspec.Struct):
+    """The heartbeat as the bare handler decodes it."""
+
+    status: Literal["idle", "busy", "draining"]
+    queued: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 0
+    running: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 0
+    utilization_pct: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+
+
 def bare_app(size: int) -> web.Application:
-    page = b"x" * size
+    page, decode = b"x" * size, msgspec.json.Decoder(Beat).decode
 
     async def heartbeat(request: web.Request) -> web.Response:
-        Heartbeat.model_validate_json(await request.read())
+        decode(await request.read())
         return web.Response(body=REPLY, content_type="application/json")
 
     async def nodes(_: web.Request) -> web.Response:
@@ -92,6 +121,27 @@ def bare_app(size: int) -> web.Application:
     app.router.add_post("/api/v1/nodes/{node_id}/heartbeat", heartbeat)
     app.router.add_get("/api/v1/nodes", nodes)
     return app
+
+
+@contextlib.asynccontextmanager
+async def fastapi_server() -> AsyncIterator[int]:
+    """What most would write: uvicorn without its access log, on this loop."""
+    import fastapi  # type: ignore[import-not-found, unused-ignore]
+    import uvicorn  # type: ignore[import-not-found, unused-ignore]
+
+    app = fastapi.FastAPI()
+
+    async def heartbeat(node_id: str, beat: Heartbeat) -> HeartbeatReply:
+        return HeartbeatReply(heartbeat_seconds=30, lease_seconds=90)
+
+    app.post("/api/v1/nodes/{node_id}/heartbeat")(heartbeat)
+    made = uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="critical", port=0))
+    task = asyncio.create_task(made.serve())
+    while not made.started:  # noqa: ASYNC110 - it tells in no other way
+        await asyncio.sleep(0.01)
+    yield made.servers[0].sockets[0].getsockname()[1]
+    made.should_exit = True
+    await task
 
 
 class Child:
@@ -175,34 +225,41 @@ async def cost(server: Child, requests: list[bytes]) -> float:
 
 
 async def measure(requests: int, rounds: int) -> None:
-    async with child("market") as market:
+    async with AsyncExitStack() as stack:
+        market = await stack.enter_async_context(child("market"))
         sessions = [(str(a), str(b)) for a, b in market.sessions]  # type: ignore[attr-defined]
         reader, writer = await asyncio.open_connection("127.0.0.1", market.port, limit=2**22)
         writer.write(next(searches(1)))
         size = len(await read_reply(reader))
         writer.close()
-        async with child("bare", size) as bare:
-            results: dict[str, list[tuple[float, float]]] = {"heartbeat": [], "discovery": []}
-            for number in range(rounds + 1):
-                start = 1 + number * requests
-                for name, load in (
-                    ("heartbeat", list(heartbeats(sessions, start, requests))),
-                    ("discovery", list(searches(requests))),
-                ):
-                    pair = (await cost(market, load), await cost(bare, load))
-                    if number:  # the first round warms up
-                        results[name].append(pair)
-    for name, pairs in results.items():
+        others = {"bare": await stack.enter_async_context(child("bare", size))}
+        if find_spec("fastapi") and find_spec("uvicorn"):
+            others["FastAPI"] = await stack.enter_async_context(child("fastapi"))
+        results: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for number in range(rounds + 1):
+            start = 1 + number * requests
+            for name, load in (
+                ("heartbeat", list(heartbeats(sessions, start, requests))),
+                ("discovery", list(searches(requests))),
+            ):
+                ours = await cost(market, load)
+                for other, server in others.items():
+                    if (name, other) != ("discovery", "FastAPI"):
+                        pair = (ours, await cost(server, load))
+                        if number:  # the first round warms up
+                            results.setdefault((name, other), []).append(pair)
+    for (name, other), pairs in results.items():
         ours, theirs = (median(values) for values in zip(*pairs, strict=True))
         ratio = median(a / b for a, b in pairs)
-        print(f"{name:<10} market {ours:6.1f} µs   bare {theirs:6.1f} µs   ratio {ratio:.2f}×")
+        line = f"{name:<10} market {ours:6.1f} µs   {other:<8} {theirs:6.1f} µs   ratio {ratio:.2f}"
+        print(line)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Market benchmarks, as ratios.")
     parser.add_argument("--requests", type=int, default=4_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--serve", choices=("market", "bare"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=("market", "bare", "fastapi"), help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:

@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 
 from computeswarm.core.errors import NotFound
 from computeswarm.core.text import clean_line
+from computeswarm.server.hot import HOT, HotRoute
 from computeswarm.server.openapi import from_routes
 from computeswarm.server.requests import RequestMeter
 from computeswarm.server.routes import Route
@@ -76,6 +77,8 @@ def build_app(
         handler = watched(route.method, route.public_path, handler)
         if route.public:
             handler = _shared(handler)
+        if route.hot:
+            app[HOT] = HotRoute(route, handler)
         if route.method == "GET":
             app.router.add_get(route.path, handler, expect_handler=_expect)  # and HEAD
         else:

@@ -23,11 +23,12 @@ from computeswarm.core.signing import Signed
 from computeswarm.market.index import MAX_PAGE
 from computeswarm.market.market import Market
 from computeswarm.server.caching import Shared
+from computeswarm.server.hot import ReadyReply
 from computeswarm.server.logs import get_logger
 from computeswarm.server.market_calls import call_of
 from computeswarm.server.openapi import CALL
 from computeswarm.server.routes import Parameter, Parameters, Route, read_whole, whole
-from computeswarm.server.web import bytes_reply, json_reply, read_body, read_model
+from computeswarm.server.web import json_reply, read_body, read_model
 
 LIST_SECONDS = 1
 _log = get_logger("market")
@@ -78,6 +79,7 @@ def node_routes(market: Market) -> list[Route]:
             limit="auth",
             errors=(NodeNotFound, NodeRevoked),
             example={"status": "busy", "queued": 0, "running": 1},
+            hot=True,
         ),
         Route(
             "POST",
@@ -155,7 +157,8 @@ class _Handlers:
     async def heartbeat(self, request: web.Request) -> web.StreamResponse:
         body = await read_body(request)
         call = call_of(request, body)
-        return bytes_reply(await self._market.heartbeat(request.match_info["node_id"], call))
+        node_id = request.path.split("/")[4]  # a hot route has no match_info
+        return ReadyReply(await self._market.heartbeat(node_id, call))
 
     async def register(self, request: web.Request) -> web.StreamResponse:
         registration = await self._market.register(await read_model(request, Enrolment))

@@ -91,6 +91,8 @@ class Route:
     """Other sites' pages may read it too (CORS): what everybody may know."""
     example: Any = None
     """A body, for readers of the document."""
+    hot: bool = False
+    """It is looked for before all others, see ``server.hot``; at most one of an application."""
 
     @property
     def public_path(self) -> str:

@@ -23,6 +23,7 @@ from computeswarm.server.connections import (
     Connections,
     ConnectionServer,
 )
+from computeswarm.server.hot import HOT
 from computeswarm.server.notify import ServiceManager
 
 LINGER_SECONDS = 2.0
@@ -105,7 +106,10 @@ class _Runner(web.AppRunner):
         }
 
     async def _make_server(self) -> ConnectionServer:
-        return ConnectionServer(await super()._make_server(), self._connections, **self._options)
+        made = await super()._make_server()
+        if (hot := self.app.get(HOT)) is not None:
+            made.request_handler = hot.before(made.request_handler)  # type: ignore[arg-type, assignment]
+        return ConnectionServer(made, self._connections, **self._options)
 
 
 def make_room(connections: int) -> None:

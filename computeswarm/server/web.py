@@ -42,7 +42,7 @@ _JSON_TYPES = frozenset({JSON_CONTENT_TYPE, "application/octet-stream", "text/pl
 _CODINGS = frozenset({"", "identity", "gzip", "deflate"})
 RETRY_SECONDS = 5
 """What a 503 tells the client to wait where nobody knows better."""
-_HEADERS = CIMultiDict({"X-Content-Type-Options": "nosniff", "Server": "computeswarm"})
+COMMON_HEADERS = CIMultiDict({"X-Content-Type-Options": "nosniff", "Server": "computeswarm"})
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = get_logger("server")
@@ -55,6 +55,10 @@ class SlowClient(ComputeSwarmError):
     code = "request_timeout"
     status = 408
     title = "The request did not arrive in time"
+
+
+class BrokenBody(BadRequest):
+    """Chunks or compression that can't be undone: what follows on the line is unreadable too."""
 
 
 class MethodNotAllowed(ComputeSwarmError):
@@ -123,7 +127,8 @@ async def stream_body(
         except TimeoutError:
             raise _slow() from None
         except (HttpProcessingError, ClientPayloadError, web.RequestPayloadError):
-            raise BadRequest("The request body is broken; send it again.") from None
+            request.content.feed_eof()  # or aiohttp would read on, and meet the error again
+            raise BrokenBody("The request body is broken; send it again.") from None
         if not chunk:
             return
         total += len(chunk)
@@ -190,7 +195,7 @@ def bytes_reply(
     content_type: str = JSON_CONTENT_TYPE,
 ) -> web.Response:
     """A response of ready bytes, with the headers every answer carries."""
-    merged = CIMultiDict(_HEADERS)
+    merged = CIMultiDict(COMMON_HEADERS)
     merged["Content-Type"] = content_type
     if headers:
         merged.update(headers)
@@ -208,7 +213,7 @@ def problem_reply(error: ComputeSwarmError) -> web.Response:
     reply = json_reply(
         error.to_problem(), status=error.status, headers=headers, content_type=PROBLEM_CONTENT_TYPE
     )
-    if isinstance(error, (TooLarge, SlowClient)):
+    if isinstance(error, (TooLarge, SlowClient, BrokenBody)):
         reply.force_close()  # the rest of that body is nothing we want to read
     return reply
 
@@ -227,7 +232,7 @@ def answering(handler: Handler) -> Handler:
         except web.HTTPException as error:
             if error.status < 400:
                 raise
-            return _answer(request, _of_http(error))
+            return _answer(request, of_http(error))
         except Exception as error:
             if isinstance(error, ConnectionError) and request.transport is None:
                 raise  # the client is gone: nobody is left to answer
@@ -253,7 +258,7 @@ def _answer(request: web.Request, error: ComputeSwarmError) -> web.StreamRespons
     return problem_reply(error)
 
 
-def _of_http(error: web.HTTPException) -> ComputeSwarmError:
+def of_http(error: web.HTTPException) -> ComputeSwarmError:
     """aiohttp's own refusals, such as an unknown form or a failed precondition."""
     mapped = BadRequest(f"The request can't be handled: {error.reason}.")
     mapped.status = error.status  # type: ignore[misc]  # this answer's own, not the class's
