@@ -11,12 +11,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from computeswarm.market.columns import Array
+from computeswarm.market.grams import Grams
 
 EDGE = b"\xff"
 """Around each item; no UTF-8 holds it, so no word reaches from one item into another."""
 _BLOCK = 256 * 1024
 _QUICK = 1024 * 1024
 """Bytes that are gone through in well under a millisecond."""
+_MAYBE = 8_000
+"""Parts of texts that may hold a word, up to which they are looked at one by one."""
 _CACHED = 64
 _CACHED_BYTES = 32 * 2**20
 _SPARE = 4_096
@@ -37,6 +40,7 @@ class Texts:
         self._hits: dict[bytes, Array] = {}
         self._hit_bytes = 0
         self._common = np.zeros(256, np.int64)
+        self._grams: Grams | None = None
         self._counted = 0
         """How often each letter comes in so many bytes."""
 
@@ -46,7 +50,8 @@ class Texts:
     @property
     def nbytes(self) -> int:
         """Bytes of the texts with their places."""
-        return self._data.nbytes + self._ends.nbytes
+        grams = self._grams.nbytes if self._grams else 0
+        return self._data.nbytes + self._ends.nbytes + grams
 
     def extend(self, texts: Sequence[bytes]) -> range:
         """Add texts; returns their entries."""
@@ -75,10 +80,26 @@ class Texts:
         return data, starts, ends[entries] - starts
 
     def known(self, word: bytes) -> bool:
-        """Whether ``hits`` has (nearly) nothing to do for a word."""
+        """Whether ``hits`` has next to nothing to do for a word."""
         before = self._hits.get(word)
-        done = 0 if before is None else int(self._ends[len(before) - 1])
-        return self._used - done <= _QUICK
+        if before is not None and self._after(len(before)) <= _QUICK:
+            return True
+        if self._grams is None or self._after(self._grams.count) > _QUICK:
+            return self._used <= _QUICK
+        return self._grams.candidates(word, _MAYBE) is not None
+
+    def _after(self, count: int) -> int:
+        """Bytes of the texts behind the first ``count``."""
+        return self._used - (int(self._ends[count - 1]) if count else 0)
+
+    def learn(self) -> None:
+        """Note where each three letters are, if that is worth while; takes a while and may run in
+        a thread beside ``extend``."""
+        data, ends, generation = self._data, self._ends[: self._count], self.generation
+        if self._grams is None or self._after(self._grams.count) > _QUICK:
+            grams = Grams(data, ends, EDGE[0])
+            if generation == self.generation:
+                self._grams = grams
 
     def hits(self, word: bytes) -> Array:
         """For each entry whether it holds ``word``; may run in a thread beside ``extend``.
@@ -93,6 +114,11 @@ class Texts:
         found = np.zeros(count, np.bool_)
         if before is not None:
             found[:done] = before
+        elif (grams := self._grams) is not None:
+            maybe = grams.candidates(word, _MAYBE)
+            if maybe is not None:
+                found[maybe] = self.holding(maybe, (word,))
+                done = grams.count
         if count > done:
             first = int(ends[done - 1]) if done else 0
             for places in self._places(data, word, first, int(ends[count - 1]) + 1):
@@ -170,6 +196,7 @@ class Texts:
         self._ends[: len(entries)] = ends
         self._count, self._dropped = len(entries), 0
         self._hits, self._hit_bytes = {}, 0
+        self._grams = None
         self.generation += 1
 
 

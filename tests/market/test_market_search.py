@@ -78,8 +78,8 @@ def test_pages_stay_right_while_nodes_come_and_go(
             if not await walk.step():
                 break
             for what, number, value in changes:
-                if what == "come":
-                    there.setdefault(number + 100, walk.put(number + 100, value))
+                if what == "come" and number + 100 not in there:  # a new price would move it
+                    there[number + 100] = walk.put(number + 100, value)
                 elif what == "go" and number in there:
                     node_id = there.pop(number)
                     stayed.discard(node_id)

@@ -16,6 +16,8 @@ from computeswarm.market.table import NodeTable
 _ASIDE = -2
 _NOWHERE = -1
 _FIRST_STEP = 512
+_ENOUGH = 4_000
+"""Nodes after which it shows whether a walk will find enough."""
 _MERGED = 64
 """Sets of models whose nodes' positions are kept merged."""
 
@@ -148,7 +150,8 @@ class Order:
         positions: Array | None = None,
     ) -> Array:
         """Slots from position ``start`` on that are accepted and not aside: at least ``limit``
-        of them, unless there are fewer in the first ``most``.
+        of them, unless there are fewer in the first ``most``. Where there are more than that,
+        it ends once it looks as if it would not find enough.
 
         Args:
             positions: the only ones that are looked at, see ``of_models``.
@@ -158,7 +161,8 @@ class Order:
             start = int(np.searchsorted(positions, start))
             slots_in_order = positions
         hits: list[Array] = []
-        have, step, end = 0, _FIRST_STEP, min(len(slots_in_order), start + most)
+        rest = len(slots_in_order) - start
+        have, walked, step, end = 0, 0, _FIRST_STEP, start + min(rest, most)
         while start < end and have < limit:
             slots = slots_in_order[start : start + step]
             if positions is not None:
@@ -167,7 +171,9 @@ class Order:
             good = slots[accepts(slots)]
             hits.append(good)
             have += len(good)
-            start, step = start + step, step * 2
+            start, step, walked = start + step, step * 2, walked + step
+            if most < rest and walked >= _ENOUGH and have * most < limit * walked:
+                break  # it does not look as if it would be filled
         return np.concatenate([np.zeros(0, np.int32), *hits])
 
     def first(self, found: Array, count: int, start: int, limit: int) -> Array:

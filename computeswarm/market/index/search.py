@@ -32,6 +32,7 @@ from computeswarm.market.index.pages import (
 from computeswarm.market.index.plan import Plan, generation, plan, unread_words
 from computeswarm.market.index.shelf import Shelf
 from computeswarm.market.table import NodeTable
+from computeswarm.market.texts import Texts
 
 STALE_SECONDS = 1.0
 """How old a page, facets, or the figures that move with time may be."""
@@ -73,6 +74,7 @@ class Search:
         self._scans = ThreadPoolExecutor(1, thread_name_prefix="market-scan")
         self._builds = ThreadPoolExecutor(1, thread_name_prefix="market-order")
         self._waiting = 0
+        self._learning: set[Texts] = set()
         self._built: dict[str, asyncio.Task[None]] = {}
         self._refreshed = float("-inf")
         self._ticker: asyncio.Task[None] | None = None
@@ -184,10 +186,21 @@ class Search:
                 return made, found
             words = unread_words(table, query)
             await self._in_thread(lambda: [texts.hits(word) for texts, word in words])
+            self._learn({texts for texts, _ in words})
             made, columns, size = plan(table, query), table.columns, table.size
         if made.weight * size <= _LOOP_BYTES:
             return made, mask(made, columns, size)
         return made, await self._in_thread(partial(mask, made, columns, size))
+
+    def _learn(self, asked: set[Texts]) -> None:
+        """Have the next rare word found sooner."""
+        for texts in asked - self._learning:
+            self._learning.add(texts)
+            work = asyncio.get_running_loop().run_in_executor(self._builds, texts.learn)
+            work.add_done_callback(partial(self._learned, texts))
+
+    def _learned(self, texts: Texts, _: object) -> None:
+        self._learning.discard(texts)
 
     def _still(self, made: Plan, listed: list[tuple[Place, int]]) -> list[tuple[Place, int]]:
         """Those that are found now too: a mask from a thread is of some moments ago."""
