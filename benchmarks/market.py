@@ -41,6 +41,7 @@ from computeswarm.core.nodes import (
 from computeswarm.core.sessions import enrol
 from computeswarm.core.signing import Signed
 from computeswarm.market import Market, open_market
+from computeswarm.market.limits import Kind, Limit
 from computeswarm.server.market_app import build_market_app
 from computeswarm.server.serving import Server, run
 
@@ -76,7 +77,8 @@ async def serve(kind: str, size: int) -> None:
             if kind == "fastapi":
                 port = await stack.enter_async_context(fastapi_server())
             else:
-                market = open_market(Path(folder) / "market.db")
+                limits = {kind: Limit(10**9, 60) for kind in Kind}  # one client asks for all
+                market = open_market(Path(folder) / "market.db", limits=limits)
                 app = build_market_app(market) if kind == "market" else bare_app(size)
                 server = await stack.enter_async_context(Server(app))
                 url = await server.start("127.0.0.1", 0)
