@@ -40,7 +40,7 @@ def _what_runs(out: Exposition, market: Market) -> None:
         "version": computeswarm.__version__,
         "chain": market.chain.slug,
         "database": market.store.kind,
-        "instance": market.store.instance,
+        "instance_id": market.store.instance,
     }
     out.add("info", "gauge", "What runs here.", (labels, 1))
     out.gauge("start_time_seconds", "Unix time of the start.", round(market.started_at, 3))
