@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from computeswarm.core.crypto import same_address
 from computeswarm.core.durations import format_duration
 from computeswarm.core.errors import ExitCode
 from computeswarm.core.money import format_usdc
@@ -18,7 +19,7 @@ from computeswarm.core.text import clean_line
 if TYPE_CHECKING:
     from computeswarm.buyer.journal import JobRecord
     from computeswarm.buyer.offer import Offer
-    from computeswarm.core.jobs import JobView
+    from computeswarm.core.jobs import JobView, MarketJob
     from computeswarm.core.nodes import ComputeNode
 
 GIB = 2**30
@@ -38,6 +39,7 @@ LOCKED = (
     "The deposit is locked until the job ends; its rest comes back by itself,",
     "or by `computeswarm channels withdraw` if the seller vanishes.",
 )
+MARKET_JOB_HEAD = ("JOB", "SIDE", "NODE", "STATE", ">PAID", ">TIME", ">AGE")
 JOB_HEAD = ("JOB", "NAME", "NODE", "STATE", ">PAID", ">COST", ">TIME", ">AGE")
 
 
@@ -77,6 +79,19 @@ def job_row(record: JobRecord, *, now: float) -> tuple[str, ...]:
         format_usdc(record.cost),
         format_duration(view.metered_ms / 1000) if view else "-",
         format_duration(int(now - record.created_at)),
+    )
+
+
+def market_job_row(job: MarketJob, wallet: str, *, now: float) -> tuple[str, ...]:
+    """The cells under ``MARKET_JOB_HEAD``; paid is what did not come back."""
+    return (
+        job.job_id[:SHORT_ID],
+        "bought" if same_address(job.buyer, wallet) else "sold",
+        job.node_id,
+        str(job.state),
+        format_usdc(max(0, job.paid - job.refunded)),
+        format_duration(job.metered_ms / 1000) if job.metered_ms else "-",
+        format_duration(max(0, int(now - job.created_at))),
     )
 
 

@@ -32,6 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--facets", action="store_true", help="count what matches instead, by model, region, …"
     )
     parser.add_argument(
+        "--watch", action="store_true", help="go on showing what changes, until Ctrl+C"
+    )
+    parser.add_argument(
         "--verify",
         metavar="FILE",
         help="check the signed records in a market's JSON (- is stdin) instead, asking nobody",
@@ -52,6 +55,10 @@ async def run(context: Context) -> int:
         raise UsageError("--limit is a number from 1 on.")
     query = read_query(context, " ".join([*args.query, *context.rest]), sort=args.sort)
     async with buyer_of(context) as buyer:
+        if args.watch:
+            from computeswarm.cli.watching import watch
+
+            return await watch(context, buyer, query, most=args.limit)
         return await (_count if args.facets else _list)(context, buyer, query)
 
 
