@@ -11,7 +11,8 @@ from computeswarm.core.errors import TooManyRequests
 from computeswarm.market.live.subscription import Subscription
 from computeswarm.market.live.views import View, Views
 
-MAX_READERS = 5_000
+MAX_READERS = 1_000
+"""Half of the connections that a server takes: sellers need the others."""
 MAX_PER_ADDRESS = 50
 """A company behind one address may watch on many screens."""
 _BUSY_SECONDS = 30
