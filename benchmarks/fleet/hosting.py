@@ -25,6 +25,7 @@ from benchmarks.fleet.model import Fleet
 from benchmarks.fleet.rows import RowMaker
 from computeswarm.market import open_market
 from computeswarm.market.leases import OFFLINE
+from computeswarm.market.market import TICK_SECONDS as WRITE_SECONDS
 from computeswarm.market.market import Market
 from computeswarm.market.stores.sqlite_file import open_file
 from computeswarm.market.stores.sqlite_nodes import save
@@ -62,7 +63,6 @@ class Beside:
         )
         self._silent: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._offline_at: npt.NDArray[np.float64] = np.zeros(0)
-        self._behind = 0.0
 
     @property
     def beats(self) -> int:
@@ -72,12 +72,15 @@ class Beside:
     async def go_on(self) -> None:
         """Until cancelled."""
         table, store = self._market.table, self._market.store
+        touched: list[npt.NDArray[np.int64]] = []
+        written = perf_counter()
         while True:
             started = perf_counter()
-            slots = table.apply(self._traffic.due(time.time()))
-            store.touch(table.lease_rows(slots))
-            self._behind = perf_counter() - started
-            await asyncio.sleep(max(0.001, TICK_SECONDS - self._behind))
+            touched.append(table.apply(self._traffic.due(time.time())))
+            if started - written >= WRITE_SECONDS:  # as the market does
+                store.touch(table.lease_rows(np.unique(np.concatenate(touched))))
+                touched, written = [], started
+            await asyncio.sleep(max(0.001, TICK_SECONDS - (perf_counter() - started)))
 
     async def watch(self) -> None:
         """Note when those that fell silent go offline, until cancelled."""

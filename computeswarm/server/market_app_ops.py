@@ -19,8 +19,10 @@ from computeswarm.market.market import Market
 from computeswarm.market.metrics import PREFIX, market_metrics
 from computeswarm.market.prices import MAX_GPU
 from computeswarm.server.caching import Shared
+from computeswarm.server.connections import Connections
 from computeswarm.server.requests import RequestMeter
 from computeswarm.server.routes import Parameter, Parameters, Route, read_whole, whole
+from computeswarm.server.serving import CONNECTIONS
 from computeswarm.server.web import JSON_CONTENT_TYPE, bytes_reply, json_reply
 
 MAX_OFFSET = 10**8
@@ -140,10 +142,11 @@ class _Handlers:
         )
         return await self._manifest.reply(request, body)
 
-    async def metrics(self, _: web.Request) -> web.StreamResponse:
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
         out = Exposition(PREFIX)
         market_metrics(out, self._market, await self._market.stats())
         self._requests.expose(out)
+        _connections(out, request.app[CONNECTIONS])
         return bytes_reply(out.text().encode(), content_type=CONTENT_TYPE, headers=_NO_STORE)
 
     async def stats(self, request: web.Request) -> web.StreamResponse:
@@ -159,3 +162,12 @@ class _Handlers:
         gpu = given.get("gpu", "")[:MAX_GPU]
         history = await self._market.prices.history(gpu, since=since, until=until, step=step)
         return await self._history.reply(request, history.model_dump_json().encode())
+
+
+def _connections(out: Exposition, connections: Connections) -> None:
+    out.gauge("http_connections", "Connections that are open.", connections.open)
+    refused = dict.fromkeys(("too_many", "too_many_of_address"), 0) | connections.refused
+    samples = [({"reason": reason}, count) for reason, count in refused.items()]
+    out.add(
+        "http_connections_refused_total", "counter", "Connections refused or cut, by why.", *samples
+    )

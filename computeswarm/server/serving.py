@@ -32,6 +32,8 @@ SHUTDOWN_SECONDS = 5.0
 BACKLOG = 1024
 OWN_FILES = 512
 """Open files beside connections."""
+CONNECTIONS = web.AppKey("connections", Connections)
+"""Where an application finds the connections of the server it runs in, for its figures."""
 
 ResultT = TypeVar("ResultT")
 
@@ -47,7 +49,7 @@ class Server:
     """
 
     def __init__(self, app: web.Application, *, connections: Connections | None = None) -> None:
-        self.connections = connections or Connections()
+        self.connections = app[CONNECTIONS] = connections or Connections()
         self._runner = _Runner(app, self.connections)
         self._socket: socket.socket | None = None
 
@@ -108,7 +110,7 @@ class _Runner(web.AppRunner):
     async def _make_server(self) -> ConnectionServer:
         made = await super()._make_server()
         if (hot := self.app.get(HOT)) is not None:
-            made.request_handler = hot.before(made.request_handler)  # type: ignore[arg-type, assignment]
+            made.request_handler = hot.before(made.request_handler)  # type: ignore[assignment]
         return ConnectionServer(made, self._connections, **self._options)
 
 
