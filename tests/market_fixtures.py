@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 
+from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.ids import new_job_id
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission
@@ -192,7 +193,7 @@ def submission(node_id: str, buyer: PrivateKey, **changes: Any) -> Signed:
 
 @asynccontextmanager
 async def running_market(
-    path: Path, clock: FakeClock, *, names: Set[str] = frozenset()
+    path: Path | str, clock: Clock, *, names: Set[str] = frozenset()
 ) -> AsyncIterator[MarketClient]:
     """A market on a free port; leaving stops it as a restart would."""
     async with (

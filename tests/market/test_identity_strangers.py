@@ -148,7 +148,7 @@ class Stranger:
 
 async def test_whoever_reads_the_document_can_sell(tmp_path: Path) -> None:
     stranger = Stranger()
-    async with running_market(tmp_path / "market.db", SystemClock()) as client:  # type: ignore[arg-type]
+    async with running_market(tmp_path / "market.db", SystemClock()) as client:
         reply = await client.call(
             "POST", "/api/v1/nodes/register", data=stranger.registration(client.url)
         )

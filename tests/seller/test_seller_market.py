@@ -107,7 +107,7 @@ async def started(url: str, clock: Clock | None = None, **more: Any) -> AsyncIte
 
 @pytest.fixture
 async def market(tmp_path: Path) -> AsyncIterator[MarketClient]:
-    async with running_market(tmp_path / "market.db", SystemClock()) as made:  # type: ignore[arg-type]
+    async with running_market(tmp_path / "market.db", SystemClock()) as made:
         yield made
 
 
