@@ -176,9 +176,11 @@ class Market:
             await self.replica.ask(enrolled.record.node_id)
             self._succeeds(enrolled)  # says why, where the node was revoked elsewhere
             raise
-        listed = self.replica.take(row)
+        slot = self.replica.take(row)
+        if self.table.session_key(slot) != mac_key or self.table.gone(slot):
+            self._succeeds(enrolled)  # a later one overtook us, or the node is off again
         return Registration(
-            node=self.table.listed(listed, now),
+            node=self.table.listed(slot, now),
             market_key=market_key,
             heartbeat_seconds=self.leases.interval_seconds,
             lease_seconds=self.leases.lease_seconds,
@@ -436,8 +438,11 @@ class Market:
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            self._write_behind()
-            self.look()
+            try:
+                self._write_behind()
+                self.look()
+            except Exception as error:  # leases have to go on whatever became of this one
+                _log.error("market_tick", exc=error)
 
 
 def open_market(

@@ -28,7 +28,9 @@ _VERSIONED = re.compile(r"/api/(v[0-9]{1,6})(/|\Z)", re.ASCII)
 _READ = ("GET", "HEAD")
 _SHARED = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "ETag, Retry-After, ComputeSwarm-Stale, X-Request-Id",
+    "Access-Control-Expose-Headers": ", ".join(
+        ("ETag", "Retry-After", "ComputeSwarm-Stale", "ComputeSwarm-Held", "X-Request-Id")
+    ),
 }
 """For what everybody may read: pages of other sites too. Never with credentials."""
 

@@ -15,6 +15,8 @@ from computeswarm.server.web import JSON_CONTENT_TYPE, bytes_reply
 
 STALE_HEADER = "ComputeSwarm-Stale"
 """Seconds that an answer may be old while the database is away."""
+HELD_HEADER = "ComputeSwarm-Held"
+"""Nodes that stay listed though their lease is over, since too many would go at once."""
 _ENTITY_TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _NEVER = frozenset({"q=0", "q=0.0", "q=0.00", "q=0.000"})
 _SMALL = 2_048
@@ -60,13 +62,20 @@ class Shared:
         self._compressed: OrderedDict[str, bytes] = OrderedDict()
 
     async def reply(
-        self, request: web.Request, body: bytes, etag: str = "", *, stale: float = 0.0
+        self,
+        request: web.Request,
+        body: bytes,
+        etag: str = "",
+        *,
+        stale: float = 0.0,
+        held: int = 0,
     ) -> web.Response:
         """Answer with ``body``, or with 304.
 
         Args:
             etag: its version; made from the bytes where there is none.
             stale: seconds that it may be old, see ``STALE_HEADER``.
+            held: see ``HELD_HEADER``.
         """
         etag = etag or entity_tag(body)
         headers: dict[str, str] = {
@@ -76,6 +85,8 @@ class Shared:
         }
         if stale:
             headers[STALE_HEADER] = str(max(1, int(stale)))
+        if held:
+            headers[HELD_HEADER] = str(held)
         if not_modified(request, etag):
             return web.Response(status=304, headers=headers)
         if len(body) > _SMALL and _wants_gzip(request.headers):

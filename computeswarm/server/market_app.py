@@ -29,7 +29,8 @@ another meaning, and nothing that was optional becomes required. What can't be d
 at least a year ahead. An unknown version is 404 with `versions`, those that are served.
 
 **Caching.** Lists carry an `ETag`; `If-None-Match` answers 304. `ComputeSwarm-Stale` tells how many
-seconds old an answer may be while the market's database is away.
+seconds old an answer may be while the market's database is away, `ComputeSwarm-Held` how many nodes
+stay listed though nothing was heard of them, since too many fell silent at once to believe it.
 """
 
 

@@ -178,16 +178,20 @@ class _Handlers:
                 cursor=given.get("cursor", ""),
                 limit=read_whole(given, "limit", _LIMIT),
             )
-        return await self._lists.reply(request, page.body, page.etag, stale=market.stale_seconds)
+        return await self._reply(request, page.body, page.etag)
 
     async def facets(self, request: web.Request) -> web.StreamResponse:
-        body = await self._market.facets(plain_words(request.query))
-        return await self._lists.reply(request, body, stale=self._market.stale_seconds)
+        return await self._reply(request, await self._market.facets(plain_words(request.query)))
 
     async def node(self, request: web.Request) -> web.StreamResponse:
         node = self._market.node(request.match_info["node_id"])
-        body = node.model_dump_json().encode()
-        return await self._lists.reply(request, body, stale=self._market.stale_seconds)
+        return await self._reply(request, node.model_dump_json().encode())
+
+    async def _reply(self, request: web.Request, body: bytes, etag: str = "") -> web.Response:
+        market = self._market
+        return await self._lists.reply(
+            request, body, etag, stale=market.stale_seconds, held=market.leases.held
+        )
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         node_id = request.match_info["node_id"]
