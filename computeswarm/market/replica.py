@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Protocol
 
 from computeswarm.core.clock import Clock
@@ -25,6 +26,8 @@ CHANGES = 1_000
 WAIT_SECONDS = 0.25
 """Between looks at the log where nothing wakes us: a missed notice costs that much."""
 RETRY_SECONDS = 0.5
+STEP_SECONDS = 0.005
+"""After so long a batch of changes lets requests have their turn."""
 ASKED_PER_SECOND = 100
 """Nodes that the store is asked for on the word of a stranger."""
 BLIND_SECONDS = 5.0
@@ -104,16 +107,31 @@ class Replica:
                 for row in rows:
                     self.take(row)
                 self._renew(lease_array(rows))
+                await asyncio.sleep(0)
         self._reached(position)
+        if self._store.shared:
+            while await self._catch_up():  # what came while we read
+                pass
 
     async def follow(self) -> None:
-        """Apply changes as they come, for ever; an absent store is waited for."""
+        """Apply changes as they come, for ever; an absent store is waited for.
+
+        After an error that nobody foresaw everything is read anew, since who knows where it came.
+        """
+        sound = True
         while True:
             try:
-                if not await self._catch_up():
+                if not sound:
+                    await self._reload()
+                    sound = True
+                elif not await self._catch_up():
                     await self._store.wait(WAIT_SECONDS)
             except ComputeSwarmError:
                 await asyncio.sleep(RETRY_SECONDS)  # ``lag_seconds`` tells of it
+            except Exception as error:
+                _log.error("replica_failed", exc=error)
+                sound = False
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def ask(self, node_id: str) -> None:
         """Read one node, which may have been registered elsewhere a moment ago.
@@ -151,9 +169,10 @@ class Replica:
         asked_at = self._clock.monotonic()
         found = await self._store.changes(self.position, CHANGES)
         if found is None:
+            _log.warning("change_log_pruned", position=self.position)
             await self._reload()
             return True
-        self._apply(found)
+        await self._apply(found)
         if len(found) >= CHANGES:
             return True
         if asked_at - self._in_step > BLIND_SECONDS:
@@ -163,12 +182,15 @@ class Replica:
 
     async def _reload(self) -> None:
         self.reloads += 1
-        _log.warning("change_log_pruned", position=self.position)
         await self.load()
         self._audience.start_over()
 
-    def _apply(self, found: Sequence[Change]) -> None:
+    async def _apply(self, found: Sequence[Change]) -> None:
+        pause_at = perf_counter() + STEP_SECONDS
         for change in found:
+            if perf_counter() > pause_at:
+                await asyncio.sleep(0)
+                pause_at = perf_counter() + STEP_SECONDS
             others = change.instance != self._store.instance
             if change.kind is Kind.NODE and change.row is not None:
                 self.take(change.row)
