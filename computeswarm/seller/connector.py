@@ -14,6 +14,7 @@ from collections.abc import Callable
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import (
     ComputeSwarmError,
+    Conflict,
     NodeRevoked,
     NotFound,
     TooManyRequests,
@@ -40,8 +41,8 @@ _REVOKED = (
     " list it anew."
 )
 _TWINS = (
-    "The market keeps ending our sessions: another seller with this wallet and this name seems to"
-    " run; give one of them another node_name."
+    "Another seller with this wallet and this name seems to run, as the market ends our sessions;"
+    " give one of them another node_name."
 )
 
 
@@ -180,8 +181,10 @@ class MarketConnector:
         stale, self._stale = self._stale, False  # what changes meanwhile is for the next one
         try:
             reply = await self._session.begin()
-        except BaseException:
+        except BaseException as error:
             self._stale |= stale
+            if isinstance(error, Conflict) and self._session.listed:
+                self._notices.tell(_TWINS, "warning")
             raise
         self._every = float(reply.heartbeat_seconds)
         if self._session.came_back:

@@ -218,7 +218,20 @@ async def test_another_seller_of_its_name_is_suspected(market: MarketClient) -> 
                 if line.connector.link.connected:
                     line.connector.refresh()
                     await asyncio.sleep(0.05)
-        await one.until(lambda: one.told("another seller") + two.told("another seller"))
+        await one.until(lambda: one.told("Another seller") + two.told("Another seller"))
+
+
+async def test_a_seller_that_runs_does_not_number_above_its_double(market: MarketClient) -> None:
+    async with started(market.url) as one, started(market.url) as two:
+        two.last = int(two.clock.now() * 1000) + 3_600_000
+        two.connector.refresh(record=True)
+        await two.until(lambda: len(two.enrolments) == 2)
+        await two.turn()
+        one.connector.refresh()
+        await one.until(lambda: one.told("Another seller"))
+        assert one.last < two.last and "seq" in one.connector.link.problem
+        await two.turn()
+        assert two.connector.link.connected and len(two.enrolments) == 2
 
 
 # a market that a test plays
