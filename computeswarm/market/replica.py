@@ -100,7 +100,8 @@ class Replica:
             Unavailable: the store does not answer.
         """
         position, first = await self._store.position(), not self._table.size
-        async for rows in self._store.load_nodes():
+        async for columns in self._store.load_nodes():
+            rows = columns.rows()
             if first:
                 self._table.put_many(rows)
             else:

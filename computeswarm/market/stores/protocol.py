@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from computeswarm.core.jobs import MarketJob
 from computeswarm.core.metrics import Histogram
-from computeswarm.market.rows import NodeRow
+from computeswarm.market.rows import NodeColumns, NodeRow
 
 Position = NewType("Position", str)
 """A place in the change log, to be compared by the store only; safe in a URL."""
@@ -114,8 +114,8 @@ class Store(Protocol):
 
     # nodes
 
-    def load_nodes(self, batch: int = 10_000) -> AsyncIterator[Sequence[NodeRow]]:
-        """Every node, gone ones too."""
+    def load_nodes(self, batch: int = 10_000) -> AsyncIterator[NodeColumns]:
+        """Every node, gone ones too, by number; the next are read while these are taken in."""
         ...
 
     async def position(self) -> Position:

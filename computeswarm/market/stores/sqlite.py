@@ -17,9 +17,10 @@ from computeswarm.core.crypto import to_checksum
 from computeswarm.core.errors import ComputeSwarmError, Unavailable
 from computeswarm.core.jobs import MarketJob
 from computeswarm.core.metrics import Histogram
-from computeswarm.market.rows import NodeRow
+from computeswarm.market.rows import NodeColumns, NodeRow
 from computeswarm.market.stores import sqlite_jobs, sqlite_nodes
 from computeswarm.market.stores.counts import Counts
+from computeswarm.market.stores.loading import ahead
 from computeswarm.market.stores.pending import Pending
 from computeswarm.market.stores.protocol import Change, Count, JobTotals, Leases, Position
 from computeswarm.market.stores.sqlite_file import connect, meaning, open_file
@@ -80,11 +81,8 @@ class SqliteStore:
 
     # nodes
 
-    async def load_nodes(self, batch: int = 10_000) -> AsyncIterator[Sequence[NodeRow]]:
-        after = 0
-        while rows := await self._read(partial(sqlite_nodes.load, after=after, limit=batch)):
-            yield rows
-            after = rows[-1].number
+    def load_nodes(self, batch: int = 10_000) -> AsyncIterator[NodeColumns]:
+        return ahead(lambda after: self._read(partial(sqlite_nodes.load, after=after, limit=batch)))
 
     async def position(self) -> Position:
         return _START

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import astuple, replace
-from typing import Any
 
-from computeswarm.market.rows import Lease, NodeRow
+from computeswarm.market.rows import NodeColumns, NodeRow
+from computeswarm.market.stores.loading import columns
 from computeswarm.market.stores.protocol import Leases
 from computeswarm.market.stores.rules import Known, may_call, registered
 
 _LOAD = (
-    "SELECT n.node_id, n.wallet, n.record, n.facts, n.words, n.seq, n.session_key,"
-    " n.session_until, n.registered_at, max(l.counter, n.call_counter), l.last_seen,"
-    " l.lease_until, l.alive_seconds, l.queued, l.running, l.status, n.succeeded, n.failed,"
-    " n.gone, n.number FROM nodes AS n JOIN leases AS l USING (number)"
+    "SELECT n.node_id, n.wallet, n.record, n.facts, n.words, n.session_key, n.session_until,"
+    " n.registered_at, n.succeeded, n.failed, n.gone, n.number, n.seq,"
+    " max(l.counter, n.call_counter), l.last_seen, l.lease_until, l.alive_seconds, l.queued,"
+    " l.running, l.status FROM nodes AS n JOIN leases AS l USING (number)"
 )
 _KNOWN = (
     "SELECT n.number, n.node_id, n.wallet, n.seq, n.session_key, n.call_counter, n.registered_at,"
@@ -40,16 +40,16 @@ _TOUCH = (
 )
 
 
-def load(db: sqlite3.Connection, after: int, limit: int) -> list[NodeRow]:
+def load(db: sqlite3.Connection, after: int, limit: int) -> NodeColumns:
     """Nodes above a number, by number."""
     sql = f"{_LOAD} WHERE n.number > ? ORDER BY n.number LIMIT ?"
-    return [_row(values) for values in db.execute(sql, (after, limit))]
+    return columns(db.execute(sql, (after, limit)).fetchall())
 
 
 def get(db: sqlite3.Connection, node_id: str) -> NodeRow | None:
     """One node."""
-    values = db.execute(f"{_LOAD} WHERE n.node_id=?", (node_id,)).fetchone()
-    return None if values is None else _row(values)
+    found = columns(db.execute(f"{_LOAD} WHERE n.node_id=?", (node_id,)).fetchall()).rows()
+    return found[0] if found else None
 
 
 def save(db: sqlite3.Connection, row: NodeRow) -> NodeRow:
@@ -109,10 +109,3 @@ def touch(db: sqlite3.Connection, leases: Leases) -> None:
 def _known(db: sqlite3.Connection, node_id: str) -> Known | None:
     values = db.execute(_KNOWN, (node_id,)).fetchone()
     return None if values is None else Known(*values)
-
-
-def _row(values: tuple[Any, ...]) -> NodeRow:
-    lease = Lease(*values[9:16])
-    succeeded, failed, gone, number = values[16:]
-    parts = (*values[:9], lease, succeeded, failed, bool(gone), number)
-    return NodeRow(*parts)

@@ -71,7 +71,7 @@ def job(n: int = 1, node: int = 1, **changes: Any) -> MarketJob:
 
 async def all_nodes(store: Store, batch: int = 1_000) -> dict[str, NodeRow]:
     """Everything a start would load."""
-    return {r.node_id: r async for batch in store.load_nodes(batch) for r in batch}
+    return {r.node_id: r async for columns in store.load_nodes(batch) for r in columns.rows()}
 
 
 def soon(seconds: float = 60.0) -> float:

@@ -219,7 +219,7 @@ async def test_two_instances_change_the_same_nodes_without_waiting_for_each_othe
             store.touch(leases(*((n, 1, counter, 1_000.0 + counter) for n in numbers)))
     renewals = (pair[n % 2].save_node(row(n, seq=2)) for n in reversed(range(0, count, 3)))
     await asyncio.gather(pair[0].flush(), pair[1].flush(), *renewals)
-    kept = {r.node_id: r async for batch in pair[0].load_nodes() for r in batch}
+    kept = {r.node_id: r async for batch in pair[0].load_nodes() for r in batch.rows()}
     assert {r.lease.counter for n, r in kept.items() if r.seq == 1} == {5}
     assert {r.lease.counter for n, r in kept.items() if r.seq == 2} == {0}
 

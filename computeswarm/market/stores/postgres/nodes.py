@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from computeswarm.market.rows import Lease, NodeRow
+from computeswarm.market.rows import NodeColumns, NodeRow
+from computeswarm.market.stores.loading import columns
 from computeswarm.market.stores.postgres.line import Connection
 from computeswarm.market.stores.rules import Known
 
 _ROWS = (
-    "SELECT n.node_id, n.wallet, n.record, n.facts, n.words, n.seq, n.session_key,"
-    " n.session_until, n.registered_at, greatest(l.counter, n.call_counter), l.last_seen,"
-    " l.lease_until, l.alive_seconds, l.queued, l.running, l.status, n.succeeded, n.failed,"
-    " n.gone, n.number FROM nodes AS n JOIN leases AS l USING (number)"
+    "SELECT n.node_id, n.wallet, n.record, n.facts, n.words, n.session_key, n.session_until,"
+    " n.registered_at, n.succeeded, n.failed, n.gone, n.number, n.seq,"
+    " greatest(l.counter, n.call_counter), l.last_seen, l.lease_until, l.alive_seconds, l.queued,"
+    " l.running, l.status FROM nodes AS n JOIN leases AS l USING (number)"
 )
 _LOCK = (
     "SELECT n.number, n.node_id, n.wallet, n.seq, n.session_key, n.call_counter,"
@@ -62,16 +63,16 @@ _CHANGE = (
 )
 
 
-async def load(connection: Connection, after: int, limit: int) -> list[NodeRow]:
+async def load(connection: Connection, after: int, limit: int) -> NodeColumns:
     """Nodes above a number, by number."""
     sql = f"{_ROWS} WHERE n.number > $1 ORDER BY n.number LIMIT $2"
-    return [_row(values) for values in await connection.fetch(sql, after, limit)]
+    return columns(await connection.fetch(sql, after, limit))
 
 
 async def get(connection: Connection, node_ids: Collection[str]) -> dict[str, NodeRow]:
     """Those of them that there are."""
     sql = f"{_ROWS} WHERE n.node_id = ANY($1::text[])"
-    found = [_row(values) for values in await connection.fetch(sql, list(node_ids))]
+    found = columns(await connection.fetch(sql, list(node_ids))).rows()
     return {row.node_id: row for row in found}
 
 
@@ -136,8 +137,3 @@ def _wide(rows: Sequence[NodeRow]) -> zip[tuple[Any, ...]]:
         ),
         strict=True,
     )
-
-
-def _row(values: Any) -> NodeRow:
-    parts = (*values[:9], Lease(*values[9:16]), *values[16:])
-    return NodeRow(*parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +16,8 @@ from computeswarm.core.crypto import to_checksum
 from computeswarm.core.errors import ComputeSwarmError, ConfigError
 from computeswarm.core.jobs import MarketJob
 from computeswarm.core.metrics import Histogram
-from computeswarm.market.rows import NodeRow
+from computeswarm.market.rows import NodeColumns, NodeRow
+from computeswarm.market.stores.loading import ahead
 from computeswarm.market.stores.pending import Pending
 from computeswarm.market.stores.postgres import jobs, log, nodes, samples
 from computeswarm.market.stores.postgres.batch import AddJob, ChangeJob, Remove, Revoke, Save
@@ -113,13 +114,12 @@ class PostgresStore:
 
     # nodes
 
-    async def load_nodes(self, batch: int = 10_000) -> AsyncIterator[Sequence[NodeRow]]:
-        after = 0
-        while rows := await self._read(
-            partial(nodes.load, after=after, limit=batch), seconds=_LOAD_SECONDS
-        ):
-            yield rows
-            after = rows[-1].number
+    def load_nodes(self, batch: int = 10_000) -> AsyncIterator[NodeColumns]:
+        def fetch(after: int) -> Awaitable[NodeColumns]:
+            work = partial(nodes.load, after=after, limit=batch)
+            return self._read(work, seconds=_LOAD_SECONDS)
+
+        return ahead(fetch)
 
     async def position(self) -> Position:
         return await self._read(log.end)
