@@ -52,6 +52,18 @@ async def test_a_mistake_is_pointed_at(there: World) -> None:
     assert "not region:cn" in dashed.err
 
 
+async def test_what_is_for_rent_is_counted(there: World) -> None:
+    counts = (await there.cli("nodes", "--facets")).out.decode()
+    assert counts.startswith("1 node is for rent.")
+    assert [line.split() for line in counts.splitlines() if line.startswith("namespace")] == [
+        ["namespace", "1"]
+    ]
+    document = json.loads((await there.cli("nodes", "gpu", "--facets", "--json")).out)
+    assert document["total"] == 0
+    document = json.loads((await there.cli("nodes", "cpu", "--facets", "--json")).out)
+    assert (document["total"], document["status"]) == (1, [{"value": "idle", "nodes": 1}])
+
+
 async def test_help_has_all_fields(there: World) -> None:
     text = (await there.cli("nodes", "--help")).out.decode()
     assert "tflops>=150" in text

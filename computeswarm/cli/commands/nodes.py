@@ -69,8 +69,9 @@ async def _count(context: Context, buyer: Buyer, query: Query) -> int:
     if context.json:
         context.document(facets.model_dump(mode="json"))
         return ExitCode.OK
-    verb = "match" if query.terms else "are for rent"
-    context.text(f"{facets.total:,} nodes {verb}.")
+    one = facets.total == 1
+    verb = f"match{'es' * one}" if query.terms else f"{'is' if one else 'are'} for rent"
+    context.text(f"{facets.total:,} node{'' if one else 's'} {verb}.")
     for head, rows in facet_tables(facets):
         context.text()
         context.table(head, rows)
