@@ -50,6 +50,14 @@ class BuyerBackend(Protocol):
         """
         ...
 
+    def watch(self, query: str) -> AsyncIterator[bool]:
+        """True when something among the nodes that match is another, False as a sign of life.
+
+        Ends where so much changes that looking now and then is less work. Raises InvalidQuery,
+        MarketUnavailable, NotFound where the market can't be followed.
+        """
+        ...
+
     async def balance(self) -> Balance:
         """Raises ChainUnavailable."""
         ...

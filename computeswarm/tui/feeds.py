@@ -10,17 +10,31 @@ from textual.message import Message
 
 from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui.backend import BuyerBackend
-from computeswarm.tui.messages import FeedFailed, FollowFailed, JobEnded, Logged, Metered
+from computeswarm.tui.messages import (
+    FeedFailed,
+    FollowFailed,
+    JobEnded,
+    Logged,
+    MarketAlive,
+    Metered,
+)
 from computeswarm.tui.views import JobItem, LogLine, Meter
 
 Post = Callable[[Message], object]
 
 LONGEST_WAIT = 10.0
 BATCH_SECONDS = 0.1
+QUIET_SECONDS = 15.0
+"""Even where news come by themselves, times and shares on the screen get older."""
+AGAIN_SECONDS = 60.0
 
 
 class Poll:
-    """Fetches every ``period`` seconds and posts what came; waits longer after each failure."""
+    """Fetches every ``period`` seconds and posts what came; waits longer after each failure.
+
+    While somebody tells when there are news (``followed``), it fetches when there are, at most once
+    a period, and every ``QUIET_SECONDS``.
+    """
 
     def __init__(
         self, name: str, fetch: Callable[[], Awaitable[Message]], post: Post, period: float
@@ -31,16 +45,35 @@ class Poll:
         self.period = period
         """Seconds; may be changed while it runs."""
         self._kicked = asyncio.Event()
+        self._news = asyncio.Event()
+        self._followed = False
+
+    @property
+    def followed(self) -> bool:
+        """Whether somebody tells when there are news."""
+        return self._followed
+
+    @followed.setter
+    def followed(self, value: bool) -> None:
+        if value is not self._followed:
+            self._followed = value
+            self._news.set()  # what happened in between, nobody told
 
     def kick(self) -> None:
         """Fetch now rather than at the next turn."""
         self._kicked.set()
+        self._news.set()
+
+    def tell(self) -> None:
+        """There are news: fetch at the next turn."""
+        self._news.set()
 
     async def run(self) -> None:
         """Until cancelled."""
         failures = 0
         while True:
             self._kicked.clear()
+            self._news.clear()
             try:
                 message: Message = await self._fetch()
                 failures = 0
@@ -52,6 +85,27 @@ class Poll:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._kicked.wait()
+            if self._followed and not failures:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, QUIET_SECONDS - wait)):
+                        await self._news.wait()
+
+
+async def watch(backend: BuyerBackend, query: str, poll: Poll, post: Post) -> None:
+    """Have ``poll`` fetch when the market says that something among these nodes is another.
+
+    Where it can't say so, the poll goes on by the clock, and it is asked again after a while.
+    """
+    while True:
+        with suppress(ComputeSwarmError):
+            async for news in backend.watch(query):
+                poll.followed = True
+                if news:
+                    poll.tell()
+                else:
+                    post(MarketAlive())
+        poll.followed = False
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 class Batcher:

@@ -49,6 +49,10 @@ class NodesLoaded(_Latest):
         self.asked = asked
 
 
+class MarketAlive(_Latest):
+    """The market tells that it is there, and that the nodes are as they were."""
+
+
 class JobsLoaded(_Latest):
     def __init__(self, jobs: list[JobItem]) -> None:
         super().__init__()

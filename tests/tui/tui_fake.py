@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from computeswarm.buyer.folder import WouldOverwrite
-from computeswarm.core.errors import ComputeSwarmError, WrongPassword
+from computeswarm.core.errors import ComputeSwarmError, NotFound, WrongPassword
 from computeswarm.core.states import JobState
 from computeswarm.tui.draft import JobDraft
 from computeswarm.tui.views import (
@@ -194,6 +194,8 @@ class FakeBuyer:
         self.closed = False
         self.refund_sent = False
         self.hold = asyncio.Event()
+        self.news: asyncio.Queue[bool | None] | None = None
+        self.watched: list[str] = []
         self.slow_buy: asyncio.Event | None = None
         self.expires_in = 282.0
 
@@ -228,6 +230,13 @@ class FakeBuyer:
             for counted in counts
             for (field, label), nodes in counted.most_common()
         ]
+
+    async def watch(self, query: str) -> AsyncIterator[bool]:
+        self.watched.append(query)
+        if self.news is None:
+            raise NotFound("This market can't be followed.")
+        while (news := await self.news.get()) is not None:
+            yield news
 
     def _found(self, query: str) -> list[NodeItem]:
         word = query.split(":")[-1].replace('"', "").lower()

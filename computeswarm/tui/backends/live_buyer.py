@@ -9,10 +9,12 @@ from pathlib import Path
 
 from computeswarm.buyer.client import Buyer
 from computeswarm.buyer.conditions import conditions
+from computeswarm.buyer.http.changes import Broken
 from computeswarm.buyer.journal import JobRecord
 from computeswarm.buyer.offer import Offer
 from computeswarm.buyer.progress import Progress
 from computeswarm.buyer.spec import JobPlan, plan_job
+from computeswarm.core.changes import StatsChanged, Topic
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import (
     NoNodeFits,
@@ -50,6 +52,8 @@ from computeswarm.tui.views import (
     OfferItem,
 )
 
+LIVELY = 100
+"""Changes between two statistics; what is livelier is looked at now and then."""
 SELLERS_ASKED = 3
 """So many of the cheapest nodes are asked for a quote before giving up."""
 
@@ -121,6 +125,23 @@ class LiveBuyer:
 
     async def facets(self, query: str) -> list[FacetItem]:
         return facet_items(await self._buyer.facets(query))
+
+    async def watch(self, query: str) -> AsyncIterator[bool]:
+        topics = (Topic.NODES, Topic.STATS)
+        told = 0
+        # as a search: a stream without a query shows who is offline, too
+        async with aclosing(self._buyer.changes(topics, query or "online")) as changes:
+            async for change in changes:
+                if isinstance(change, Broken):
+                    raise change.error
+                if isinstance(change, StatsChanged):  # every other second
+                    told = 0
+                    yield False
+                else:
+                    told += 1
+                    yield True
+                if told > LIVELY:
+                    return
 
     async def balance(self) -> Balance:
         usdc, _ = await self._buyer.balance()

@@ -84,6 +84,7 @@ class BuyerScreen(BuyerBrowse):
             return m.BalanceLoaded(await buyer.balance())
 
         self._poll("nodes", nodes, NODES_EVERY)
+        self.watch_nodes()
         self._poll("jobs", jobs, JOBS_EVERY)
         if buyer.identity.address:
             self._poll("balance", balance, BALANCE_EVERY)

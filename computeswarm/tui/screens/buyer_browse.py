@@ -7,7 +7,7 @@ from textual import on
 from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui import messages as m
 from computeswarm.tui.backend import BuyerBackend
-from computeswarm.tui.feeds import Poll
+from computeswarm.tui.feeds import Poll, watch
 from computeswarm.tui.screens.buyer_orders import BuyerOrders
 from computeswarm.tui.views import FacetItem
 from computeswarm.tui.widgets.filter_bar import FilterBar
@@ -52,6 +52,17 @@ class BuyerBrowse(BuyerOrders):
         self.query_one(NodePane).load(event.page, self.query_text)
         self.refresh_footer()
 
+    def on_market_alive(self) -> None:
+        self.link_good()
+
+    def watch_nodes(self) -> None:
+        """Follow the market's changes to what the filter finds."""
+        poll = self._polls.get("nodes")
+        if poll is not None and self.swarm.backends is not None:
+            poll.followed = False
+            work = watch(self.swarm.backends.buyer, self.query_text, poll, self.post_message)
+            self.run_worker(work, group="watch", exclusive=True, exit_on_error=False)
+
     @on(Table.Moved, "#nodes")
     def _node_moved(self) -> None:
         pane = self.query_one(NodePane)
@@ -76,6 +87,7 @@ class BuyerBrowse(BuyerOrders):
         if event.query != self.query_text:
             self.query_text = event.query
             self._from_the_top()
+            self.watch_nodes()
 
     @on(FilterBar.Left)
     def _left_filter(self) -> None:
