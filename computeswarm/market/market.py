@@ -7,8 +7,9 @@ store before it is answered; signs of life are checked and kept in memory and wr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterable, Mapping
-from contextlib import suppress
+import gc
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,8 @@ class Market:
         """
         await self.store.open()
         try:
-            await self.replica.load()
+            with _collector_off():
+                await self.replica.load()
             await self.jobs.open()
         except BaseException:
             await self.store.close()
@@ -443,6 +445,18 @@ class Market:
                 self.look()
             except Exception as error:  # leases have to go on whatever became of this one
                 _log.error("market_tick", exc=error)
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """A million new objects that all stay are no place to look for garbage again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def open_market(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 
 from computeswarm.cli.context import Context
 from computeswarm.cli.options import add_settings
@@ -46,6 +47,7 @@ def run(context: Context) -> int:
 
     async def serve() -> None:
         url = await server.start(settings.host, settings.port or DEFAULT_PORT)
+        gc.freeze()  # what was loaded stays, and need not be looked through for garbage
         if context.json:
             context.document({"market": url, **chain.document(), "chain_id": chain.chain_id})
         context.note(f"The market is open at {url} ({chain.label}). Ctrl+C closes it.")
