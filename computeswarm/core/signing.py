@@ -109,7 +109,8 @@ class Signed(Document):
             raise BadRequest(f"Expected a signed {kind}, got a {clean_line(self.kind)}.")
         signer = self.signer()
         if wallet is not None and not same_address(signer, wallet):
-            raise Unauthorized(f"The {kind} was signed by {signer}, not by {wallet}.")
+            named = clean_line(wallet, limit=42)
+            raise Unauthorized(f"The {kind} was signed by {signer}, not by {named}.")
         return parse(model, self.document)
 
 

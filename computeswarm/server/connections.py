@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from computeswarm.core.errors import (
     Unavailable,
 )
 from computeswarm.core.logs import get_logger
-from computeswarm.server.web import SlowClient, problem_reply
+from computeswarm.server.web import SlowClient, of_http, problem_reply
 
 MAX_LINE = 8_190
 """Bytes of a request's first line."""
@@ -256,6 +256,14 @@ class Connection(RequestHandler):
         reply = problem_reply(error)
         reply.force_close()
         return reply
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """aiohttp's own refusals come out as documents too: a target that no route could take."""
+        if isinstance(resp, web.HTTPException) and resp.status >= 400:
+            resp = problem_reply(of_http(resp))
+        return super().finish_response(request, resp, start_time)
 
     # inside
 

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from aiohttp import web
+from raw_http import Wire, get
 
 from computeswarm.core.errors import BadRequest
 from computeswarm.server.assembly import build_app
@@ -25,34 +26,7 @@ from computeswarm.server.serving import Server
 from computeswarm.server.web import bytes_reply, json_reply
 
 BIG = 64 * 1024 * 1024
-REQUEST = b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-class Wire:
-    """A raw connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        async with asyncio.timeout(30):
-            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            first, *lines = head.rstrip().split("\r\n")
-            headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-            body = await self.reader.readexactly(int(headers.get("content-length", 0)))
-        return int(first.split()[1]), headers, body
-
-    async def ask(self) -> int:
-        self.writer.write(REQUEST)
-        return (await self.answer())[0]
-
-    async def ended(self) -> bytes:
-        """What still came before the server hung up."""
-        async with asyncio.timeout(30):
-            try:
-                return await self.reader.read()
-            except ConnectionError:
-                return b""
+SMALL = get("/small")
 
 
 class Raw:
@@ -114,7 +88,7 @@ async def test_no_more_connections_than_that(
 ) -> None:
     async with serving(limits) as raw:
         held = [await raw.wire() for _ in range(5)]
-        assert [await wire.ask() for wire in held] == [200] * 5
+        assert [await wire.ask(SMALL) for wire in held] == [200] * 5
         refused = await raw.wire()
         answered, headers, body = await refused.answer()
         assert answered == status and int(headers["retry-after"]) > 0
@@ -123,10 +97,10 @@ async def test_no_more_connections_than_that(
         assert await refused.ended() == b""
         assert raw.connections.open == 5
         # those that are in are served on, and one that leaves makes room
-        assert await held[1].ask() == 200
+        assert await held[1].ask(SMALL) == 200
         held[0].writer.close()
         await raw.until(lambda: raw.connections.open == 4)
-        assert await (await raw.wire()).ask() == 200
+        assert await (await raw.wire()).ask(SMALL) == 200
         assert sum(raw.connections.refused.values()) == 1
 
 
@@ -134,14 +108,14 @@ async def test_a_proxy_of_ours_may_have_all_of_them() -> None:
     limits = ConnectionLimits(total=20, per_address=2)
     async with serving(limits, trusts=lambda address: address == "127.0.0.1") as raw:
         wires = [await raw.wire() for _ in range(10)]
-        assert [await wire.ask() for wire in wires] == [200] * 10
+        assert [await wire.ask(SMALL) for wire in wires] == [200] * 10
 
 
 async def test_ended_connections_leave_nothing_behind() -> None:
     async with serving(ConnectionLimits(total=3, per_address=3)) as raw:
         for _ in range(10):
             wire = await raw.wire()
-            assert await wire.ask() == 200
+            assert await wire.ask(SMALL) == 200
             wire.writer.close()
             await raw.until(lambda: raw.connections.open == 0)
         assert raw.connections._by_address == {}
@@ -150,7 +124,7 @@ async def test_ended_connections_leave_nothing_behind() -> None:
 async def test_a_head_that_trickles_is_cut_and_told_why() -> None:
     async with serving(ConnectionLimits(head_seconds=0.4)) as raw:
         first, later, silent, good = [await raw.wire() for _ in range(4)]
-        assert await later.ask() == 200 and await good.ask() == 200
+        assert await later.ask(SMALL) == 200 and await good.ask(SMALL) == 200
 
         async def trickle(wire: Wire) -> tuple[int, dict[str, str], bytes]:
             answer = asyncio.create_task(wire.answer())
@@ -166,7 +140,7 @@ async def test_a_head_that_trickles_is_cut_and_told_why() -> None:
             assert (status, json.loads(body)["code"]) == (408, "request_timeout")
             assert headers["connection"] == "close"
         # idle between requests is no crime
-        assert await good.ask() == 200
+        assert await good.ask(SMALL) == 200
         assert raw.connections.refused == {"request_timeout": 3}
 
 
@@ -186,47 +160,43 @@ async def test_a_reader_who_takes_nothing_is_cut_and_a_slow_one_is_not() -> None
 
         assert await read_slowly() >= BIG
         await raw.until(lambda: raw.connections.refused == {"slow_reader": 1})
-        assert await slow.ask() == 200
+        assert await slow.ask(SMALL) == 200
 
 
 async def test_when_it_is_crowded_the_idle_make_room() -> None:
     limits = ConnectionLimits(total=10, per_address=10, head_seconds=5, crowded_idle_seconds=0.1)
     async with serving(limits) as raw:
         wires = [await raw.wire() for _ in range(9)]
-        assert [await wire.ask() for wire in wires] == [200] * 9
+        assert [await wire.ask(SMALL) for wire in wires] == [200] * 9
         await raw.until(lambda: raw.connections.open == 0)
         assert raw.connections.refused == {"idle": 9}
-        assert await (await raw.wire()).ask() == 200
+        assert await (await raw.wire()).ask(SMALL) == 200
 
 
 async def test_idle_connections_end_in_time() -> None:
     async with serving(ConnectionLimits(idle_seconds=0.3)) as raw:
         wire = await raw.wire()
-        assert await wire.ask() == 200
+        assert await wire.ask(SMALL) == 200
         assert await wire.ended() == b""
-
-
-def _get(*headers: str, path: str = "/small") -> bytes:
-    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *headers, "", ""]).encode("latin-1")
 
 
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
-        (_get(path="/" + "a" * MAX_LINE), 414),
-        (_get("X: " + "a" * 2 * MAX_FIELD), 431),
-        (_get(*(f"X-{n}: 1" for n in range(MAX_FIELDS + 1))), 431),
-        (_get(*(f"X-{n}: 1" for n in range(MAX_FIELDS - 2))), 200),
+        (get("/" + "a" * MAX_LINE), 414),
+        (get("/small", "X: " + "a" * 2 * MAX_FIELD), 431),
+        (get("/small", *(f"X-{n}: 1" for n in range(MAX_FIELDS + 1))), 431),
+        (get("/small", *(f"X-{n}: 1" for n in range(MAX_FIELDS - 2))), 200),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS on a plain port
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", 400),
         (b"GET /small HTTP/9.9\r\nHost: x\r\n\r\n", 400),
-        (_get("Bad Header: 1"), 400),
-        (_get("X: a\x00b"), 400),
-        (_get("Content-Length: -1"), 400),
-        (_get("Content-Length: 5", "Content-Length: 6"), 400),
-        (_get("Content-Length: 5", "Transfer-Encoding: chunked"), 400),
-        (_get("Transfer-Encoding: chunked, identity"), 400),
-        (_get("Expect: a miracle"), 417),
+        (get("/small", "Bad Header: 1"), 400),
+        (get("/small", "X: a\x00b"), 400),
+        (get("/small", "Content-Length: -1"), 400),
+        (get("/small", "Content-Length: 5", "Content-Length: 6"), 400),
+        (get("/small", "Content-Length: 5", "Transfer-Encoding: chunked"), 400),
+        (get("/small", "Transfer-Encoding: chunked, identity"), 400),
+        (get("/small", "Expect: a miracle"), 417),
         (b"POST /refuse HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
     ],
     ids=lambda value: str(value[:40]) if isinstance(value, bytes) else None,
@@ -242,7 +212,7 @@ async def test_what_is_no_request_gets_a_problem_document(
         if status != 200:
             assert headers["content-type"] == "application/problem+json"
             assert json.loads(body)["status"] == status
-        assert await (await raw.wire()).ask() == 200
+        assert await (await raw.wire()).ask(SMALL) == 200
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
@@ -263,7 +233,7 @@ async def test_a_long_head_in_pieces_is_refused_before_it_is_all_here() -> None:
 async def test_a_flood_of_pipelined_requests_is_answered_in_turn() -> None:
     async with serving(ConnectionLimits()) as raw:
         wire = await raw.wire()
-        wire.writer.write(REQUEST * 3_000)
+        wire.writer.write(SMALL * 3_000)
         for _ in range(3_000):
             assert (await wire.answer())[0] == 200
 
