@@ -23,17 +23,18 @@ from computeswarm.core.errors import (
 )
 from computeswarm.core.jobs import JobUpdate
 from computeswarm.core.nodes import Heartbeat, HeartbeatReply
-from computeswarm.core.sessions import Enrolment, PendingSession
 from computeswarm.core.signing import parse_json
 from computeswarm.core.text import clean_line
 from computeswarm.seller.market_calls import patience
-from computeswarm.seller.market_session import MarketSession
+from computeswarm.seller.market_session import MarketSession, Sign
 from computeswarm.seller.notices import Notices
 from computeswarm.seller.owner import MarketLink
 
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 60.0
 _JITTER = 0.1
 _LEAVE_SECONDS = 3.0
+_REVOKED_PAUSE = 900.0
+"""After so long a revoked node asks whether that is still so."""
 _TAKEN_FROM_US = 3
 """Sessions in a row that ended before their first heartbeat, until another seller is suspected."""
 _REVOKED = (
@@ -50,7 +51,7 @@ class MarketConnector:
     """Keeps one node listed.
 
     Args:
-        enrol: signs a record and a session for the market of that address, numbered above ``seq``.
+        enrol: signs a record and a session for the market.
         pulse: what the next heartbeat says.
     """
 
@@ -59,7 +60,7 @@ class MarketConnector:
         url: str,
         node_id: str,
         *,
-        enrol: Callable[[str, int], tuple[Enrolment, PendingSession]],
+        enrol: Sign,
         pulse: Callable[[], Heartbeat],
         clock: Clock,
         notices: Notices,
@@ -146,7 +147,7 @@ class MarketConnector:
                 await self._turn()
             except NodeRevoked:
                 self._give_up()
-                return
+                await asyncio.sleep(_REVOKED_PAUSE)
             except (Unauthorized, NotFound) as error:
                 if self._session.live:
                     self._lose()
@@ -180,13 +181,15 @@ class MarketConnector:
     async def _enrol(self) -> None:
         stale, self._stale = self._stale, False  # what changes meanwhile is for the next one
         try:
-            reply = await self._session.begin()
+            session = self._session
+            reply = await (session.ask_again() if self._revoked else session.begin())
         except BaseException as error:
             self._stale |= stale
             if isinstance(error, Conflict) and self._session.listed:
                 self._notices.tell(_TWINS, "warning")
             raise
         self._every = float(reply.heartbeat_seconds)
+        self._revoked = False
         if self._session.came_back:
             self._notices.tell("The node had been revoked; this start listed it anew.", "warning")
         self._notices.tell(f"Listed at the market {self._session.url}.", "good")
@@ -206,10 +209,11 @@ class MarketConnector:
             self._notices.tell(_TWINS, "warning")
 
     def _give_up(self) -> None:
+        if not self._revoked:
+            self._notices.tell(f"{_REVOKED} Jobs that run go on.", "error")
         self._revoked = True
         self._session.drop()
         self._problem = _REVOKED
-        self._notices.tell(f"{_REVOKED} Jobs that run go on.", "error")
         self._updates.clear()
         self._told.set()
         self._tried.set()

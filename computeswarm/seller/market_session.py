@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from typing import Protocol
 
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import Conflict, NodeRevoked, Unauthorized
@@ -21,18 +21,29 @@ _AHEAD_MS = 86_400_000
 """How far above our clock (in milliseconds, as ``seq`` is) a market may ask us to number."""
 
 
+class Sign(Protocol):
+    """Signs a record and a session for the market of that address.
+
+    They are numbered by the clock, and above ``above``; or ``number`` is given.
+    """
+
+    def __call__(
+        self, market: str, *, above: int = 0, number: int | None = None
+    ) -> tuple[Enrolment, PendingSession]: ...
+
+
 class MarketSession:
     """Calls under a key that the market and we agreed on. It never touches a disk.
 
     Args:
-        sign: signs a record and a session for the market of that address, numbered above ``seq``.
+        sign: see ``Sign``.
     """
 
     def __init__(
         self,
         url: str,
         node_id: str,
-        sign: Callable[[str, int], tuple[Enrolment, PendingSession]],
+        sign: Sign,
         clock: Clock,
     ) -> None:
         self._calls = MarketCalls(url)
@@ -42,6 +53,7 @@ class MarketSession:
         self._key = b""
         self._counter = 0
         self._renew_at = 0.0
+        self._seq = 0
         self._lock = asyncio.Lock()
         self.listed = False
         """The market took the node since we started."""
@@ -80,7 +92,7 @@ class MarketSession:
             ComputeSwarmError: the market refuses, or does not answer.
         """
         try:
-            return await self._enrol(above=0)
+            return await self._enrol()
         except (Conflict, NodeRevoked) as error:
             known = error.extra.get("seq")
             most = int(self._clock.now() * 1000) + _AHEAD_MS
@@ -90,8 +102,18 @@ class MarketSession:
             self.came_back = isinstance(error, NodeRevoked)
             return registration
 
-    async def _enrol(self, *, above: int) -> Registration:
-        enrolment, pending = self._sign(self.url, above)
+    async def ask_again(self) -> Registration:
+        """Enrol under the next number, which the owner's revocation covers, if there is one.
+
+        So his word holds, while what only somebody on the way said does no lasting harm. Raises as
+        ``begin`` does.
+        """
+        if not self.listed:
+            return await self.begin()
+        return await self._enrol(number=self._seq + 1)
+
+    async def _enrol(self, *, above: int = 0, number: int | None = None) -> Registration:
+        enrolment, pending = self._sign(self.url, above=above, number=number)
         body = enrolment.model_dump_json().encode()
         async with self._lock:  # no call is on its way under the old key
             reply = parse_json(
@@ -101,7 +123,7 @@ class MarketSession:
         lasts = pending.session.expires_at - pending.session.issued_at
         share = _RENEW_AT * random.uniform(1 - _JITTER, 1)  # noqa: S311 - spreads the load
         self._renew_at = self._clock.monotonic() + lasts * share
-        self.number += 1
+        self.number, self._seq = self.number + 1, pending.session.seq
         self.listed = True
         return reply
 

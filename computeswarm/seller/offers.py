@@ -67,15 +67,18 @@ class Offers:
         """What the record says of images."""
         return self.images.names(), self.images.to_pull()
 
-    def enrol(self, market: str, above: int = 0) -> tuple[Enrolment, PendingSession]:
-        """What the market of that address is sent to list the node, numbered above ``above``."""
+    def enrol(
+        self, market: str, *, above: int = 0, number: int | None = None
+    ) -> tuple[Enrolment, PendingSession]:
+        """What the market of that address is sent to list the node: see ``market_session.Sign``."""
         self._last_seq = max(self._last_seq, above)
-        return enrol(self.key, self.record(), market, self.clock.now())
+        return enrol(self.key, self.record(number), market, self.clock.now())
 
-    def record(self) -> Signed:
-        """The node as it is now, signed, with a number higher than any before."""
+    def record(self, number: int | None = None) -> Signed:
+        """The node as it is now, signed, with a number higher than any before, or with this one."""
         config, now = self.config, self.clock.now()
-        self._last_seq = max(int(now * 1000), self._last_seq + 1)
+        if number is None:
+            number = self._last_seq = max(int(now * 1000), self._last_seq + 1)
         record = NodeRecord(
             wallet=self.key.address,
             name=config.name,
@@ -91,7 +94,7 @@ class Offers:
             network=config.network,
             secrets_key=self.secrets_key,
             version=__version__,
-            seq=self._last_seq,
+            seq=number,
             issued_at=int(now),
         )
         return Signed.make(self.key, RECORD_KIND, config.chain.chain_id, record)

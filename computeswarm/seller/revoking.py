@@ -47,7 +47,7 @@ async def revoke_node(
             known = error.extra.get("seq")
             if type(known) is not int or not seq < known <= seq + _AHEAD_MS:
                 raise  # a wallet doesn't sign away all the numbers at a market's word
-            return await _send(calls, key, node, chain, known, now)
+            return await _send(calls, key, node, chain, known + _LEAD_MS, now)
         except NodeNotFound:
             raise NodeNotFound(
                 f"The market {calls.url} never had {node}; name the node as its seller does."

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 from market_fixtures import CHAIN_ID, MarketClient, Seller, running_market
@@ -25,6 +25,7 @@ from computeswarm.core.nodes import Heartbeat, NodeStatus
 from computeswarm.core.sessions import Enrolment, PendingSession, enrol
 from computeswarm.core.signing import Signed
 from computeswarm.market import open_market
+from computeswarm.seller import connector
 from computeswarm.seller.connector import MarketConnector
 from computeswarm.seller.market_calls import patience
 from computeswarm.seller.notices import Notices
@@ -70,10 +71,13 @@ class Line:
             notices=self.notices,
         )
 
-    def sign(self, market: str, above: int) -> tuple[Enrolment, PendingSession]:
+    def sign(
+        self, market: str, *, above: int = 0, number: int | None = None
+    ) -> tuple[Enrolment, PendingSession]:
         now = self.clock.now()
-        self.last = max(int(now * 1000), self.last + 1, above + 1)
-        record = self.seller.signed(seq=self.last, issued_at=int(now))
+        if number is None:
+            number = self.last = max(int(now * 1000), self.last + 1, above + 1)
+        record = self.seller.signed(seq=number, issued_at=int(now))
         made = enrol(KEY, record, market, now)
         self.enrolments.append(made[0])
         return made
@@ -176,6 +180,36 @@ async def test_a_revocation_is_heard_by_the_next_heartbeat(market: MarketClient)
         assert "revoked by its owner" in line.connector.link.problem
 
 
+async def test_a_revoked_node_asks_now_and_then_under_a_number_that_is_covered(
+    market: MarketClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector, "_REVOKED_PAUSE", 0.05)
+    async with started(market.url) as line:
+        node = NodeId(line.seller.node_id)
+        await revoke_node(KEY, node, market.url, BASE_SEPOLIA, line.clock)
+        line.connector.refresh()
+        await line.until(lambda: len(line.enrolments) == 5)
+        numbers = [made.record.document["seq"] for made in line.enrolments]
+        assert numbers[1:] == [numbers[0] + 1] * 4
+        assert await market.ids("offline") == [] and line.told("revoked by its owner") == 1
+
+
+async def test_a_revocation_that_only_somebody_on_the_way_told_of_does_not_last(
+    market: MarketClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector, "_REVOKED_PAUSE", 0.3)
+    lies = [problem(410, "node_revoked", seq=2**50) for _ in range(2)]
+    liar = forwarding(market, lambda _: lies.pop() if lies else None, after=1)
+    async with liar as url, started(url) as line:
+        line.connector.refresh()
+        await line.until(lambda: line.connector.link.problem)
+        assert "revoked by its owner" in line.connector.link.problem
+        await line.until(lambda: line.connector.link.connected)
+        assert line.told("The market answers again") == 1
+        assert await market.ids() == [line.seller.node_id]
+        await line.turn()
+
+
 async def test_only_his_own_node_and_only_so_far(market: MarketClient) -> None:
     async with started(market.url) as line:
         node = NodeId(line.seller.node_id)
@@ -190,7 +224,7 @@ async def test_only_his_own_node_and_only_so_far(market: MarketClient) -> None:
         await line.until(lambda: len(line.enrolments) == 2)
         await line.turn()
         signed = await revoke_node(KEY, node, market.url, BASE_SEPOLIA, line.clock)
-        assert signed.document["seq"] == line.last
+        assert signed.document["seq"] > line.last + 1000
         assert await market.ids() == []
 
 
@@ -261,6 +295,30 @@ async def scripted(
         yield await server.start("127.0.0.1", 0), came
 
 
+@asynccontextmanager
+async def forwarding(
+    market: MarketClient, answer: Callable[[web.Request], web.Response | None], *, after: int = 0
+) -> AsyncIterator[str]:
+    """A market's address at which somebody sits who answers for it when he likes."""
+    seen = itertools.count()
+
+    async def handle(request: web.Request) -> web.Response:
+        body = await request.read()
+        if next(seen) >= after and (own := answer(request)) is not None:
+            return own
+        async with market.session.request(
+            request.method, market.url + request.path, data=body, headers=dict(request.headers)
+        ) as reply:
+            return web.Response(
+                status=reply.status, body=await reply.read(), content_type=reply.content_type
+            )
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handle)
+    async with Server(app) as server:
+        yield await server.start("127.0.0.1", 0)
+
+
 @pytest.mark.parametrize(("status", "code"), [(429, "too_many_requests"), (503, "unavailable")])
 async def test_it_waits_as_long_as_the_market_asks(status: int, code: str) -> None:
     asking = scripted(lambda _: problem(status, code, retry_after=1))
@@ -284,38 +342,24 @@ async def test_it_stays_listed_by_heartbeats_while_no_record_is_taken(
     market: MarketClient,
 ) -> None:
     """As a market is whose database is away: it takes heartbeats and nothing else."""
-    async with aiohttp.ClientSession() as session:
-        broken = False
+    away = False
 
-        async def forward(request: web.Request) -> web.Response:
-            if broken and request.path.endswith("/register"):
-                return problem(503, "unavailable", retry_after=600)
-            async with session.request(
-                request.method,
-                market.url + request.path,
-                data=await request.read(),
-                headers=dict(request.headers),
-            ) as reply:
-                return web.Response(
-                    status=reply.status,
-                    body=await reply.read(),
-                    content_type=reply.content_type,
-                )
+    def answer(request: web.Request) -> web.Response | None:
+        registers = request.path.endswith("/register")
+        return problem(503, "unavailable", retry_after=600) if away and registers else None
 
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", forward)
-        async with Server(app) as server, started(await server.start("127.0.0.1", 0)) as line:
-            broken = True
-            line.connector.refresh(record=True)
-            await line.until(lambda: line.told("takes no new record yet"))
-            for _ in range(3):
-                await line.turn()
-            assert len(line.enrolments) == 2 and line.connector.link.connected
-            assert await market.ids() == [line.seller.node_id]
-            broken = False
-            line.clock.ahead += 601
+    async with forwarding(market, answer) as url, started(url) as line:
+        away = True
+        line.connector.refresh(record=True)
+        await line.until(lambda: line.told("takes no new record yet"))
+        for _ in range(3):
             await line.turn()
-            assert len(line.enrolments) == 3
+        assert len(line.enrolments) == 2 and line.connector.link.connected
+        assert await market.ids() == [line.seller.node_id]
+        away = False
+        line.clock.ahead += 601
+        await line.turn()
+        assert len(line.enrolments) == 3
 
 
 async def test_it_beats_as_often_as_the_market_says(tmp_path: Path) -> None:
