@@ -16,24 +16,17 @@ import numpy as np
 
 from computeswarm.core.chains import BASE_SEPOLIA, ChainInfo
 from computeswarm.core.clock import Clock, SystemClock
-from computeswarm.core.errors import Conflict, NodeNotFound, NodeRevoked, Unauthorized
+from computeswarm.core.errors import Unauthorized
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission, JobUpdate, MarketJob
 from computeswarm.core.logs import get_logger
 from computeswarm.core.nodes import ComputeNode, Registration
 from computeswarm.core.query import parse
-from computeswarm.core.sessions import Enrolment, answer_session
+from computeswarm.core.sessions import Enrolment
 from computeswarm.core.signing import Signed, parse_json
 from computeswarm.core.stats import MarketStats
-from computeswarm.market.facts import pack
 from computeswarm.market.heartbeats import read_heartbeat
 from computeswarm.market.identity import (
     Call,
-    Enrolled,
-    check_call,
-    check_enrolment,
-    check_revocable,
-    check_revocation,
-    check_successor,
 )
 from computeswarm.market.index import MAX_PAGE, Page, Search, matching
 from computeswarm.market.jobs import JobBook
@@ -42,8 +35,8 @@ from computeswarm.market.limits import DEFAULTS, Kind, Limit, Limits, wallet_key
 from computeswarm.market.live import LiveFeed, TableNodes
 from computeswarm.market.manifest import Shelf, Wanted
 from computeswarm.market.prices import Prices
+from computeswarm.market.registry import Registry
 from computeswarm.market.replica import Replica
-from computeswarm.market.rows import Lease, NodeRow
 from computeswarm.market.stats import Statistics
 from computeswarm.market.stores import open_store
 from computeswarm.market.stores.protocol import Store
@@ -52,7 +45,6 @@ from computeswarm.market.table import NodeTable
 TICK_SECONDS = 0.5
 STALE_SECONDS = 2.0
 """A replica is behind by a moment all the time; that is nothing to tell anybody of."""
-_REFUSALS = (NodeNotFound, NodeRevoked, Unauthorized)
 _log = get_logger("market")
 
 
@@ -83,7 +75,6 @@ class Market:
         self.closing = False
         self.started_at = clock.now()
         self.heartbeats = 0
-        self.refused_calls = 0
         self.table = NodeTable()
         self.search = Search(self.table)
         self.leases = Leases(self.table, base_seconds=heartbeat_seconds)
@@ -104,6 +95,16 @@ class Market:
         )
         self.jobs = JobBook(store, changed=self.live.job_changed)
         self.replica = Replica(store, self.table, audience=self.live, book=self.jobs, clock=clock)
+        self.registry = Registry(
+            store,
+            self.table,
+            self.leases,
+            self.replica,
+            self.limits,
+            clock=clock,
+            chain=chain,
+            names=self.names,
+        )
         self._dirty: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -151,6 +152,11 @@ class Market:
         await self.store.close()
 
     @property
+    def refused_calls(self) -> int:
+        """Calls under a session that were not taken, since the start."""
+        return self.registry.refused
+
+    @property
     def stale_seconds(self) -> float:
         """How old what is read here may be, where the database does not answer; else 0."""
         lag = self.replica.lag_seconds
@@ -159,45 +165,27 @@ class Market:
     # nodes
 
     async def register(self, enrolment: Enrolment) -> Registration:
-        """List a node, or list it anew: a new session, the counter at 0.
+        """List a node, or list it anew; see ``Registry.register``."""
+        return await self.registry.register(enrolment)
 
-        Raises:
-            BadRequest, Unauthorized, Unprocessable, TooLarge: see ``identity.check_enrolment``.
-            Conflict, NodeRevoked: see ``identity.check_successor``.
-            TooManyRequests: the wallet registers too often.
-            Unavailable, StorageFull: it was not kept, or nobody knows.
-        """
-        now = self.clock.now()
-        enrolled = check_enrolment(enrolment, chain=self.chain, names=self.names, now=now)
-        self.limits.take(Kind.REGISTER, wallet_key(enrolled.record.wallet), whose="wallet")
-        slot = self._succeeds(enrolled)  # what memory knows is true, if not always all of it
-        market_key, mac_key = answer_session(enrolled.session)
-        try:
-            row = await self.store.save_node(self._row(enrolled, mac_key, slot, now))
-        except Conflict:
-            await self.replica.ask(enrolled.record.node_id)
-            self._succeeds(enrolled)  # says why, where the node was revoked elsewhere
-            raise
-        slot = self.replica.take(row)
-        if self.table.session_key(slot) != mac_key or self.table.gone(slot):
-            self._succeeds(enrolled)  # a later one overtook us, or the node is off again
-        return Registration(
-            node=self.table.listed(slot, now),
-            market_key=market_key,
-            heartbeat_seconds=self.leases.interval_seconds,
-            lease_seconds=self.leases.lease_seconds,
-        )
+    async def unregister(self, node_id: str, call: Call) -> None:
+        """Take a node off the list; see ``Registry.unregister``."""
+        await self.registry.unregister(node_id, call)
+
+    async def revoke(self, node_id: str, signed: Signed) -> None:
+        """Take a node off the list by its wallet's word; see ``Registry.revoke``."""
+        await self.registry.revoke(node_id, signed)
 
     async def heartbeat(self, node_id: str, call: Call) -> bytes:
         """Renew a lease; returns the reply's JSON. Does not wait for anything while all is well.
 
         Raises:
-            NodeNotFound, NodeRevoked, Unauthorized: see ``_caller``.
+            NodeNotFound, NodeRevoked, Unauthorized: see ``Registry.caller``.
             BadRequest: not a heartbeat.
             Unavailable: nothing is known of this session, and the database can't be asked.
         """
         now = self.clock.now()
-        slot, counter = await self._caller(node_id, call, now)
+        slot, counter = await self.registry.caller(node_id, call, now)
         status, queued, running = read_heartbeat(call.body)
         reply, lease = self.leases.pace.told(slot, counter)
         table = self.table
@@ -216,38 +204,6 @@ class Market:
         self._dirty.add(slot)
         return reply
 
-    async def unregister(self, node_id: str, call: Call) -> None:
-        """Take a node off the list; raises as ``heartbeat`` does."""
-        slot, counter = await self._caller(node_id, call, self.clock.now())
-        key = self.table.session_key(slot)
-        if not await self.store.remove_node(node_id, session_key=key, counter=counter):
-            self.refused_calls += 1
-            raise Unauthorized("The session is over or the call was seen before; register again.")
-        if self.table.session_key(slot) == key:
-            self.replica.take_off(slot)
-
-    async def revoke(self, node_id: str, signed: Signed) -> None:
-        """Take a node off the list by its wallet's word, and end its session wherever it is known.
-
-        Raises:
-            BadRequest, Unauthorized, Unprocessable: see ``identity.check_revocation``.
-            NodeNotFound: never registered.
-            Conflict: the node has a newer record.
-            TooManyRequests: the wallet registers and revokes too often.
-        """
-        revocation = check_revocation(signed, node_id, chain=self.chain, now=self.clock.now())
-        self.limits.take(Kind.REGISTER, wallet_key(revocation.wallet), whose="wallet")
-        if self.table.slot(node_id) is None:
-            await self.replica.ask(node_id)
-        slot = self.table.slot(node_id)
-        if slot is None:
-            raise NodeNotFound("The market knows no such node.")
-        seq = self.table.hot.seq[slot]
-        check_revocable(revocation, wallet=self.table.wallet(slot), seq=seq)
-        if not await self.store.revoke_node(node_id, seq=revocation.seq):
-            raise Conflict("The node has a newer record; revoke that.")
-        self.replica.take_off(slot, revoked=revocation.seq)
-
     def node(self, node_id: str) -> ComputeNode:
         """One node.
 
@@ -255,7 +211,7 @@ class Market:
             NodeNotFound: never registered, or gone.
         """
         self.look()
-        return self.table.listed(self._listed(node_id), self.clock.now())
+        return self.table.listed(self.registry.listed(node_id), self.clock.now())
 
     # search
 
@@ -301,7 +257,7 @@ class Market:
         self.limits.take(Kind.SUBMIT, wallet_key(submission.buyer), whose="wallet")
         if self.table.slot(submission.node_id) is None:
             await self.replica.ask(submission.node_id)
-        seller = self.table.wallet(self._listed(submission.node_id))
+        seller = self.table.wallet(self.registry.listed(submission.node_id))
         return await self.jobs.submit(signed, submission, seller, int(self.clock.now()))
 
     async def update_job(self, job_id: str, call: Call) -> MarketJob:
@@ -309,7 +265,7 @@ class Market:
         job = await self.jobs.get(job_id)
         if job.node_id != call.node:
             raise Unauthorized("Only the seller of this job may say how it goes.")
-        slot, counter = await self._caller(call.node, call, self.clock.now())
+        slot, counter = await self.registry.caller(call.node, call, self.clock.now())
         update = parse_json(JobUpdate, call.body)
         key = self.table.session_key(slot)
         job, good, bad = await self.jobs.update(
@@ -355,82 +311,6 @@ class Market:
             gone = self.leases.look(now, blind=self.replica.blind)
             if len(gone):
                 self.live.nodes_changed(gone)
-
-    def _listed(self, node_id: str) -> int:
-        slot = self.table.slot(node_id)
-        if slot is None or self.table.gone(slot):
-            raise NodeNotFound("The market lists no such node; it may have left.")
-        return slot
-
-    def _succeeds(self, enrolled: Enrolled) -> int | None:
-        """The slot of the node that a registration replaces, if it may."""
-        table = self.table
-        slot = table.slot(enrolled.record.node_id)
-        if slot is not None:
-            revoked = not table.session_key(slot)
-            seq = table.hot.seq[slot]
-            check_successor(enrolled, wallet=table.wallet(slot), seq=seq, revoked=revoked)
-        return slot
-
-    def _row(self, enrolled: Enrolled, mac_key: bytes, slot: int | None, now: float) -> NodeRow:
-        record, lease = enrolled.record, self.leases.lease_seconds
-        facts, words = pack(record.node_id, record)
-        alive = 0.0
-        if slot is not None:
-            hot = self.table.hot
-            alive = hot.alive_seconds[slot] + max(0.0, min(now - hot.last_seen[slot], lease))
-        return NodeRow(
-            node_id=record.node_id,
-            wallet=record.wallet,
-            record=enrolled.record_json,
-            facts=facts,
-            words=words,
-            seq=record.seq,
-            session_key=mac_key,
-            session_until=float(enrolled.session.expires_at),
-            registered_at=now,
-            lease=Lease(last_seen=now, lease_until=now + lease, alive_seconds=alive),
-        )
-
-    async def _caller(self, node_id: str, call: Call, now: float) -> tuple[int, int]:
-        """The slot of the node that calls, and the call's counter.
-
-        Before a session is refused a shared store is asked: another instance may know a newer one.
-
-        Raises:
-            NodeNotFound: never registered, or gone.
-            NodeRevoked: its wallet took it off the market.
-            Unauthorized: see ``identity.check_call``.
-            Unavailable: the store does not answer, so nobody knows.
-        """
-        try:
-            return self._check(node_id, call, now)
-        except _REFUSALS as error:
-            if error.extra.get("reason") != "counter":  # that one is right, and a repetition
-                await self.replica.ask(node_id)
-        try:
-            return self._check(node_id, call, now)
-        except _REFUSALS:
-            self.refused_calls += 1
-            raise
-
-    def _check(self, node_id: str, call: Call, now: float) -> tuple[int, int]:
-        table = self.table
-        slot = table.slot(node_id)
-        if slot is None:
-            raise NodeNotFound("The market lists no such node; register it.")
-        key, hot = table.session_key(slot), table.hot
-        if key and table.gone(slot):
-            raise NodeNotFound("The node has left the market; register it again.")
-        counter = check_call(
-            call,
-            node_id=node_id,
-            key=key,
-            counter=hot.counter[slot],
-            until=hot.session_until[slot],
-            now=now,
-        )
-        return slot, counter
 
     def _write_behind(self) -> None:
         if self._dirty:
