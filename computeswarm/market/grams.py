@@ -38,19 +38,22 @@ class Grams:
         """Bytes kept."""
         return int(self._entries.nbytes + self._starts.nbytes)
 
-    def candidates(self, word: bytes, most: int) -> Array | None:
-        """Entries that may hold ``word``, each once; None: it is too short, or more than ``most``
-        parts of texts would have to be looked at."""
+    def rarest(self, word: bytes) -> tuple[int, int]:
+        """The code of the rarest part of ``word`` and how often it comes; -1 where the word is too
+        short to have one."""
         word = word.strip(self._edge)
         if len(word) < LETTERS:
-            return None
+            return -1, 0
         codes = _codes(np.frombuffer(word, np.uint8)).astype(np.int64)
-        lengths = self._starts[codes + 1] - self._starts[codes]
-        rarest = int(np.argmin(lengths))
-        if lengths[rarest] > most:
-            return None
-        code = int(codes[rarest])
-        return np.unique(self._entries[self._starts[code] : self._starts[code + 1]])
+        times = self._starts[codes + 1] - self._starts[codes]
+        place = int(np.argmin(times))
+        return int(codes[place]), int(times[place])
+
+    def entries(self, code: int) -> Array:
+        """Entries with a part of that code, each once."""
+        found = self._entries[self._starts[code] : self._starts[code + 1]]
+        # the parts of a text stand together, since all were noted in the order of the texts
+        return found[np.r_[True, found[1:] != found[:-1]]] if len(found) else found
 
 
 def _codes(data: Array) -> Array:

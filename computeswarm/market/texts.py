@@ -86,7 +86,8 @@ class Texts:
             return True
         if self._grams is None or self._after(self._grams.count) > _QUICK:
             return self._used <= _QUICK
-        return self._grams.candidates(word, _MAYBE) is not None
+        code, times = self._grams.rarest(word)
+        return code >= 0 and times <= _MAYBE
 
     def _after(self, count: int) -> int:
         """Bytes of the texts behind the first ``count``."""
@@ -115,8 +116,9 @@ class Texts:
         if before is not None:
             found[:done] = before
         elif (grams := self._grams) is not None:
-            maybe = grams.candidates(word, _MAYBE)
-            if maybe is not None:
+            code, times = grams.rarest(word)
+            if code >= 0 and times <= _MAYBE:
+                maybe = grams.entries(code)
                 found[maybe] = self.holding(maybe, (word,))
                 done = grams.count
         if count > done:

@@ -18,6 +18,8 @@ _NOWHERE = -1
 _FIRST_STEP = 512
 _ENOUGH = 4_000
 """Nodes after which it shows whether a walk will find enough."""
+_WALKED = 64_000
+"""Nodes after which it is quicker to look at those that were found."""
 _MERGED = 64
 """Sets of models whose nodes' positions are kept merged."""
 
@@ -182,9 +184,11 @@ class Order:
         Args:
             found: the mask of all slots, of which ``count`` are true.
         """
-        if count * count < 4 * limit * len(self):  # a walk would see more than there are
-            return self._of_few(np.flatnonzero(found), start, limit)
-        return self.walk(found.__getitem__, start, limit, len(self))[:limit]
+        if count * count > 4 * limit * len(self):  # a walk sees fewer than there are
+            slots = self.walk(found.__getitem__, start, limit, _WALKED)
+            if len(slots) >= limit:
+                return slots[:limit]
+        return self._of_few(np.flatnonzero(found), start, limit)
 
     def _of_few(self, slots: Array, start: int, limit: int) -> Array:
         positions = self._position[slots[slots < len(self._position)]]
