@@ -21,9 +21,11 @@ from computeswarm.core.clock import SystemClock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import Conflict, Unauthorized
 from computeswarm.core.ids import NodeId
+from computeswarm.core.jobs import JobUpdate
 from computeswarm.core.nodes import Heartbeat, NodeStatus
 from computeswarm.core.sessions import Enrolment, PendingSession, enrol
 from computeswarm.core.signing import Signed
+from computeswarm.core.states import JobState
 from computeswarm.market import open_market
 from computeswarm.seller import connector
 from computeswarm.seller.connector import MarketConnector
@@ -207,6 +209,8 @@ async def test_a_revocation_that_only_somebody_on_the_way_told_of_does_not_last(
         await line.until(lambda: line.connector.link.connected)
         assert line.told("The market answers again") == 1
         assert await market.ids() == [line.seller.node_id]
+        line.connector.report("job-" + "0" * 20, JobUpdate(state=JobState.RUNNING))
+        assert line.connector._updates  # it speaks of its jobs again
         await line.turn()
 
 
@@ -370,6 +374,20 @@ async def test_it_beats_as_often_as_the_market_says(tmp_path: Path) -> None:
     ):
         await line.until(lambda: market.heartbeats >= 3)
         assert len(line.enrolments) == 1
+
+
+async def test_each_reply_names_the_next_interval(market: MarketClient) -> None:
+    beats = []
+
+    def answer(request: web.Request) -> web.Response | None:
+        if not request.path.endswith("/heartbeat"):
+            return None
+        beats.append(request)
+        return web.json_response({"heartbeat_seconds": 1, "lease_seconds": 3})
+
+    async with forwarding(market, answer) as url, started(url) as line:
+        line.connector.refresh()  # at the registration it was told of 30 s
+        await line.until(lambda: len(beats) >= 3)
 
 
 @pytest.mark.parametrize(
