@@ -30,6 +30,9 @@ BRAKE_NODES = 20
 """Below that, a few sellers who switch off together are nothing strange."""
 BRAKE_SECONDS = 900.0
 GRACE_BEATS = 2
+GRACE_SHARE = 0.5
+"""So many may not have come back after a start: they went while nobody listened, not all at once.
+Beyond that the market has reason to doubt itself."""
 OFFLINE = STATUSES.index(NodeStatus.OFFLINE)
 _JITTER_PERCENT = 10
 _log = get_logger("market")
@@ -85,6 +88,7 @@ class Leases:
         """Nodes that stay listed though their lease is over, as too many would go at once."""
         self._table = table
         self._braked_at: float | None = None
+        self._grace = math.nan
         self._looked_at = -math.inf
 
     @property
@@ -119,7 +123,7 @@ class Leases:
         kept = np.flatnonzero(online & (ends > newest) & (ends < grace))
         # a beat counts all time within the lease as covered, and that while we were down is not
         columns.alive_seconds[kept] -= np.maximum(0.0, now - ends[kept])
-        ends[kept] = grace
+        ends[kept] = self._grace = grace
 
     def due(self, now: float) -> bool:
         """Whether it is time for a look."""
@@ -157,8 +161,13 @@ class Leases:
         if self._braked_at is not None and now - self._braked_at >= BRAKE_SECONDS:
             return False
         columns, size = self._table.columns, self._table.size
-        window = columns.lease_until[:size] <= now + self.pace.interval_seconds
-        endangered = np.count_nonzero(window & (columns.status[:size] < OFFLINE))
+        ends = columns.lease_until[:size]
+        online = columns.status[:size] < OFFLINE
+        at_risk = online & (ends <= now + self.pace.interval_seconds)
+        silent = online & (ends == self._grace)
+        if np.count_nonzero(silent) <= GRACE_SHARE * self.online:
+            at_risk &= ~silent
+        endangered = np.count_nonzero(at_risk)
         many = self.online >= BRAKE_NODES and endangered > BRAKE_SHARE * self.online
         if (many or blind) and self._braked_at is None:
             self._braked_at = now

@@ -153,6 +153,20 @@ def test_a_market_that_was_down_for_an_hour_gives_everybody_two_beats() -> None:
     assert table.hot.alive_seconds[0] == pytest.approx(90 + 59)
 
 
+@pytest.mark.parametrize(("back", "braked"), [(28, False), (20, False), (19, True), (0, True)])
+def test_who_went_while_the_market_was_down_is_not_shown_for_long(back: int, braked: bool) -> None:
+    leases = Leases(table := fleet(40))
+    leases.begin(START + 3_600)
+    beat(table, range(back), START + 3_630)
+    gone = leases.look(START + 3_661)
+    assert (leases.braked, len(gone)) == (braked, 0 if braked else 40 - back)
+    beat(table, range(back), START + 3_690)
+    if back:
+        # the rest of the brake is as ever: silence of those who were here
+        later = START + 3_690 + 91
+        assert len(leases.look(later)) == 0 and leases.braked
+
+
 def test_a_late_lease_of_an_old_registration_does_not_count() -> None:
     table = fleet(1)
     late = table.lease_rows(np.array([0]))
