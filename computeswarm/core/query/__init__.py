@@ -11,16 +11,9 @@ from computeswarm.core.query.completion import completions
 from computeswarm.core.query.display import shown
 from computeswarm.core.query.editing import with_word
 from computeswarm.core.query.facts import UNKNOWN_VALUE, VENDORS, Facts, facts, facts_of
-from computeswarm.core.query.fields import (
-    DEFAULT_SORT,
-    FIELDS,
-    FLAGS,
-    SORTABLE,
-    Field,
-    Kind,
-    Look,
-)
+from computeswarm.core.query.fields import DEFAULT_SORT, FIELDS, FLAGS, SORTABLE
 from computeswarm.core.query.help import RULES, describe, help_text
+from computeswarm.core.query.kinds import Field, Kind, Look
 from computeswarm.core.query.language import MAX_LENGTH, parse
 from computeswarm.core.query.match import SORT_KEYS
 from computeswarm.core.query.plain import PLAIN, plain_words

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from computeswarm.core.query.fields import FIELDS, FLAGS, NAMES, SORTABLE, Field, Kind
+from computeswarm.core.query.fields import FIELDS, FLAGS, NAMES, SORTABLE
+from computeswarm.core.query.kinds import Field, Kind
 from computeswarm.core.text import squeeze
 
 _PLAIN = re.compile(r"[\w.-]+\Z")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from computeswarm.core.durations import format_duration
 from computeswarm.core.query.facts import Facts
-from computeswarm.core.query.fields import Field, Kind
+from computeswarm.core.query.kinds import Field, Kind
 from computeswarm.core.query.versions import version_text
 from computeswarm.core.text import clean_line
 

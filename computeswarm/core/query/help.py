@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from computeswarm.core.query.fields import FIELDS, FLAGS, Field
+from computeswarm.core.query.fields import FIELDS, FLAGS
+from computeswarm.core.query.kinds import Field
 
 EXAMPLE = "gpu:4090|a100 vram>=24 price<2 rel>=0.98 isolation>=container region:eu online sort:cost"
 RULES = (

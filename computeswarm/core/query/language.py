@@ -13,17 +13,9 @@ import re
 from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
-from computeswarm.core.errors import InvalidQuery
-from computeswarm.core.query.fields import (
-    DEFAULT_SORT,
-    FLAGS,
-    NAMES,
-    OFFLINE,
-    SORTABLE,
-    Field,
-    Flag,
-    Kind,
-)
+from computeswarm.core.query.fields import DEFAULT_SORT, FLAGS, NAMES, OFFLINE, SORTABLE, Flag
+from computeswarm.core.query.hints import example_of, invalid, nearest, unknown, unreadable
+from computeswarm.core.query.kinds import Field, Kind
 from computeswarm.core.query.match import number_in
 from computeswarm.core.query.numbers import Amount, clamp, compare, read_amount
 from computeswarm.core.query.terms import KEYWORDS, Query, Term
@@ -172,14 +164,14 @@ class _Reader:
         start, length = word.start("key"), len(word["key"])
         field, flag = NAMES.get(key), FLAGS.get(key)
         if field is None and flag is None:
-            self._fail(start, length, _unknown(word["key"]))
+            self._fail(start, length, unknown(word["key"]))
         if not word["value"]:
             name = field.name if field else key
             self._fail(
                 word.start(),
                 _end(word) - word.start(),
                 f"{clean_line(self._text[word.start() : _end(word)])!r} has no value; "
-                f"write {_example(field) if field else name}.",
+                f"write {example_of(field) if field else name}.",
             )
         parts = self._parts(word)
         if field is None or field.kind is Kind.FLAG:
@@ -217,7 +209,7 @@ class _Reader:
 
     def _range(self, field: Field, op: str, part: _Part) -> tuple[str, tuple[int, int]]:
         if ".." not in part.text or field.kind is Kind.CHOICE:
-            amount = self._amount(field, op, part.text, part.at, part.length)
+            amount = self._amount(field, part.text, part.at, part.length)
             return amount.text, compare(field, op, amount)
         if op not in (":", "="):
             sentence = f"A range is its own comparison; write {field.name}:{clean_line(part.text)}."
@@ -226,8 +218,8 @@ class _Reader:
         if not low and not high:
             self._fail(part.at, part.length, f"The range is empty; write {field.name}:LEAST..MOST.")
         inner = part.at + part.quoted
-        first = self._amount(field, op, low, inner, len(low)) if low else None
-        last = self._amount(field, op, high, inner + len(low) + 2, len(high)) if high else None
+        first = self._amount(field, low, inner, len(low)) if low else None
+        last = self._amount(field, high, inner + len(low) + 2, len(high)) if high else None
         if first and last and first.first > last.last:
             self._fail(part.at, part.length, "The range ends before it begins; turn it round.")
         span = (
@@ -237,18 +229,19 @@ class _Reader:
         text = f"{first.text if first else ''}..{last.text if last else ''}"
         return text, clamp(field, *span)
 
-    def _amount(self, field: Field, op: str, text: str, at: int, length: int) -> Amount:
+    def _amount(self, field: Field, text: str, at: int, length: int) -> Amount:
         amount = read_amount(field, text)
         if amount is None:
-            self._fail(at, length, _unreadable(field, op, text))
+            self._fail(at, length, unreadable(field, text))
         return amount
 
     def _squeezed(self, field: Field, part: _Part, word: re.Match[str]) -> str:
         squeezed = squeeze(part.text)
         if not squeezed:
-            at, length = (part.at, part.length) if part.length else word.span("value")
-            length = length if part.length else len(word["value"])
-            sentence = f"{clean_line(part.text)!r} is no {field.name}; write {_example(field)}."
+            # of an alternative that is empty there is nothing to point at
+            at = part.at if part.length else word.start("value")
+            length = part.length or len(word["value"])
+            sentence = f"{clean_line(part.text)!r} is no {field.name}; write {example_of(field)}."
             self._fail(at, length, sentence)
         return squeezed
 
@@ -290,7 +283,7 @@ class _Reader:
                 return parts
 
     def _fail(self, position: int, length: int, sentence: str) -> NoReturn:
-        raise _invalid(self._text, position, length, sentence)
+        raise invalid(self._text, position, length, sentence)
 
 
 def _flag_term(*flags: Flag) -> Term:
@@ -317,43 +310,7 @@ def _sort_name(name: str, at: int, text: str) -> str:
     lower = name.lower()
     field = NAMES.get(lower.removeprefix("-"))
     if field is None or not field.best:
-        close = _nearest(lower.removeprefix("-"), SORTABLE)
+        close = nearest(lower.removeprefix("-"), SORTABLE)
         hint = f"did you mean {close}?" if close else f"use one of {', '.join(SORTABLE)}."
-        raise _invalid(text, at, len(name), f"Can't sort by {clean_line(name)!r}; {hint}")
+        raise invalid(text, at, len(name), f"Can't sort by {clean_line(name)!r}; {hint}")
     return f"-{field.name}" if lower.startswith("-") else field.name
-
-
-def _example(field: Field) -> str:
-    return field.example if field.name != "text" else "text:ryzen"
-
-
-def _unreadable(field: Field, op: str, text: str) -> str:
-    shown = clean_line(text)
-    if field.choices:
-        close = _nearest(text.lower(), field.choices)
-        hint = f"did you mean {close}?" if close else f"use one of {', '.join(field.choices)}."
-        return f"{shown!r} is no {field.name}; {hint}"
-    if field.kind is Kind.VERSION:
-        return f"{shown!r} is not a version; write it like {field.example}."
-    unit = f" ({field.unit})" if field.unit else ""
-    return f"{shown!r} is not a number{unit}; write it like {field.example}."
-
-
-def _unknown(key: str) -> str:
-    close = _nearest(key.lower(), (*NAMES, *FLAGS))
-    if close is None:
-        names = ", ".join(dict.fromkeys(field.name for field in NAMES.values()))
-        return f"{clean_line(key)!r} is not known; use one of {names}."
-    name = NAMES[close].name if close in NAMES else FLAGS[close].name
-    return f"{clean_line(key)!r} is not known; did you mean {name}?"
-
-
-def _nearest(word: str, names: tuple[str, ...]) -> str | None:
-    from difflib import get_close_matches  # only where something went wrong
-
-    return next(iter(get_close_matches(word[:40], names, n=1)), None)
-
-
-def _invalid(text: str, position: int, length: int, sentence: str) -> InvalidQuery:
-    word = clean_line(text[position : position + min(length, 60)])
-    return InvalidQuery(sentence, position=position, length=length, word=word)

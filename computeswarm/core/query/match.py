@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from computeswarm.core.query.facts import Facts
-from computeswarm.core.query.fields import FIELDS, SORTABLE, Field, Kind, Look
+from computeswarm.core.query.fields import FIELDS, SORTABLE
+from computeswarm.core.query.kinds import Field, Kind, Look
 
 
 def number_in(number: int, ranges: Iterable[tuple[int, int]]) -> bool:

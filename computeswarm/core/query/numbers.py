@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from computeswarm.core.query.fields import Field, Kind
+from computeswarm.core.query.kinds import Field, Kind
 from computeswarm.core.query.versions import version_span
 
 _PART = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(?P<unit>[a-z%$]*)", re.ASCII)

@@ -7,7 +7,8 @@ from dataclasses import field as member
 
 from computeswarm.core.nodes import ComputeNode, NodeStatus
 from computeswarm.core.query.facts import Facts, facts_of
-from computeswarm.core.query.fields import DEFAULT_SORT, FIELDS, FLAGS, Kind
+from computeswarm.core.query.fields import DEFAULT_SORT, FIELDS, FLAGS
+from computeswarm.core.query.kinds import Kind
 from computeswarm.core.query.match import SORT_KEYS, found_in, number_in
 
 KEYWORDS = ("not", "and", "or")
