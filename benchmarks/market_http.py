@@ -4,8 +4,8 @@
 
 Against a bare aiohttp handler on uvloop that answers ready bytes of the same size, asked turn by
 turn with ours over a connection each, so that the ratio holds on a noisy machine. Asked are
-``fresh`` queries (each one new, so that none is answered from what was kept) and ``popular`` ones
-(ten that many ask).
+``fresh`` queries (the mix of ``benchmarks.discovery``, each one new, so that none is answered from
+what was kept) and ``popular`` ones (ten that many ask).
 
 Heartbeats of some nodes come over real sockets with real MACs, from a process of their own; those
 of all others go into the market's table and its write-behind to SQLite, as those of another
@@ -21,6 +21,7 @@ import json
 import random
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
@@ -29,6 +30,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from benchmarks.discovery import asks
 from benchmarks.fleet.buyers import QUERIES
 from benchmarks.fleet.model import Fleet
 from benchmarks.fleet.rows import RowMaker, session_key
@@ -114,12 +116,6 @@ def search(text: str, sort: str) -> bytes:
     return get("/api/v1/nodes?" + urlencode({"q": text, "sort": sort, "limit": 50}))
 
 
-def fresh(dice: random.Random) -> bytes:
-    """A query nobody has asked before."""
-    text, sort = dice.choice(QUERIES)
-    return search(f"{text} price<{dice.uniform(0.3, 9):.6f}", sort)
-
-
 # the children
 
 
@@ -146,7 +142,10 @@ async def beat(url: str, nodes: int, fleet_nodes: int, rate: float) -> None:
     async def talk(first: int) -> None:
         nonlocal wrong
         connection = await Connection.to(url)
-        counter, due = 0, perf_counter()
+        counter, due = (
+            int(time.time() * 1000),
+            perf_counter(),
+        )  # a kept database knows the last ones
         while True:
             counter += 1
             for number in range(first, nodes, CONNECTIONS):
@@ -188,17 +187,18 @@ def quantile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
-async def measure(market: Child, requests: int) -> dict[str, list[float]]:
+async def measure(market: Child, nodes: int, requests: int) -> dict[str, list[float]]:
     """Times in seconds: fresh and popular queries of ours, and the static answer."""
     dice, ours = random.Random(1), await Connection.to(market.url)
-    sizes = [(await ours.timed(fresh(dice)))[1] for _ in range(100)]
+    fresh = asks(requests + 200, nodes, seed=int(perf_counter()))
+    sizes = [(await ours.timed(search(next(fresh).text, "")))[1] for _ in range(100)]
     size = sum(sizes) // len(sizes)
     took: dict[str, list[float]] = {"fresh": [], "popular": [], "static": []}
     async with child("benchmarks.market_http", "--serve-static", str(size)) as static:
         bare = await Connection.to(static.url)
         for number in range(-100, requests):  # the first ones warm up
             for kind, connection, request in (
-                ("fresh", ours, fresh(dice)),
+                ("fresh", ours, search(next(fresh).text, "")),
                 ("popular", ours, search(*dice.choice(QUERIES))),
                 ("static", bare, get("/api/v1/nodes")),
             ):
@@ -248,7 +248,7 @@ def tell(took: dict[str, list[float]]) -> bool:
 async def main(options: argparse.Namespace) -> bool:
     on_sockets = min(SOCKET_NODES, options.nodes // 10)
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        folder = options.folder or stack.enter_context(tempfile.TemporaryDirectory())
         market = await stack.enter_async_context(
             child(
                 *("benchmarks.fleet.hosting", "--nodes", str(options.nodes), "--folder", folder),
@@ -269,7 +269,7 @@ async def main(options: argparse.Namespace) -> bool:
             )
         )
         before, beats = await market.ask("figures"), await beater.ask("")
-        took = await measure(market, options.requests)
+        took = await measure(market, options.nodes, options.requests)
         after, more = await market.ask("figures"), await beater.ask("")
         told(before, after, beats, more)
         good = tell(took)
@@ -307,6 +307,9 @@ if __name__ == "__main__":
     parser.add_argument("--requests", type=int, default=2_000)
     parser.add_argument("--socket-rate", type=float, default=1_500)
     parser.add_argument("--heartbeat-seconds", type=int, default=30)
+    parser.add_argument(
+        "--folder", default="", help="where a filled database is kept for next time"
+    )
     parser.add_argument("--no-expiry", action="store_true", help="leave out the wait for leases")
     parser.add_argument("--serve-static", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--beat", default="", help=argparse.SUPPRESS)

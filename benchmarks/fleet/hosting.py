@@ -134,7 +134,8 @@ def figures(market: Market, beside: Beside) -> dict[str, Any]:
 
 async def host(fleet: Fleet, folder: Path, *, on_sockets: int, heartbeat_seconds: int) -> None:
     path, began = folder / "market.db", perf_counter()
-    fill(path, fleet)
+    if not path.exists():
+        fill(path, fleet)
     filled = perf_counter()
     # one address asks for everything here: its limits would be measured, not the market
     market = open_market(path, limits={}, heartbeat_seconds=heartbeat_seconds)

@@ -41,6 +41,9 @@ class LeaseTraffic:
         self._counter = np.zeros(count, np.int64)
         self._alive = np.zeros(count)
         self._status = (self._rng.random(count) < 0.4).astype(np.uint8)
+        self._horizon = now
+        self._soon = np.zeros(0, np.int64)
+        self._times = np.zeros(0)
         self.beats = 0
         self.crashes = 0
 
@@ -51,8 +54,13 @@ class LeaseTraffic:
 
     def due(self, now: float) -> npt.NDArray[np.void]:
         """The heartbeats sent since the last call, as ``rows.LEASE``."""
-        self._turn(now)
-        due = np.flatnonzero(self._up & (self._next <= now))
+        if now >= self._horizon:
+            self._look_ahead(now)
+        until = int(np.searchsorted(self._times, now, side="right"))
+        due, self._soon, self._times = (
+            self._soon[:until], self._soon[until:], self._times[until:],
+        )  # fmt: skip
+        due = due[self._up[due]]
         count = len(due)
         flips = due[self._rng.random(count) < 0.1]  # a job begins or ends
         self._status[flips] = np.where(self._status[flips] == _IDLE, _BUSY, _IDLE)
@@ -77,8 +85,9 @@ class LeaseTraffic:
         self._turns[gone] = np.inf
         return self._numbers[gone]
 
-    def _turn(self, now: float) -> None:
-        """Let sessions end and begin; a tenth of a second is early enough."""
+    def _look_ahead(self, now: float) -> None:
+        """Let sessions end and begin, and see who beats within the next second: looking at all
+        nodes costs more than a second's heartbeats."""
         turning = np.flatnonzero(self._turns <= now)
         ends = self._up[turning]
         self.crashes += int(np.count_nonzero(ends))
@@ -86,3 +95,7 @@ class LeaseTraffic:
         wait = np.where(ends, self._session / 3, self._session)
         self._turns[turning] = now + self._rng.exponential(wait)
         self._next[turning] = now
+        self._horizon = now + min(1.0, self._interval / 2)
+        soon = np.flatnonzero(self._up & (self._next <= self._horizon))
+        self._soon = soon[np.argsort(self._next[soon])]
+        self._times = self._next[self._soon]
