@@ -7,10 +7,11 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import pytest
+from cli_program import free_port, run, serving
 from market_cluster import Cluster, cluster, until
 from market_fixtures import MarketClient, Reply, Seller, submission
 from postgres_server import Postgres
@@ -353,3 +354,42 @@ async def test_a_password_shows_nowhere(postgres_url: str, tmp_path: Path) -> No
         shown.append(instance.log)
         assert "Traceback" not in instance.log
         assert not any(secret in text for text in shown for secret in (given, unquote(given)))
+
+
+async def test_the_usual_variables_and_files_say_where_the_database_is(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    parts = urlsplit(postgres_url)
+    passwords = tmp_path / "pgpass"
+    passwords.write_text(f"*:*:*:*:{unquote(parts.password or '')}\n")
+    passwords.chmod(0o600)
+    environ = {
+        "COMPUTESWARM_DATABASE": "postgresql://",
+        "PGHOST": str(parts.hostname),
+        "PGPORT": str(parts.port),
+        "PGUSER": str(parts.username),
+        "PGDATABASE": parts.path.removeprefix("/"),
+        "PGPASSFILE": str(passwords),
+    }
+    with serving("market", "--port", free_port(), "--json", home=tmp_path, **environ) as (told, _):
+        async with aiohttp.ClientSession() as session:
+            client = MarketClient(session, told["market"])
+            assert (await seller_at(client).register()).status == 201
+    assert not (tmp_path / "market").exists(), "it is a file after all"
+
+
+@pytest.mark.parametrize(
+    ("database", "words"),
+    [
+        ("postgresql://market:s3cr3t@127.0.0.1:1/market", "127.0.0.1:1"),
+        ("postgresql://market:s3cr3t@127.0.0.1:x/market", "port"),
+        ("mysql://market:s3cr3t@127.0.0.1/market", "mysql"),
+    ],
+)
+def test_a_database_that_can_not_be_had_is_one_sentence(
+    tmp_path: Path, database: str, words: str
+) -> None:
+    done = run("market", "--port", free_port(), "--database", database, home=tmp_path)
+    assert done.code == 125
+    sentence = done.one_sentence()
+    assert words in sentence and "s3cr3t" not in done.err + done.out

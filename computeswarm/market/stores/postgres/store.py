@@ -88,6 +88,8 @@ class PostgresStore:
             raise ConfigError(f"The market can't use the database {where}: {error}.") from None
         except ValueError:  # asyncpg's own words may hold the password
             raise ConfigError(f"The market's database URL is not right: {where}.") from None
+        except OSError:
+            raise unavailable(f"nobody is at {where}") from None
         except (Unsure, asyncpg.PostgresError, *LOST) as error:
             raise meaning(error) or unavailable(str(error)) from None
         finally:
