@@ -15,6 +15,8 @@ ALL = (
     "spawn",
     "first_line",
     "market",
+    "write_behind",
+    "market_start",
     "payments",
     "channel_tick",
     "ledger",

@@ -9,31 +9,49 @@ import numpy as np
 from computeswarm.market.rows import LEASE
 from computeswarm.market.stores.protocol import Leases
 
-_SLACK = 10_000
+_ROOM = 1_024
 
 
 class Pending:
-    """Kept by one thread and emptied by another."""
+    """Kept by one thread and emptied by another.
+
+    A node's number is its place, as numbers are dense: keeping one costs no search and no sorting,
+    so that the event loop never waits for it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._arrays: list[Leases] = []
-        self._length = 0
-        self._distinct = 0
+        self._newest: Leases = np.zeros(_ROOM, LEASE)
+        self._waiting = np.zeros(_ROOM, np.bool_)
         self._taken = 0
+        self._next = 0
 
     def __len__(self) -> int:
-        """How many are not known to be written; some may be of the same node."""
-        return self._length + self._taken
+        """How many nodes' newest are not known to be written."""
+        return int(np.count_nonzero(self._waiting)) + self._taken
 
     def add(self, leases: Leases) -> None:
         """Keep these; what was kept of the same nodes is older."""
         if len(leases):
+            numbers = leases["number"]
             with self._lock:
-                self._arrays.append(leases.copy())
-                self._length += len(leases)
-                if self._length > 2 * self._distinct + _SLACK:
-                    self._compact()
+                self._make_room(int(numbers.max()) + 1)
+                self._newest[numbers] = leases
+                self._waiting[numbers] = True
+
+    def take(self, limit: int) -> Leases:
+        """Some, at most ``limit``, each in its turn. To be ``written`` or ``put_back``."""
+        with self._lock:
+            waiting = np.flatnonzero(self._waiting)
+            turn = int(np.searchsorted(waiting, self._next))
+            numbers = waiting[turn : turn + limit]
+            if len(numbers) < limit:
+                numbers = np.concatenate([numbers, waiting[: min(turn, limit - len(numbers))]])
+            if len(numbers):
+                self._next = int(numbers[-1]) + 1
+            self._waiting[numbers] = False
+            self._taken += len(numbers)
+            return self._newest[numbers]
 
     def written(self, leases: Leases) -> None:
         """Forget what was taken."""
@@ -41,32 +59,16 @@ class Pending:
             self._taken -= len(leases)
 
     def put_back(self, leases: Leases) -> None:
-        """Keep what was taken and could not be written; what was kept since is newer."""
+        """Keep what was taken and could not be written, or what came of the same nodes since."""
         with self._lock:
             self._taken -= len(leases)
-            if len(leases):
-                self._arrays.insert(0, leases)
-                self._length += len(leases)
+            self._waiting[leases["number"]] = True
 
-    def take(self, limit: int) -> Leases:
-        """The oldest, a node once; at most ``limit``. To be ``written`` or ``put_back``."""
-        with self._lock:
-            if not self._arrays:
-                return np.empty(0, LEASE)
-            if len(self._arrays) > 1 or self._length > self._distinct:
-                self._compact()
-            whole = self._arrays.pop()
-            rest = whole[limit:]
-            if len(rest):
-                self._arrays.append(rest)
-            self._length = self._distinct = len(rest)
-            self._taken += min(limit, len(whole))
-            return whole[:limit]
-
-    def _compact(self) -> None:
-        whole = np.concatenate(self._arrays)
-        # the last of each number: the first when read backwards
-        _, backwards = np.unique(whole["number"][::-1], return_index=True)
-        kept = whole[np.sort(len(whole) - 1 - backwards)]
-        self._arrays = [kept]
-        self._length = self._distinct = len(kept)
+    def _make_room(self, least: int) -> None:
+        if least > len(self._newest):
+            length = max(least, 2 * len(self._newest))
+            for name in ("_newest", "_waiting"):
+                old = getattr(self, name)
+                grown = np.zeros(length, old.dtype)
+                grown[: len(old)] = old
+                setattr(self, name, grown)

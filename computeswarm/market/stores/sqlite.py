@@ -26,7 +26,7 @@ from computeswarm.market.stores.protocol import Change, Count, JobTotals, Leases
 from computeswarm.market.stores.sqlite_file import connect, meaning, open_file
 from computeswarm.market.stores.sqlite_writer import Writer
 
-_LEASES_A_COMMIT = 8_000
+_LEASES_A_COMMIT = 4_000
 _RETRY_SECONDS = 1.0
 _START = Position("0")
 T = TypeVar("T")

@@ -11,6 +11,8 @@ from computeswarm.core.errors import ComputeSwarmError, ConfigError, StorageFull
 from computeswarm.market.stores.migrations import scripts
 
 RETRY_SECONDS = 2
+_CACHE_KIB = 64 * 1024
+"""Holds the leases of a million nodes."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -18,6 +20,7 @@ def connect(path: Path) -> sqlite3.Connection:
     made = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     made.execute("PRAGMA journal_mode=WAL")
     made.execute("PRAGMA synchronous=FULL")
+    made.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
     return made
 
 
