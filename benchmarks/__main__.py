@@ -15,6 +15,7 @@ ALL = (
     "spawn",
     "first_line",
     "market",
+    "live",
     "write_behind",
     "market_start",
     "payments",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from computeswarm.core.changes import PriceChanged, Topic
@@ -57,6 +58,7 @@ class LiveFeed:
         self._last = Batch(0)
         self._batch = Batch(1)
         self._resets = 0
+        self._figures, self._figures_at = b"", float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
 
@@ -249,7 +251,12 @@ class LiveFeed:
                     reader.put(told)
 
     def _stats_event(self) -> bytes:
-        return event("stats", b'{"type":"stats","stats":%b}' % self._stats())
+        """The figures, made once for all who come within the same second or two."""
+        now = time.monotonic()
+        if now - self._figures_at >= STATS_SECONDS / 2:
+            self._figures_at = now
+            self._figures = event("stats", b'{"type":"stats","stats":%b}' % self._stats())
+        return self._figures
 
     async def _regularly(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -11,8 +11,9 @@ import pytest
 from market_fixtures import CHAIN_ID, START, FakeClock, MarketClient, Seller, running_market
 from market_fixtures import submission as signed_submission
 from stream_hands import LIMIT, stream
+from yarl import URL
 
-from computeswarm.core.changes import JobChanged, NodeListed, PriceChanged, StatsChanged
+from computeswarm.core.changes import Change, JobChanged, NodeListed, PriceChanged, StatsChanged
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.sessions import PERMIT_HEADER, make_permit
 from computeswarm.core.signing import Signed
@@ -22,6 +23,8 @@ from computeswarm.server.serving import SHUTDOWN_SECONDS, Server
 
 BUYER = PrivateKey(bytes(31) + b"\x05")
 NODES: dict[str, Any] = {"topics": "nodes"}
+IMAGES = [f"{n:0110}" for n in range(64)]
+"""What makes a record large."""
 
 
 def permit(client: MarketClient, key: PrivateKey = BUYER, now: float = START) -> dict[str, str]:
@@ -184,3 +187,33 @@ async def test_the_history_is_its_wallets_alone(client: MarketClient, seller: Se
         ({**mine, "cursor": f"{10**13}.{jobs[0]}"}, permit(client), 400),
     ):
         assert (await client.get(path, params=params, headers=headers)).status == status
+
+
+@pytest.mark.parametrize("cursor", ["x" * 4_000, "-1", "00000000-1", "1.1", "\xff\xfe", "a b, c"])
+async def test_a_hostile_cursor_is_a_reset_and_no_error(client: MarketClient, cursor: str) -> None:
+    async with stream(client, cursor, **NODES) as reader:
+        assert [change.type for change in reader.changes] == ["reset"]
+        assert (await Seller(client).register()).status == 201
+        await reader.kinds("reset", "listed")
+
+
+async def test_a_reader_that_takes_nothing_holds_nobody_up(client: MarketClient) -> None:
+    sellers = [Seller(client, name=f"rig-{n}", changes={"images": IMAGES}) for n in range(8)]
+    url = URL(client.url)
+    assert url.host is not None
+    assert url.port is not None
+    _, writer = await asyncio.open_connection(url.host, url.port, limit=2**10)
+    writer.write(b"GET /api/v1/changes?topics=nodes HTTP/1.1\r\nHost: x\r\n\r\n")
+    await writer.drain()  # and never reads
+    async with stream(client, **NODES) as quick:
+        for turn in range(12):
+            for seller in sellers:
+                assert (await seller.register(price_per_hour=turn + 1)).status == 201
+            await quick.until(
+                lambda all_, turn=turn: sum(_price(c) == turn + 1 for c in all_) >= len(sellers)  # type: ignore[misc]
+            )
+    writer.close()
+
+
+def _price(change: Change) -> int:
+    return change.node.info.price_per_hour if isinstance(change, NodeListed) else 0
