@@ -12,8 +12,9 @@ and trigrams for words. Both answer the same distinct queries, one at a time:
     10 %  any card of some size, by expected cost
      8 %  several cards in a region
 
-Ours reads the text of the query, counts all that match and makes the page's bytes with 50 signed
-records. PostgreSQL runs a prepared statement for 50 rows of numbers, and counts nothing.
+Ours reads the text of the query and makes the page's bytes with 50 signed records. PostgreSQL runs
+a prepared statement for 50 rows of numbers. Each query is asked in three variants, which differ in
+prices, shares and names, and the quickest counts: both sides lose what others do on the machine.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import math
 import random
 import tempfile
 import time
@@ -40,6 +42,7 @@ from computeswarm.market.table import NodeTable
 
 NOW = 1_800_000_000.0
 PAGE = 50
+VARIANTS = 3
 _COLUMNS = (
     *("id", "price", "cost", "vram", "gpus", "rel", "isolation", "status", "cores", "network"),
     *("model", "region", "words"),
@@ -72,9 +75,9 @@ class Ask:
         )
 
 
-def asks(count: int, nodes: int, seed: int) -> Iterator[Ask]:
-    """The mix; prices and names make each of them another one."""
-    rng = random.Random(seed)
+def asks(count: int, nodes: int, seed: int, variant: int = 0) -> Iterator[Ask]:
+    """The mix; prices, shares and names make each of them another one, in each variant."""
+    rng, other = random.Random(seed), random.Random(f"{seed}/{variant}")
     regions = ("eu-west", "eu-north", "us-east", "us-west", "ap-south")
     for _ in range(count):
         card = rng.choices(CARDS, [card.share for card in CARDS])[0]
@@ -82,14 +85,14 @@ def asks(count: int, nodes: int, seed: int) -> Iterator[Ask]:
             squeeze(card.model),
             next(w for w in (*_WORDS, "m2") if w in squeeze(card.model)),
         )
-        top = round(card.price * rng.uniform(0.6, 2) / 10**6, 4)
+        top = round(card.price * (rng.uniform(0.6, 2) + other.uniform(0, 0.02)) / 10**6, 4)
         atoms, region, dice = round(top * 10**6), rng.choice(regions), rng.random()
         if dice < 0.35:
             yield Ask(
                 "model", f"gpu:{found} price<={top}", "model = $1 AND price <= $2", (model, atoms)
             )
         elif dice < 0.55:
-            gpus, rel = rng.choice((1, 2)), rng.randrange(600, 990)
+            gpus, rel = rng.choice((1, 2)), rng.randrange(600, 980) + other.randrange(10)
             yield Ask(
                 "wishes",
                 f"gpu:{found} gpus>={gpus} region:{region} rel>={rel / 1000} sort:cost",
@@ -121,7 +124,7 @@ def asks(count: int, nodes: int, seed: int) -> Iterator[Ask]:
                 (region, atoms),
             )
         elif dice < 0.93:
-            rel = rng.randrange(960, 999)
+            rel = rng.randrange(960, 989) + other.randrange(10)
             yield Ask(
                 "rare",
                 f"gpu:{found} gpus:8 region:{region} isolation>=gvisor rel>={rel / 1000} idle "
@@ -131,7 +134,7 @@ def asks(count: int, nodes: int, seed: int) -> Iterator[Ask]:
                 (model, region, rel * 1000, atoms),
             )
         elif dice < 0.98:
-            name = f"rig{rng.randrange(nodes)}"
+            name = f"rig{other.randrange(nodes)}"
             yield Ask("name", name, "words LIKE $1", (f"%{name}%",))
         else:
             yield Ask(
@@ -164,30 +167,40 @@ class Times:
         return f"p50 {self.at(0.5):.2f} ms   p99 {self.at(0.99):.2f} ms   ({', '.join(kinds)})"
 
 
-async def ours(table: NodeTable, given: list[Ask]) -> Times:
+async def ours(table: NodeTable, given: list[tuple[Ask, ...]]) -> Times:
     search, times = Search(table), Times()
     await search.warm()
-    for number, ask in enumerate(given):
+    for number, variants in enumerate(given):
         if number == len(given) // 4:  # by now all orders are there
-            await asyncio.sleep(2)
+            await asyncio.sleep(3)
             times = Times()
-        start = time.perf_counter()
-        await search.page(None, parse(ask.text), now=NOW, cursor="", limit=PAGE)
-        times.add(ask.kind, time.perf_counter() - start)
-    print(f"    orders {search.memory_bytes / table.live():.0f} B/node")
+        best = math.inf
+        for ask in variants:
+            start = time.perf_counter()
+            await search.page(None, parse(ask.text), now=NOW, cursor="", limit=PAGE)
+            best = min(best, time.perf_counter() - start)
+        times.add(variants[0].kind, best)
+    print(
+        f"    in memory: {table.memory_bytes / table.live():.0f} B a node, of which its record "
+        f"{sum(map(len, map(table.record, range(1000)))) / 1000:.0f}; orders in use "
+        f"{search.memory_bytes / table.live():.0f}"
+    )
     await search.close()
     return times
 
 
-async def theirs(connection: Any, given: list[Ask]) -> Times:
+async def theirs(connection: Any, given: list[tuple[Ask, ...]]) -> Times:
     times = Times()
-    for number, ask in enumerate(given):
+    for number, variants in enumerate(given):
         if number == len(given) // 4:
             times = Times()
-        prepared = await connection.prepare(ask.sql)
-        start = time.perf_counter()
-        await prepared.fetch(*ask.args)
-        times.add(ask.kind, time.perf_counter() - start)
+        best = math.inf
+        for ask in variants:
+            prepared = await connection.prepare(ask.sql)
+            start = time.perf_counter()
+            await prepared.fetch(*ask.args)
+            best = min(best, time.perf_counter() - start)
+        times.add(variants[0].kind, best)
     return times
 
 
@@ -255,11 +268,9 @@ async def measure(sizes: list[int], count: int, *, alone: bool) -> None:
     worst: dict[int, float] = {}
     for nodes in sizes:
         table, took = load(nodes)
-        print(
-            f"{nodes:>9,} nodes   {table.memory_bytes / nodes:.0f} B/node in memory, loaded in "
-            f"{took:.1f} s"
-        )
-        given = list(asks(count, nodes, seed=nodes))
+        print(f"{nodes:>9,} nodes, taken in at {took / nodes * 1e6:.1f} µs each")
+        variants = (asks(count, nodes, nodes, variant) for variant in range(VARIANTS))
+        given = list(zip(*variants, strict=True))
         mine = await ours(table, given)
         worst[nodes] = mine.at(0.99)
         print(f"    market      {mine}")
@@ -271,7 +282,7 @@ async def measure(sizes: list[int], count: int, *, alone: bool) -> None:
         print(f"    PostgreSQL  {other}")
         for share in (0.5, 0.99):
             ratio = other.at(share) / mine.at(share)
-            print(f"    p{share * 100:.0f} 1/{ratio:.0f} of PostgreSQL's")
+            print(f"    p{share * 100:.0f} is 1/{ratio:.1f} of PostgreSQL's")
     if len(worst) > 1:
         few, many = min(worst), max(worst)
         ratio = worst[many] / worst[few]
@@ -281,7 +292,7 @@ async def measure(sizes: list[int], count: int, *, alone: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Discovery, as ratios.")
     parser.add_argument("--nodes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--asks", type=int, default=400)
+    parser.add_argument("--asks", type=int, default=300)
     parser.add_argument("--alone", action="store_true", help="without PostgreSQL")
     options = parser.parse_args()
     asyncio.run(measure(options.nodes, options.asks, alone=options.alone))

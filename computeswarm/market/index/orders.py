@@ -119,6 +119,11 @@ class Order:
         self._aside.append(new)
         self.changed += len(new)
 
+    def in_order(self, slots: Array) -> Array:
+        """For each of some slots whether it is not aside."""
+        positions: Array = self._position.take(slots, mode="clip")
+        return positions != _ASIDE
+
     def aside(self) -> Array:
         """The slots that were set aside, each once."""
         if len(self._aside) != 1:

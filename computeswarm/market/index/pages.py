@@ -15,6 +15,7 @@ from computeswarm.core.errors import BadRequest
 from computeswarm.market.columns import Array
 from computeswarm.market.index.keys import Place, Sort
 from computeswarm.market.index.orders import Order
+from computeswarm.market.index.plan import Candidates
 from computeswarm.market.table import NodeTable
 
 MAX_PAGE = 200
@@ -112,22 +113,24 @@ def walk(
     after: Place | None,
     limit: int,
     most: int,
-    models: Array | None,
+    where: Candidates | None,
 ) -> Listing | None:
     """The same from the first ``most`` nodes of an order, where ``limit`` are found there or there
     are no more.
 
     Args:
         accepts: says of some slots which are found.
-        models: entries of ``table.gpus``, where only their nodes can be found.
+        where: where all nodes are that can be found, if that is known.
     """
     start = order.after(table, after) if after is not None else 0
-    positions = order.of_models(table, models) if models is not None else None
+    positions = order.of_models(table, where.models) if where is not None else None
     found = order.walk(accepts, start, limit, most, positions)
     all_seen = positions is not None and len(positions) <= most
     if len(found) < limit and not all_seen:
         return None
     aside = order.aside()
+    if where is not None and positions is not None and len(where.others):
+        aside = np.concatenate((aside, where.others[order.in_order(where.others)]))
     aside = aside[accepts(aside)] if len(aside) else aside
     few = np.concatenate((found[:limit], _first(table, sort, aside, after, limit)))
     listed = _behind(sort, sort.sorted(table, few), after)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
@@ -184,9 +183,6 @@ class Plan:
     generation: int
     """Of the table's texts, see ``generation``."""
 
-    models: Array | None
-    """Entries of ``table.gpus`` whose nodes alone can be found; None: any."""
-
     @property
     def all(self) -> tuple[Condition, ...]:
         """Both."""
@@ -208,7 +204,6 @@ def plan(table: NodeTable, query: Query) -> Plan:
     """What a query asks of the table's columns as they are now."""
     numbers: dict[str, Spans] = {"status": _LISTED if query.shows_offline else _ONLINE}
     made: list[Condition] = []
-    models: Array | None = None
     late: list[Condition] = []
     for term in query.terms:
         field = FIELDS[term.field]
@@ -216,9 +211,6 @@ def plan(table: NodeTable, query: Query) -> Plan:
             either = Either(tuple(_text(table, term)), term.negated)
             slow = any(isinstance(part, Holding) for part in either.parts)
             (late if slow else made).append(either)
-            if term.field == "gpu" and not slow and not term.negated:
-                hits = _models(table, term)
-                models = hits if models is None else models[: len(hits)] & hits[: len(models)]
             continue
         spans = union(term.ranges)
         column = COLUMNS.get(field.column, field.column)
@@ -229,8 +221,7 @@ def plan(table: NodeTable, query: Query) -> Plan:
     columns = table.columns
     made.sort(key=lambda condition: condition.weight(columns))
     weight = sum(condition.weight(columns) for condition in made)
-    entries = None if models is None else np.flatnonzero(models)
-    return Plan(tuple(made), tuple(late), weight, generation(table), entries)
+    return Plan(tuple(made), tuple(late), weight, generation(table))
 
 
 def _lookups(table: NodeTable, term: Term) -> Iterator[tuple[str, Texts, bytes]]:
@@ -258,9 +249,43 @@ def _lookups(table: NodeTable, term: Term) -> Iterator[tuple[str, Texts, bytes]]
             yield column, texts, needle
 
 
-def _models(table: NodeTable, term: Term) -> Array:
-    hits = [texts.hits(word) for _, texts, word in _lookups(table, term)]
-    return reduce(_either, hits)
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Where all nodes are that can be found."""
+
+    models: Array
+    """Entries of ``table.gpus``: the nodes that have them,"""
+    others: Array
+    """and these slots."""
+
+
+def candidates(table: NodeTable, made: Plan) -> Candidates | None:
+    """The few models that a plan asks for; None where it asks for none."""
+    eithers = (c for c in made.conditions if isinstance(c, Either) and not c.negated)
+    found = [one for either in eithers if (one := _candidates(table, either)) is not None]
+    return min(found, key=lambda one: len(one.models) + len(one.others), default=None)
+
+
+def _candidates(table: NodeTable, either: Either) -> Candidates | None:
+    models = np.zeros(len(table.gpus), np.bool_)
+    others = [np.zeros(0, np.int64)]
+    for part in either.parts:
+        match part:
+            case Within("gpu", spans):
+                for first, last in spans:
+                    models[first : last + 1] = True
+            case Spelled("gpu", hits):
+                models[: len(hits)] |= hits
+            case Within("id", spans) if spans != EVERYTHING:
+                rows = slice(0, table.size)
+                others.append(np.flatnonzero(part.mask(table.columns, rows)))
+            case Among(slots):
+                others.append(slots)
+            case _:
+                return None
+    slots = np.concatenate(others)
+    slots = np.unique(slots[~models[table.columns.gpu[slots]]])
+    return Candidates(np.flatnonzero(models), slots)
 
 
 def _text(table: NodeTable, term: Term) -> Iterator[Part]:

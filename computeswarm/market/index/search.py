@@ -29,7 +29,7 @@ from computeswarm.market.index.pages import (
     select,
     walk,
 )
-from computeswarm.market.index.plan import Plan, generation, plan, unread_words
+from computeswarm.market.index.plan import Plan, candidates, generation, plan, unread_words
 from computeswarm.market.index.shelf import Shelf
 from computeswarm.market.table import NodeTable
 from computeswarm.market.texts import Texts
@@ -172,7 +172,8 @@ class Search:
         if len(order.aside()) > walked:
             return None
         accepts = partial(some, made.all, columns)
-        return walk(table, sort, order, accepts, after, limit, walked, made.models)
+        where = candidates(table, made)
+        return walk(table, sort, order, accepts, after, limit, walked, where)
 
     async def _found(self, query: Query) -> tuple[Plan, Array]:
         """For each slot whether its node is found: on the loop where that is quick."""
