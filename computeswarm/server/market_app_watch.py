@@ -35,6 +35,7 @@ _HEADERS = {
     "X-Accel-Buffering": "no",  # or nginx would keep the events until there are many
     "X-Content-Type-Options": "nosniff",
     hdrs.SERVER: "computeswarm",
+    hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",  # here, as a stream's head is out before others see it
 }
 _LAST_EVENT = "Last-Event-ID"
 _QUERY = {

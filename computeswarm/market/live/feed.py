@@ -223,6 +223,8 @@ class LiveFeed:
         self._batch, self._last = Batch(batch.number + 1), batch
         self._ring.add(batch)
         cursor = self._cursors.after(batch)
+        if not len(self._readers):
+            return
         teller, end = Teller(self._nodes, batch, batch.at), mark(cursor)
         jobs = {
             reader: told

@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from computeswarm.buyer.watching import NodeView
 from computeswarm.core.changes import CHANGE, Change, Topic
@@ -23,8 +22,8 @@ from computeswarm.core.nodes import (
 )
 from computeswarm.core.query import Query
 from computeswarm.core.signing import Signed
+from computeswarm.market.index import matching
 from computeswarm.market.live import LiveFeed, Subscription, TableNodes
-from computeswarm.market.live.nodes import Slots
 from computeswarm.market.rows import STATUSES, Lease, NodeRow
 from computeswarm.market.table import NodeTable
 
@@ -42,11 +41,6 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.time
-
-
-def matching(table: NodeTable, query: Query, slots: Slots) -> npt.NDArray[np.bool_]:
-    """The slow and obvious way."""
-    return np.array([query.accepts(table.facts(slot, START)) for slot in slots], np.bool_)
 
 
 @cache

@@ -46,6 +46,7 @@ async def test_a_node_is_told_of_from_its_registration_to_its_leaving(client: Ma
             assert headers["Content-Type"] == "text/event-stream; charset=utf-8"
             assert "no-store" in headers["Cache-Control"]
             assert headers["X-Accel-Buffering"] == "no"
+            assert headers["Access-Control-Allow-Origin"] == "*"
             assert "Content-Encoding" not in headers
             assert (await seller.register()).status == 201
             (listed,) = await idle.kinds("listed")
