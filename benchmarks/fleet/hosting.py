@@ -25,7 +25,6 @@ from benchmarks.fleet.model import Fleet
 from benchmarks.fleet.rows import RowMaker
 from computeswarm.market import open_market
 from computeswarm.market.leases import OFFLINE
-from computeswarm.market.market import TICK_SECONDS as WRITE_SECONDS
 from computeswarm.market.market import Market
 from computeswarm.market.stores.sqlite_file import open_file
 from computeswarm.market.stores.sqlite_nodes import save
@@ -33,6 +32,7 @@ from computeswarm.server.market_app import build_market_app
 from computeswarm.server.serving import Server, run
 
 TICK_SECONDS = 0.02
+WRITE_SECONDS = 0.1
 _LOOK_SECONDS = 0.1
 
 
@@ -77,7 +77,7 @@ class Beside:
         while True:
             started = perf_counter()
             touched.append(table.apply(self._traffic.due(time.time())))
-            if started - written >= WRITE_SECONDS:  # as the market does
+            if started - written >= WRITE_SECONDS:
                 store.touch(table.lease_rows(np.unique(np.concatenate(touched))))
                 touched, written = [], started
             await asyncio.sleep(max(0.001, TICK_SECONDS - (perf_counter() - started)))

@@ -11,9 +11,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from computeswarm.core.errors import Unavailable
+from computeswarm.core.errors import BadRequest, Unavailable
 from computeswarm.core.metrics import Histogram
 from computeswarm.core.query import DEFAULT_SORT, Query
+from computeswarm.core.threads import give_way
 from computeswarm.market.columns import Array
 from computeswarm.market.index import facets as counting
 from computeswarm.market.index.keys import Place, Sort
@@ -29,10 +30,10 @@ from computeswarm.market.index.pages import (
     select,
     walk,
 )
-from computeswarm.market.index.plan import Plan, candidates, generation, plan, unread_words
+from computeswarm.market.index.plan import Plan, candidates, generation, plan
 from computeswarm.market.index.shelf import Shelf
 from computeswarm.market.table import NodeTable
-from computeswarm.market.texts import Texts
+from computeswarm.market.texts import CACHED, Texts
 
 STALE_SECONDS = 1.0
 """How old a page, facets, or the figures that move with time may be."""
@@ -44,7 +45,9 @@ _CHUNK = 64 * 1024
 _LOOP_BYTES = 160 * 2**20
 """What a query may read on the loop, a few milliseconds' worth; more is read in a thread."""
 _READ_AT_ONCE = 8_000
-"""Nodes whose names are read on the loop; for more, all names are gone through in a thread."""
+"""Names times words that are read on the loop; for more, all names are gone through in a thread."""
+MOST_UNREAD = CACHED // 2
+"""Words that one query may have looked for in all names of a large market."""
 _SORTED_AT_ONCE = 200_000
 """Nodes whose keys are compared on the loop while there is no order of all yet."""
 _COUNTED = 200_000
@@ -72,7 +75,9 @@ class Search:
         self._page_bytes = 0
         self._facets: dict[Hashable, tuple[float, asyncio.Task[bytes]]] = {}
         self._scans = ThreadPoolExecutor(1, thread_name_prefix="market-scan")
-        self._builds = ThreadPoolExecutor(1, thread_name_prefix="market-order")
+        self._builds = ThreadPoolExecutor(
+            1, thread_name_prefix="market-order", initializer=give_way
+        )
         self._waiting = 0
         self._learning: set[Texts] = set()
         self._built: dict[str, asyncio.Task[None]] = {}
@@ -178,20 +183,23 @@ class Search:
     async def _found(self, query: Query) -> tuple[Plan, Array]:
         """For each slot whether its node is found: on the loop where that is quick."""
         table = self._table
-        made, columns, size = plan(table, query), table.columns, table.size
-        if made.late:
+        for _ in range(_TRIES):
+            made, columns, size = plan(table, query), table.columns, table.size
+            if not made.late:
+                if made.weight * size <= _LOOP_BYTES:
+                    return made, mask(made, columns, size)
+                return made, await self._in_thread(partial(mask, made, columns, size))
+            unread = made.unread
+            if len(unread) > MOST_UNREAD:
+                raise BadRequest("So many words take too long to look for; ask for fewer at once.")
             found = mask(made, columns, size)
             few = np.flatnonzero(found)
-            if len(few) <= _READ_AT_ONCE:
+            if len(few) * len(unread) <= _READ_AT_ONCE:
                 narrow(made, columns, found, few)
                 return made, found
-            words = unread_words(table, query)
-            await self._in_thread(lambda: [texts.hits(word) for texts, word in words])
-            self._learn({texts for texts, _ in words})
-            made, columns, size = plan(table, query), table.columns, table.size
-        if made.weight * size <= _LOOP_BYTES:
-            return made, mask(made, columns, size)
-        return made, await self._in_thread(partial(mask, made, columns, size))
+            await self._in_thread(lambda: [texts.hits(word) for texts, word in unread])  # noqa: B023
+            self._learn({texts for texts, _ in unread})
+        raise _busy()
 
     def _learn(self, asked: set[Texts]) -> None:
         """Have the next rare word found sooner."""
