@@ -30,6 +30,8 @@ BRAKE_NODES = 20
 """Below that, a few sellers who switch off together are nothing strange."""
 BRAKE_SECONDS = 900.0
 GRACE_BEATS = 2
+LISTENED_SECONDS = 5.0
+"""Another instance writes leases twice a second."""
 GRACE_SHARE = 0.5
 """So many may not have come back after a start: they went while nobody listened, not all at once.
 Beyond that the market has reason to doubt itself."""
@@ -110,7 +112,8 @@ class Leases:
         """Give everybody the chance of a heartbeat after a start.
 
         Who was online at the last sign of life that was written is online for two more intervals
-        and no longer; who had gone by then stays offline.
+        and no longer; who had gone by then stays offline. Where others have listened until now,
+        nobody missed anything.
         """
         columns, size = self._table.columns, self._table.size
         online = columns.status[:size] < OFFLINE
@@ -119,6 +122,8 @@ class Leases:
         self._table.expire(np.flatnonzero(online & (ends <= min(newest, now))))
         self.online = self._count()
         self.pace.follow(self.online)
+        if now - newest < LISTENED_SECONDS:
+            return
         grace = now + GRACE_BEATS * self.pace.interval_seconds
         kept = np.flatnonzero(online & (ends > newest) & (ends < grace))
         # a beat counts all time within the lease as covered, and that while we were down is not

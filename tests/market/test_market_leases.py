@@ -153,6 +153,15 @@ def test_a_market_that_was_down_for_an_hour_gives_everybody_two_beats() -> None:
     assert table.hot.alive_seconds[0] == pytest.approx(90 + 59)
 
 
+def test_one_that_joins_others_gives_nobody_a_longer_lease() -> None:
+    table = NodeTable()
+    table.put_many([row(1, last_seen=START + 88.0, lease_until=START + 178), row(2)])
+    leases = Leases(table)
+    leases.begin(START + 89)
+    assert leases.online == 2
+    assert list(leases.look(START + 90)) == [1]
+
+
 @pytest.mark.parametrize(("back", "braked"), [(28, False), (20, False), (19, True), (0, True)])
 def test_who_went_while_the_market_was_down_is_not_shown_for_long(back: int, braked: bool) -> None:
     leases = Leases(table := fleet(40))
