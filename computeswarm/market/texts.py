@@ -6,6 +6,7 @@ which Python would go through a million strings.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from computeswarm.market.columns import Array
 from computeswarm.market.grams import Grams
 
+_DENSE = 32
+"""Bytes a place up to which it is quicker to count through them than to look each place up."""
 EDGE = b"\xff"
 """Around each item; no UTF-8 holds it, so no word reaches from one item into another."""
 _BLOCK = 256 * 1024
@@ -20,8 +23,10 @@ _QUICK = 1024 * 1024
 """Bytes that are gone through in well under a millisecond."""
 _MAYBE = 8_000
 """Parts of texts that may hold a word, up to which they are looked at one by one."""
-_CACHED = 64
-_CACHED_BYTES = 32 * 2**20
+_MAYBE_BYTES = 32
+"""What one of them costs, in bytes gone through."""
+CACHED = 32
+"""Words whose entries are kept, a byte an entry."""
 _SPARE = 4_096
 """Dropped entries up to which it is not worth moving the rest."""
 
@@ -37,8 +42,7 @@ class Texts:
         self._ends = np.zeros(64, np.int64)
         self._count = 0
         self._dropped = 0
-        self._hits: dict[bytes, Array] = {}
-        self._hit_bytes = 0
+        self._hits: OrderedDict[bytes, Array] = OrderedDict()
         self._common = np.zeros(256, np.int64)
         self._grams: Grams | None = None
         self._counted = 0
@@ -79,15 +83,16 @@ class Texts:
         starts = np.where(entries > 0, ends[entries - 1], 0) + 1
         return data, starts, ends[entries] - starts
 
-    def known(self, word: bytes) -> bool:
-        """Whether ``hits`` has next to nothing to do for a word."""
+    def toll(self, word: bytes) -> int:
+        """About how many bytes ``hits`` would have to go through for a word."""
         before = self._hits.get(word)
-        if before is not None and self._after(len(before)) <= _QUICK:
-            return True
-        if self._grams is None or self._after(self._grams.count) > _QUICK:
-            return self._used <= _QUICK
-        code, times = self._grams.rarest(word)
-        return code >= 0 and times <= _MAYBE
+        if before is not None:
+            return self._after(len(before))
+        if self._grams is not None:
+            code, times = self._grams.rarest(word)
+            if code >= 0 and times <= _MAYBE:
+                return self._after(self._grams.count) + _MAYBE_BYTES * times
+        return self._used
 
     def _after(self, count: int) -> int:
         """Bytes of the texts behind the first ``count``."""
@@ -124,8 +129,10 @@ class Texts:
         if count > done:
             first = int(ends[done - 1]) if done else 0
             for places in self._places(data, word, first, int(ends[count - 1]) + 1):
-                found[np.searchsorted(ends[:count], places, "right")] = True
-        self._keep(word, found)
+                found[_entries(ends[:count], places)] = True
+        while len(self._hits) >= CACHED:
+            self._hits.popitem(last=False)
+        self._hits[word] = found
         return found
 
     def holding(self, entries: Array, words: Sequence[bytes]) -> Array:
@@ -168,13 +175,6 @@ class Texts:
             self._counted = self._used
         return self._common
 
-    def _keep(self, word: bytes, found: Array) -> None:
-        if len(self._hits) >= _CACHED or self._hit_bytes + found.nbytes > _CACHED_BYTES:
-            self._hits = {}
-            self._hit_bytes = 0
-        self._hits[word] = found
-        self._hit_bytes += found.nbytes
-
     def drop(self, count: int = 1) -> None:
         """Note that so many entries are used no more."""
         self._dropped += count
@@ -197,9 +197,22 @@ class Texts:
         self._ends = np.zeros(max(64, len(entries)), np.int64)
         self._ends[: len(entries)] = ends
         self._count, self._dropped = len(entries), 0
-        self._hits, self._hit_bytes = {}, 0
+        self._hits = OrderedDict()
         self._grams = None
         self.generation += 1
+
+
+def _entries(ends: Array, places: Array) -> Array:
+    """The entry that each of some places, in order, lies in."""
+    first, last = int(places[0]), int(places[-1])
+    if last - first > _DENSE * len(places):
+        return np.searchsorted(ends, places, "right")
+    lowest, highest = np.searchsorted(ends, (first, last), "right").tolist()
+    begins = np.zeros(last - first + 1, np.int32)
+    begins[0] = lowest
+    begins[ends[lowest:highest] - first] = 1
+    entries: Array = np.cumsum(begins)[places - first]
+    return entries
 
 
 def _room(array: Array, length: int) -> Array:

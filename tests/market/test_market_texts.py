@@ -38,6 +38,7 @@ def test_words_are_found_wherever_they_are(
     needles += [EDGE + needles[0], EDGE + needles[0] + EDGE]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_QUICK", 4 if learns else 10**6)
+        patch.setattr(module, "_DENSE", 2)
         patch.setattr(module, "_BLOCK", 16)
         for batch in batches:
             if batch:

@@ -122,7 +122,8 @@ class Order:
     def in_order(self, slots: Array) -> Array:
         """For each of some slots whether it is not aside."""
         positions: Array = self._position.take(slots, mode="clip")
-        return positions != _ASIDE
+        there: Array = positions != _ASIDE
+        return there
 
     def aside(self) -> Array:
         """The slots that were set aside, each once."""

@@ -27,6 +27,8 @@ from computeswarm.market.texts import EDGE, Texts
 COLUMNS = {"queue": "queued"}
 """Columns whose names differ from those of ``core.query.Facts``."""
 _ONLINE, _LISTED = ((0, 2),), ((0, 3),)
+_READ_AT_ONCE = 2 * 2**20
+"""Bytes of texts; they are gone through in about a millisecond."""
 _FEW = 8
 """Entries up to which one comparison each is faster than a table of all."""
 _HEX = re.compile(r"[0-9a-f]+\Z")
@@ -176,7 +178,7 @@ class Plan:
     """Conditions that must all hold, the cheapest first."""
 
     conditions: tuple[Condition, ...]
-    late: tuple[Condition, ...]
+    late: tuple[Either, ...]
     """Such as read texts row by row: for the few rows for which the others hold."""
     weight: int
     """Bytes read for each row at most."""
@@ -184,9 +186,30 @@ class Plan:
     """Of the table's texts, see ``generation``."""
 
     @property
+    def unread(self) -> list[tuple[Texts, bytes]]:
+        """Texts and the words that are yet to be looked for in them."""
+        parts = [part for either in self.late for part in either.parts]
+        holding = [part for part in parts if isinstance(part, Holding)]
+        return [(part.texts, word) for part in holding for word in part.words]
+
+    @property
     def all(self) -> tuple[Condition, ...]:
         """Both."""
         return (*self.conditions, *self.late)
+
+
+class Toll:
+    """How much of the texts one query may go through where it is asked."""
+
+    def __init__(self) -> None:
+        self._left = _READ_AT_ONCE
+
+    def take(self, size: int) -> bool:
+        """Whether so many bytes may be gone through yet."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
 
 
 def generation(table: NodeTable) -> int:
@@ -194,21 +217,19 @@ def generation(table: NodeTable) -> int:
     return table.names.generation + sum(d.texts.generation for d in table.dictionaries)
 
 
-def unread_words(table: NodeTable, query: Query) -> list[tuple[Texts, bytes]]:
-    """Words of the query for which ``Texts.hits`` has yet to go through many texts."""
-    searches = (one for term in query.terms for one in _lookups(table, term))
-    return [(texts, word) for _, texts, word in searches if not texts.known(word)]
-
-
 def plan(table: NodeTable, query: Query) -> Plan:
-    """What a query asks of the table's columns as they are now."""
+    """What a query asks of the table's columns as they are now.
+
+    Words are looked for in texts as far as that is quick; the rest of them is left for ``late``.
+    """
+    toll = Toll()
     numbers: dict[str, Spans] = {"status": _LISTED if query.shows_offline else _ONLINE}
     made: list[Condition] = []
-    late: list[Condition] = []
+    late: list[Either] = []
     for term in query.terms:
         field = FIELDS[term.field]
         if field.kind is Kind.TEXT:
-            either = Either(tuple(_text(table, term)), term.negated)
+            either = Either(tuple(_text(table, term, toll)), term.negated)
             slow = any(isinstance(part, Holding) for part in either.parts)
             (late if slow else made).append(either)
             continue
@@ -288,11 +309,11 @@ def _candidates(table: NodeTable, either: Either) -> Candidates | None:
     return Candidates(np.flatnonzero(models), slots)
 
 
-def _text(table: NodeTable, term: Term) -> Iterator[Part]:
+def _text(table: NodeTable, term: Term, toll: Toll) -> Iterator[Part]:
     found: dict[str, Array] = {}
     unread: dict[str, tuple[Texts, list[bytes]]] = {}
     for column, texts, needle in _lookups(table, term):
-        if not texts.known(needle):
+        if not toll.take(texts.toll(needle)):
             unread.setdefault(column, (texts, []))[1].append(needle)
             continue
         hits = texts.hits(needle)
