@@ -96,7 +96,7 @@ class Texts:
 
     def _after(self, count: int) -> int:
         """Bytes of the texts behind the first ``count``."""
-        return self._used - (int(self._ends[count - 1]) if count else 0)
+        return self._used - (int(self._ends[count - 1]) + 1 if count else 0)
 
     def learn(self) -> None:
         """Note where each three letters are, if that is worth while; takes a while and may run in
