@@ -73,7 +73,7 @@ class JobBook:
         self._counted, self._stale = self._monotonic(), False
 
     async def refresh(self) -> JobTotals:
-        """The sums: our own jobs' now, others' at most a second old; older while the store is away."""
+        """The sums, on a shared store a second old at most; older while the store is away."""
         least = TOTALS_SECONDS if self._store.shared else 0.0
         if self._stale and self._monotonic() - self._counted >= least:
             try:
