@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import computeswarm
 from computeswarm.core.durations import format_duration
 from computeswarm.core.health import MarketHealth, Trouble
+from computeswarm.core.logs import get_logger
 
 if TYPE_CHECKING:
     from computeswarm.market.market import Market
 
 LATE_SECONDS = 3.0
 """What other instances wrote is here within one second as a rule."""
+_log = get_logger("market")
 
 
 def market_health(market: Market) -> MarketHealth:
@@ -34,6 +36,23 @@ def market_health(market: Market) -> MarketHealth:
         brake=market.leases.braked,
         nodes_held=market.leases.held,
     )
+
+
+class Journal:
+    """Writes to the log when a trouble begins and when it is over."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+
+    def note(self, health: MarketHealth, now: float) -> None:
+        """Compare with the time before; ``now`` in unix seconds."""
+        found = {trouble.code: trouble.detail for trouble in health.troubles}
+        for code in found.keys() - self._began.keys():
+            self._began[code] = now
+            _log.warning("trouble_began", code=code, detail=found[code])
+        for code in self._began.keys() - found.keys():
+            seconds = round(now - self._began.pop(code), 1)
+            _log.info("trouble_over", code=code, seconds=seconds)
 
 
 def _troubles(market: Market) -> Iterator[Trouble]:

@@ -24,6 +24,7 @@ from computeswarm.core.query import parse
 from computeswarm.core.sessions import Enrolment
 from computeswarm.core.signing import Signed, parse_json
 from computeswarm.core.stats import MarketStats
+from computeswarm.market.health import Journal, market_health
 from computeswarm.market.heartbeats import read_heartbeat
 from computeswarm.market.identity import (
     Call,
@@ -105,6 +106,7 @@ class Market:
             chain=chain,
             names=self.names,
         )
+        self.troubles = Journal()
         self._dirty: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -150,6 +152,7 @@ class Market:
         self._write_behind()
         await self.search.close()
         await self.store.close()
+        _log.info("market_closed")
 
     @property
     def refused_calls(self) -> int:
@@ -323,6 +326,7 @@ class Market:
             try:
                 self._write_behind()
                 self.look()
+                self.troubles.note(market_health(self), self.clock.now())
             except Exception as error:  # leases have to go on whatever became of this one
                 _log.error("market_tick", exc=error)
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from market_fixtures import FakeClock, MarketClient, Seller, submission
 from metric_rules import MOST_SAMPLES, broken_rules, families, value
 
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.health import MarketHealth
+from computeswarm.core.health import MarketHealth, Trouble
 from computeswarm.core.prices import PriceHistory
 from computeswarm.core.stats import MarketStats
 from computeswarm.market import open_market
+from computeswarm.market.health import Journal
 from computeswarm.market.market import Market
 from computeswarm.server.market_app import build_market_app
 from computeswarm.server.serving import Server
@@ -137,3 +140,32 @@ async def test_health_says_what_is_wrong(tmp_path: Path, clock: FakeClock) -> No
         market.closing = True
         assert (await health())[0] == 503 and (await client.get("/health/live")).status == 200
         market.closing = False
+
+
+def test_the_log_tells_of_a_trouble_once(caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal()
+    away = Trouble(code="database_away", detail="The database has not answered for 1s.")
+    well = MarketHealth(status="ok", version="1", loaded=True)
+    ill = well.model_copy(update={"status": "degraded", "troubles": (away,)})
+    with caplog.at_level("INFO", "computeswarm.market"):
+        for now, health in enumerate((well, ill, ill, ill, well, well)):
+            journal.note(health, float(now))
+    told = [(record.getMessage(), record.fields) for record in caplog.records]  # type: ignore[attr-defined]
+    assert told == [
+        ("trouble_began", {"code": "database_away", "detail": away.detail}),
+        ("trouble_over", {"code": "database_away", "seconds": 3.0}),
+    ]
+
+
+def test_every_event_is_explained() -> None:
+    root = Path(__file__).parents[2]
+    files = [
+        *root.glob("computeswarm/market/**/*.py"),
+        *root.glob("computeswarm/server/market*.py"),
+    ]
+    files += [root / "computeswarm/server/web.py", root / "computeswarm/server/requests.py"]
+    emitted = re.compile(r'_log\.(?:info|warning|error)\(\s*"([a-z]+_[a-z_]+)"')
+    names = {name for file in files for name in emitted.findall(file.read_text())}
+    manual = (root / "docs" / "market.md").read_text()
+    assert len(names) > 10
+    assert {name for name in names if f"`{name}`" not in manual} == set()
