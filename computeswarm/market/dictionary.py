@@ -49,8 +49,8 @@ class Dictionary:
         """What a list is sorted by."""
         return self._order(self._labels[entry])
 
-    def add(self, label: str) -> int:
-        """The entry of a text, which one more node uses now."""
+    def add(self, label: str, users: int = 1) -> int:
+        """The entry of a text, which so many more nodes use now."""
         entry = self._entries.get(label)
         if entry is None:
             squeezed = ITEMS.join(squeeze(item) for item in label.split(ITEMS))
@@ -59,7 +59,7 @@ class Dictionary:
             self._entries[label] = entry
             self._labels.append(label)
             self._users.append(0)
-        self._users[entry] += 1
+        self._users[entry] += users
         return entry
 
     def drop(self, entry: int) -> None:

@@ -5,14 +5,11 @@ A start reads these bytes straight into columns: no JSON is parsed, whatever the
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from computeswarm.core.nodes import NodeRecord, NodeStatus
 from computeswarm.core.query import facts, squeeze
 from computeswarm.core.signing import Signed
-from computeswarm.market.rows import NodeRow
 
 VERSION = 1
 """Of ``FACTS``, of ``words`` and of how either is reckoned: raised when any of it changes."""
@@ -84,12 +81,11 @@ def current(facts_: bytes) -> bool:
     return len(facts_) == FACTS.itemsize and facts_[0] == VERSION
 
 
-def repack(row: NodeRow) -> NodeRow:
-    """The row with facts and words reckoned anew from its record.
+def repack(node_id: str, record: bytes) -> tuple[bytes, str]:
+    """Facts and words reckoned anew from a record as it is stored.
 
     Raises:
-        ValueError: the record is none; a row that left has an empty one.
+        ValueError: the record is none; that of a node that left is empty.
     """
-    signed = Signed.model_validate_json(row.record)
-    packed, words = pack(row.node_id, NodeRecord.model_validate(signed.document))
-    return replace(row, facts=packed, words=words)
+    signed = Signed.model_validate_json(record)
+    return pack(node_id, NodeRecord.model_validate(signed.document))

@@ -17,7 +17,7 @@ from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.core.jobs import MarketJob
 from computeswarm.core.logs import get_logger
 from computeswarm.market.columns import Array
-from computeswarm.market.rows import NodeRow, lease_array
+from computeswarm.market.rows import NodeRow
 from computeswarm.market.stores.protocol import Change, Kind, Leases, Position, Store
 from computeswarm.market.table import NodeTable
 
@@ -101,13 +101,12 @@ class Replica:
         """
         position, first = await self._store.position(), not self._table.size
         async for columns in self._store.load_nodes():
-            rows = columns.rows()
             if first:
-                self._table.put_many(rows)
+                self._table.put_columns(columns)
             else:
-                for row in rows:
+                for row in columns.rows():
                     self.take(row)
-                self._renew(lease_array(rows))
+                self._renew(columns.leases)
                 await asyncio.sleep(0)
         self._reached(position)
         if self._store.shared:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +110,13 @@ class NodeColumns:
     gone: Sequence[bool]
     leases: npt.NDArray[np.void]
     """``LEASE``, with ``number`` and ``seq``."""
+
+    @classmethod
+    def of(cls, rows: Sequence[NodeRow]) -> Self:
+        """Nodes side by side."""
+        names = [f.name for f in fields(cls) if f.name != "leases"]
+        given = {name: [getattr(row, name) for row in rows] for name in names}
+        return cls(**given, leases=lease_array(rows))
 
     def __len__(self) -> int:
         return len(self.node_id)

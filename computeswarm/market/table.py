@@ -5,6 +5,7 @@ One event loop writes it. The records themselves stay the JSON bytes that came.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from sys import getsizeof
 from typing import Any
@@ -20,7 +21,7 @@ from computeswarm.market import derived
 from computeswarm.market.columns import ABSENT, Array, Columns, Hot
 from computeswarm.market.dictionary import Dictionary
 from computeswarm.market.facts import BETWEEN, FACTS, ITEMS, current, pack, repack
-from computeswarm.market.rows import LEASE, STATUSES, Lease, NodeRow
+from computeswarm.market.rows import LEASE, STATUSES, Lease, NodeColumns, NodeRow
 from computeswarm.market.texts import Texts
 from computeswarm.market.touches import Touches
 
@@ -227,27 +228,31 @@ class NodeTable:
         return int(self.put_many((row,))[0])
 
     def put_many(self, rows: Sequence[NodeRow]) -> Array:
-        """Take nodes in; returns their slots. One that left keeps its place, but no record.
+        """Take nodes in, the last row of each; returns their slots. See ``put_columns``."""
+        return self.put_columns(NodeColumns.of(list({row.node_id: row for row in rows}.values())))
+
+    def put_columns(self, nodes: NodeColumns) -> Array:
+        """Take nodes in, each once; returns their slots. One that left keeps its place, but no
+        record.
 
         Raises:
             ValueError: an id is no node's, or a record can't be read.
         """
-        newest = {row.node_id: row for row in rows}
-        kept = [row if row.gone or current(row.facts) else repack(row) for row in newest.values()]
-        slots = self._places(newest)
-        columns = self.columns
-        packed = np.frombuffer(
-            b"".join([_NOTHING if row.gone else row.facts for row in kept]), FACTS
-        )
-        for name in _FACT_COLUMNS:
-            getattr(columns, name)[slots] = packed[name]
-        self._put_identity(slots, kept)
-        self._put_leases(slots, kept)
-        self._put_words(slots, [_NO_WORDS if row.gone else row.words for row in kept])
-        for slot, row in zip(slots.tolist(), kept, strict=True):
-            self._keep_record(slot, b"" if row.gone else row.record)
-        self._gone += sum(row.gone for row in kept)
-        self._reckon(slots, columns.last_seen[slots])
+        gone = np.array(nodes.gone, np.bool_)
+        facts_, words, records = list(nodes.facts), list(nodes.words), list(nodes.record)
+        for i in np.flatnonzero(gone).tolist():
+            facts_[i], words[i], records[i] = _NOTHING, _NO_WORDS, b""
+        for i, packed in enumerate(facts_):
+            if not current(packed) and not gone[i]:
+                facts_[i], words[i] = repack(nodes.node_id[i], records[i])
+        slots = self._places(nodes.node_id)
+        self._put_facts(slots, facts_)
+        self._put_identity(slots, nodes)
+        self._put_leases(slots, nodes.leases, gone)
+        self._put_words(slots, words)
+        self._keep_records(slots, records)
+        self._gone += int(np.count_nonzero(gone))
+        self._reckon(slots, self.columns.last_seen[slots])
         self.touches.records.add_many(slots)
         self.version += 1
         return slots
@@ -260,7 +265,7 @@ class NodeTable:
         if 0 < number < len(self._by_number):
             self._by_number[number] = -1
         self.columns.clear(slot)
-        self._keep_record(slot, b"")
+        self._keep_records(np.array([slot]), [b""])
         self._free.append(slot)
         self.touches.records.add(slot)
         self.version += 1
@@ -428,20 +433,27 @@ class NodeTable:
             dictionary.drop(int(getattr(columns, name)[slot]))
         self.names.drop()
 
-    def _put_identity(self, slots: Array, rows: Sequence[NodeRow]) -> None:
+    def _put_facts(self, slots: Array, facts_: Sequence[bytes]) -> None:
+        packed = np.frombuffer(b"".join(facts_), FACTS)
+        for name in _FACT_COLUMNS:
+            getattr(self.columns, name)[slots] = packed[name]
+
+    def _put_identity(self, slots: Array, nodes: NodeColumns) -> None:
         columns = self.columns
-        columns.id[slots] = [int(row.node_id[3:], 16) for row in rows]
+        columns.id[slots] = [int(node_id[3:], 16) for node_id in nodes.node_id]
         wallets = np.frombuffer(
-            b"".join([bytes.fromhex(row.wallet[2:]) for row in rows]),
+            bytes.fromhex("".join([wallet[2:] for wallet in nodes.wallet])),
             np.dtype([("a", ">u8"), ("b", ">u8"), ("c", ">u4")]),
         )
         columns.wallet_a[slots] = wallets["a"]
         columns.wallet_b[slots] = wallets["b"]
         columns.wallet_c[slots] = wallets["c"]
-        keys = b"".join([row.session_key.ljust(32, b"\0") for row in rows])
+        keys = b"".join([key.ljust(32, b"\0") for key in nodes.session_key])
         columns.session_key[slots] = np.frombuffer(keys, np.uint8).reshape(-1, 32)
-        for name in ("seq", "session_until", "registered_at", "succeeded", "failed", "number"):
-            getattr(columns, name)[slots] = [getattr(row, name) for row in rows]
+        for name in ("session_until", "registered_at", "succeeded", "failed"):
+            getattr(columns, name)[slots] = getattr(nodes, name)
+        columns.seq[slots] = nodes.leases["seq"]
+        columns.number[slots] = nodes.leases["number"]
         numbers = columns.number[slots]
         if (highest := int(numbers.max(initial=0))) >= len(self._by_number):
             grown = np.full(max(highest + 1, 2 * len(self._by_number)), -1, np.int32)
@@ -449,20 +461,29 @@ class NodeTable:
             self._by_number = grown
         self._by_number[numbers[numbers > 0]] = slots[numbers > 0]
 
-    def _put_leases(self, slots: Array, rows: Sequence[NodeRow]) -> None:
-        columns, leases = self.columns, [row.lease for row in rows]
+    def _put_leases(self, slots: Array, leases: Array, gone: Array) -> None:
+        columns = self.columns
         for name in _LEASE_COLUMNS[2:]:
-            getattr(columns, name)[slots] = [getattr(lease, name) for lease in leases]
-        columns.status[slots[[row.gone for row in rows]]] = ABSENT
+            getattr(columns, name)[slots] = leases[name]
+        columns.status[slots[gone]] = ABSENT
 
     def _put_words(self, slots: Array, words: Sequence[str]) -> None:
         columns = self.columns
-        parts = [text.split(BETWEEN) for text in words]
-        for place, (name, dictionary) in enumerate(zip(_SHARED, self.dictionaries, strict=True)):
-            add = dictionary.add
-            getattr(columns, name)[slots] = [add(part[place]) for part in parts]
-        entries = self.names.extend([part[4].encode("utf-8", "surrogatepass") for part in parts])
-        self.lower_names.extend([part[5].encode("utf-8", "surrogatepass") for part in parts])
+        parts = [text.rsplit(BETWEEN, 2) for text in words]
+        # machines are of few kinds: what one has in common with others is looked up once
+        kinds = Counter([part[0] for part in parts])
+        entries_of = {
+            kind: [
+                dictionary.add(label, users)
+                for dictionary, label in zip(self.dictionaries, kind.split(BETWEEN), strict=True)
+            ]
+            for kind, users in kinds.items()
+        }
+        shared = np.array([entries_of[part[0]] for part in parts], np.int32).reshape(-1, 4)
+        for place, name in enumerate(_SHARED):
+            getattr(columns, name)[slots] = shared[:, place]
+        entries = self.names.extend([part[1].encode("utf-8", "surrogatepass") for part in parts])
+        self.lower_names.extend([part[2].encode("utf-8", "surrogatepass") for part in parts])
         columns.name[slots] = entries
         if entries.stop > len(self._owners):
             grown = np.zeros(max(entries.stop, 2 * len(self._owners)), np.int32)
@@ -486,9 +507,12 @@ class NodeTable:
             if dictionary.texts.wasteful:
                 dictionary.compact(getattr(self.columns, name))
 
-    def _keep_record(self, slot: int, record: bytes) -> None:
-        self._record_bytes += getsizeof(record) - getsizeof(self._records[slot])
-        self._records[slot] = record
+    def _keep_records(self, slots: Array, records: Sequence[bytes]) -> None:
+        kept = self._records
+        self._record_bytes -= sum(map(getsizeof, kept[slots].tolist()))
+        self._record_bytes += sum(map(getsizeof, records))
+        for slot, record in zip(slots.tolist(), records, strict=True):
+            kept[slot] = record
 
 
 def _models(label: str) -> str:

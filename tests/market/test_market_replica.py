@@ -18,7 +18,7 @@ from computeswarm.core.jobs import MarketJob
 from computeswarm.market import replica as room
 from computeswarm.market.columns import Array
 from computeswarm.market.replica import ASKED_PER_SECOND, BLIND_SECONDS, Replica
-from computeswarm.market.rows import Lease, NodeRow, lease_array
+from computeswarm.market.rows import Lease, NodeColumns, NodeRow, lease_array
 from computeswarm.market.stores.protocol import Change, Kind, Position
 from computeswarm.market.table import NodeTable
 
@@ -71,11 +71,6 @@ class Told:
         self.jobs.append(job)
 
 
-class Batch(list[NodeRow]):
-    def rows(self) -> list[NodeRow]:
-        return self
-
-
 @dataclass
 class Shared:
     """A shared store of which a test holds the strings."""
@@ -93,10 +88,10 @@ class Shared:
         self._check()
         return Position(str(len(self.log)))
 
-    async def load_nodes(self, batch: int = 10_000) -> AsyncIterator[Batch]:
+    async def load_nodes(self, batch: int = 10_000) -> AsyncIterator[NodeColumns]:
         self._check()
         if self.rows:
-            yield Batch(self.rows)
+            yield NodeColumns.of(self.rows)
 
     async def node(self, node_id: str) -> NodeRow | None:
         self.asked.append(node_id)
