@@ -15,6 +15,7 @@ ALL = (
     "spawn",
     "first_line",
     "market",
+    "market_http",
     "live",
     "write_behind",
     "market_start",

@@ -133,6 +133,8 @@ class Prices:
                 await self.sample()
             except ComputeSwarmError as error:
                 _log.warning("prices_not_kept", reason=error.detail)
+            except Exception as error:  # the next moment has its own chance
+                _log.error("prices_failed", exc=error)
 
 
 def _series(tier: Tier, model: str) -> str:
