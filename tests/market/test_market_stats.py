@@ -18,7 +18,7 @@ from market_fixtures import START, FakeClock
 from benchmarks.fleet.model import Fleet
 from benchmarks.fleet.rows import RowMaker, read
 from computeswarm.core.errors import BadRequest
-from computeswarm.core.prices import MAX_POINTS
+from computeswarm.core.prices import MAX_POINTS, PriceHistory
 from computeswarm.core.stats import MarketStats, PricePercentiles
 from computeswarm.market import stats as stats_module
 from computeswarm.market.prices import DAY, TIERS, Prices
@@ -235,3 +235,18 @@ async def test_no_question_gets_too_many_points(store: Store) -> None:
     points = made.series[0].points
     assert made.step == 600 and MAX_POINTS - 100 < len(points) <= MAX_POINTS + 1
     assert all(b.at - a.at == 600 for a, b in pairwise(points[1:-1]))
+
+
+async def test_many_models_share_the_points(store: Store) -> None:
+    clock = FakeClock()
+    fleet = {"RTX 4090": CENT, "RTX 3090": CENT, "RTX 5090": CENT, "RTX 3060": CENT, "cpu": CENT}
+    prices = price_history(store, clock, fleet)
+    figures = {"nodes": 1, "idle": 1, "sellers": 1} | dict.fromkeys(
+        ("p10", "p25", "p50", "p75", "p90"), CENT
+    )
+    for at in range(START - 3 * DAY + 300, START, 300):
+        await store.add_samples(at, {f"price/300/{model}": figures for model in fleet})
+    made = await prices.history(since=START - 3 * DAY + 1, step=1)
+    counts = [len(series.points) for series in made.series]
+    assert len(counts) == 5 and 800 < sum(counts) <= 1_205
+    assert PriceHistory.model_validate_json(made.model_dump_json()) == made
