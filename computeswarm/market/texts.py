@@ -23,7 +23,7 @@ _QUICK = 1024 * 1024
 """Bytes that are gone through in well under a millisecond."""
 _MAYBE = 8_000
 """Parts of texts that may hold a word, up to which they are looked at one by one."""
-_MAYBE_BYTES = 32
+_MAYBE_BYTES = 128
 """What one of them costs, in bytes gone through."""
 CACHED = 32
 """Words whose entries are kept, a byte an entry."""

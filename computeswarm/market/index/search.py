@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from computeswarm.core.errors import BadRequest, Unavailable
+from computeswarm.core.logs import get_logger
 from computeswarm.core.metrics import Histogram
 from computeswarm.core.query import DEFAULT_SORT, Query
 from computeswarm.core.threads import give_way
@@ -61,6 +62,7 @@ _CACHED_BYTES = 32 * 2**20
 _PAGE_OVERHEAD = 10_000  # a key may be as long as a request line
 
 T = TypeVar("T")
+_log = get_logger("market")
 
 
 class Search:
@@ -298,12 +300,17 @@ class Search:
     async def _tick_forever(self, now: Callable[[], float]) -> None:
         while True:
             await asyncio.sleep(STALE_SECONDS)
-            at = now()
-            for first in range(0, self._table.size, _CHUNK):
-                self._table.refresh(at, first, first + _CHUNK)
-                await asyncio.sleep(0)
-            for sort in self._shelf.due(monotonic()):
-                await self._build(sort)
+            try:
+                await self._tick(now())
+            except Exception as error:  # the next second is another chance
+                _log.error("search_tick_failed", exc=error)
+
+    async def _tick(self, now: float) -> None:
+        for first in range(0, self._table.size, _CHUNK):
+            self._table.refresh(now, first, first + _CHUNK)
+            await asyncio.sleep(0)
+        for sort in self._shelf.due(monotonic()):
+            await self._build(sort)
 
 
 def _busy() -> Unavailable:
