@@ -102,6 +102,7 @@ class _Runner(web.AppRunner):
             "access_log": None,
             "keepalive_timeout": connections.limits.idle_seconds,
             "lingering_time": LINGER_SECONDS,
+            "auto_decompress": False,  # see ``web.stream_body``
             "max_line_size": MAX_LINE,
             "max_field_size": MAX_FIELD,
             "max_headers": MAX_FIELDS,

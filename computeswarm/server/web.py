@@ -10,7 +10,8 @@ import asyncio
 import errno
 import json
 import math
-from collections.abc import AsyncIterator, Mapping
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, TypeVar
 
 from aiohttp import ClientPayloadError, hdrs, web
@@ -39,10 +40,13 @@ IDLE_SECONDS = 30.0
 """A streamed body has so many seconds for each chunk."""
 JSON_CONTENT_TYPE = "application/json"
 _JSON_TYPES = frozenset({JSON_CONTENT_TYPE, "application/octet-stream", "text/plain"})
-_CODINGS = frozenset({"", "identity", "gzip", "deflate"})
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""What zlib is told of a coding: which head and checksum are round it."""
+_INFLATED_AT_ONCE = 64 * 1024
 RETRY_SECONDS = 5
 """What a 503 tells the client to wait where nobody knows better."""
 COMMON_HEADERS = CIMultiDict({"X-Content-Type-Options": "nosniff", "Server": "computeswarm"})
+_BROKEN = "The request body is broken; send it again."
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = get_logger("server")
@@ -82,15 +86,17 @@ class ExpectationFailed(ComputeSwarmError):
 async def read_body(
     request: web.Request, *, limit: int = JSON_LIMIT, seconds: float = BODY_SECONDS
 ) -> bytes:
-    """The whole body, at most ``limit`` bytes *after* any decompression.
+    """The whole body, at most ``limit`` bytes, and as many *after* any decompression.
 
     Raises:
         TooLarge: longer than that; nothing beyond the limit was kept.
         SlowClient: not here after ``seconds``.
+        UnsupportedMedia: compressed in a way that isn't known here.
         BadRequest: broken chunking or compression.
     """
     content = request.content
-    if content.is_eof() and content.exception() is None:
+    coded = hdrs.CONTENT_ENCODING in request.headers
+    if not coded and content.is_eof() and content.exception() is None:
         # it came in one packet with the head: no timer needed
         body = content.read_nowait(-1)
         if len(body) > limit:
@@ -114,27 +120,60 @@ async def stream_body(
 ) -> AsyncIterator[bytes]:
     """The body in chunks as they come, at most ``limit`` bytes after any decompression.
 
+    It is decompressed here, step by step as it is read: aiohttp would do so as it arrives, all of
+    it, before any handler could stop that.
+
     Raises:
         TooLarge: longer than that.
         SlowClient: nothing came for ``idle_seconds``.
+        UnsupportedMedia: compressed in a way that isn't known here.
         BadRequest: broken chunking or compression.
     """
+    inflater = _inflater(request)
     total = 0
-    while True:
+    while chunk := await _next_chunk(request, idle_seconds):
+        for part in (chunk,) if inflater is None else _inflated(inflater, chunk):
+            total += len(part)
+            if total > limit:
+                raise _too_large(limit)
+            yield part
+    if inflater is not None and total and not inflater.eof:
+        raise BrokenBody(_BROKEN)
+
+
+async def _next_chunk(request: web.Request, idle_seconds: float) -> bytes:
+    try:
+        async with asyncio.timeout(idle_seconds):
+            return await request.content.readany()
+    except TimeoutError:
+        raise _slow() from None
+    except (HttpProcessingError, ClientPayloadError, web.RequestPayloadError):
+        request.content.feed_eof()  # or aiohttp would read on, and meet the error again
+        raise BrokenBody(_BROKEN) from None
+
+
+def _inflater(request: web.Request) -> zlib._Decompress | None:
+    coding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+    if coding in ("", "identity"):
+        return None
+    if coding not in _WINDOWS:
+        sentence = f"The body may be gzip or deflate, not {clean_line(coding, limit=60)}."
+        raise UnsupportedMedia(sentence)
+    return zlib.decompressobj(_WINDOWS[coding])
+
+
+def _inflated(inflater: zlib._Decompress, chunk: bytes) -> Iterator[bytes]:
+    """What a chunk becomes, no more at once than can be told to be too much in time."""
+    while chunk:
+        if inflater.eof:  # something behind the end
+            raise BrokenBody(_BROKEN)
         try:
-            async with asyncio.timeout(idle_seconds):
-                chunk = await request.content.readany()
-        except TimeoutError:
-            raise _slow() from None
-        except (HttpProcessingError, ClientPayloadError, web.RequestPayloadError):
-            request.content.feed_eof()  # or aiohttp would read on, and meet the error again
-            raise BrokenBody("The request body is broken; send it again.") from None
-        if not chunk:
-            return
-        total += len(chunk)
-        if total > limit:
-            raise _too_large(limit)
-        yield chunk
+            part = inflater.decompress(chunk, _INFLATED_AT_ONCE)
+        except zlib.error:
+            raise BrokenBody(_BROKEN) from None
+        chunk = inflater.unconsumed_tail or inflater.unused_data
+        if part:
+            yield part
 
 
 def _too_large(limit: int) -> TooLarge:
@@ -165,10 +204,6 @@ def _check_media(request: web.Request) -> None:
     kind = kind.strip().lower()
     if kind and kind not in _JSON_TYPES and not kind.endswith("+json"):
         sentence = f"The body is to be {JSON_CONTENT_TYPE}, not {clean_line(kind, limit=60)}."
-        raise UnsupportedMedia(sentence)
-    coding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
-    if coding not in _CODINGS:
-        sentence = f"The body may be gzip or deflate, not {clean_line(coding, limit=60)}."
         raise UnsupportedMedia(sentence)
 
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -131,6 +132,18 @@ async def test_a_compressed_bomb_is_refused(http: aiohttp.ClientSession, chunked
             await problem(response)
 
 
+@pytest.mark.parametrize("path", ["/beat", "/broken", "/nothing"])
+async def test_a_compressed_bomb_holds_up_nobody(http: aiohttp.ClientSession, path: str) -> None:
+    """300 MB in 290 kB: nothing of it is unpacked that nobody wants."""
+    bomb, headers = gzip.compress(bytes(300_000_000), 6), {"Content-Encoding": "gzip"}
+    async with http.post("/beat", data=bomb[:60_000], headers=headers) as response:
+        assert response.status == 413  # within what a body may have before it is unpacked
+    began = time.process_time()
+    async with http.post(path, data=bomb, headers=headers) as response:
+        assert response.status in (413, 404, 405)
+    assert time.process_time() - began < 0.2
+
+
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(data), 5_000):
         yield data[start : start + 5_000]
@@ -144,8 +157,12 @@ async def test_a_compressed_body_within_the_limit_is_read(http: aiohttp.ClientSe
 
 async def test_a_broken_compression_is_a_bad_request(http: aiohttp.ClientSession) -> None:
     headers = {"Content-Encoding": "gzip"}
-    async with http.post("/beat", data=b"not gzip at all", headers=headers) as response:
-        assert response.status == 400
+    whole = gzip.compress(b'{"status": "idle"}')
+    for body in (b"not gzip at all", whole[:-9], whole + b"more"):
+        async with http.post("/beat", data=body, headers=headers) as response:
+            assert response.status == 400, body
+    async with http.post("/beat", data=b"x", headers={"Content-Encoding": "br"}) as response:
+        assert response.status == 415
 
 
 async def test_a_slow_body_is_cut(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
