@@ -62,6 +62,8 @@ async def test_a_count_narrows_the_filter() -> None:
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is buyer_screen(pilot))
         assert bar.text == shown[1]
+        await pilot.press("slash", "space", *"idle", "enter")
+        assert bar.text == f"{shown[1]} idle"  # what is typed comes after it
         buyer.fault = MarketUnavailable("This market doesn't count its nodes; list them instead.")
         await pilot.press("f")
         await until(pilot, lambda: app._notifications)

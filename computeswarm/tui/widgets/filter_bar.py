@@ -86,8 +86,10 @@ class FilterBar(Vertical):
         self._fields.known = values
 
     def fill(self, text: str) -> None:
-        """Ask for this, as though it had been typed."""
-        self.query_one(Input).value = text
+        """Ask for this, as though it had been typed: what is typed next comes after it."""
+        field = self.query_one(Input)
+        field.value = text
+        field.cursor_position = len(text)
 
     def clear(self) -> None:
         self.fill("")
