@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.crypto import same_address
@@ -40,6 +40,9 @@ MAX_CLOCK_SKEW = 600
 """Seconds that a seller's clock may be off, either way."""
 MAX_RECORD_BYTES = 16 * 1024
 """A page holds up to 100 records, and one stranger's must not make it too large for buyers."""
+MAX_RECORD_DEPTH = 16
+"""Levels of lists and members. Readers of JSON have limits of their own, and a page adds some
+levels: one stranger's record must not make the others' unreadable."""
 _COMES_BACK = "Starting the seller anew lists it again."
 _COUNTER_DIGITS = len(str(MAX_COUNTER))
 
@@ -79,12 +82,13 @@ def check_enrolment(
         TooLarge: the record has more than ``MAX_RECORD_BYTES``.
         BadRequest: a record or a session that is none.
         Unauthorized: not both signed by the wallet that the record names, or not for each other.
-        Unprocessable: for another chain or market, or the dates can't be right.
+        Unprocessable: for another chain or market, nested too deep, or the dates can't be right.
     """
     signed = enrolment.record
     record_json = signed.model_dump_json().encode()
     if len(record_json) > MAX_RECORD_BYTES:
         raise TooLarge(f"A node's record has at most {MAX_RECORD_BYTES // 1024} KiB; shorten it.")
+    _check_depth(signed)
     _check_chain(signed, chain)
     _check_chain(enrolment.session, chain)
     record = open_record(signed)
@@ -221,6 +225,16 @@ def check_permit(
     if permit.expires_at <= now:
         raise Unauthorized("The permit has run out; sign a new one.")
     return permit
+
+
+def _check_depth(signed: Signed) -> None:
+    level: list[Any] = [signed.document]
+    for _ in range(MAX_RECORD_DEPTH):
+        inside = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [value for values in inside for value in values if isinstance(value, (dict, list))]
+        if not level:
+            return
+    raise Unprocessable(f"A node's record has at most {MAX_RECORD_DEPTH} levels; make it flatter.")
 
 
 def _check_chain(signed: Signed, chain: ChainInfo) -> None:

@@ -19,6 +19,7 @@ from market_fixtures import (
 
 from computeswarm.core.chains import BASE_SEPOLIA
 from computeswarm.core.crypto import SECP256K1_N, PrivateKey
+from computeswarm.core.eip712 import statement_digest
 from computeswarm.core.errors import (
     BadRequest,
     ComputeSwarmError,
@@ -27,6 +28,7 @@ from computeswarm.core.errors import (
     Unprocessable,
 )
 from computeswarm.core.nodes import RECORD_KIND, ComputeNode, Registration
+from computeswarm.core.pages import NodeList
 from computeswarm.core.sessions import (
     MAX_SESSION_SECONDS,
     SESSION_KIND,
@@ -36,7 +38,7 @@ from computeswarm.core.sessions import (
     answer_session,
     enrol,
 )
-from computeswarm.core.signing import Signed
+from computeswarm.core.signing import Signed, canonical_json
 from computeswarm.market.identity import (
     MAX_CLOCK_SKEW,
     MAX_RECORD_AGE,
@@ -259,6 +261,28 @@ async def test_what_is_listed_is_what_was_checked(client: MarketClient) -> None:
     assert ComputeNode.model_validate(node).info.price_per_hour == 360_000
     other = twice.replace('"price_per_hour":1,"price_per_hour":360000', '"price_per_hour":1')
     assert (await client.call("POST", "/api/v1/nodes/register", data=other)).status == 401
+
+
+@pytest.mark.parametrize("deep", [190, 197])
+async def test_no_record_makes_a_page_unreadable(
+    client: MarketClient, seller: Seller, deep: int
+) -> None:
+    """A reader of JSON gives up at some depth, and a record lies deeper in a page than in what
+    registered it."""
+    nested: Any = 1
+    for _ in range(deep):
+        nested = [nested]
+    document = seller.signed().document | {"more": nested}
+    digest = statement_digest(CHAIN_ID, RECORD_KIND, canonical_json(document))
+    record = Signed(
+        kind=RECORD_KIND,
+        chain_id=CHAIN_ID,
+        document=document,
+        signature="0x" + seller.key.sign_digest(digest).hex(),
+    )
+    assert (await seller.register(seller.enrolment(record))).status == 422
+    page = NodeList.model_validate_json((await client.get("/api/v1/nodes")).body)
+    assert [node.record for node in page.nodes] != [record]
 
 
 async def test_a_registration_sent_again_changes_nothing(
