@@ -3,7 +3,8 @@
     python -m benchmarks.fleet.hosting --nodes 1000000 --on-sockets 20000 --folder DIR
 
 It prints a line of JSON once it is ready, and one for each line on its standard input: ``figures``,
-``silence SHARE`` (so many fall silent for good), ``expiry`` (how those went offline).
+``silence SHARE`` (so many fall silent for good), ``expiry`` (how those went offline), ``static
+BYTES`` (a bare handler beside the market, on the same loop).
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from aiohttp import web
 
 from benchmarks.fleet.leases import LEASE_BEATS, LeaseTraffic
 from benchmarks.fleet.model import Fleet
@@ -132,6 +136,18 @@ def figures(market: Market, beside: Beside) -> dict[str, Any]:
     }
 
 
+def static_app(size: int) -> web.Application:
+    """What answers ``GET /api/v1/nodes`` with so many ready bytes."""
+    page = b"x" * size
+
+    async def nodes(_: web.Request) -> web.Response:
+        return web.Response(body=page, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/api/v1/nodes", nodes)
+    return app
+
+
 async def host(fleet: Fleet, folder: Path, *, on_sockets: int, heartbeat_seconds: int) -> None:
     path, began = folder / "market.db", perf_counter()
     if not path.exists():
@@ -139,7 +155,8 @@ async def host(fleet: Fleet, folder: Path, *, on_sockets: int, heartbeat_seconds
     filled = perf_counter()
     # one address asks for everything here: its limits would be measured, not the market
     market = open_market(path, limits={}, heartbeat_seconds=heartbeat_seconds)
-    async with Server(build_market_app(market)) as server:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(Server(build_market_app(market)))
         url = await server.start("127.0.0.1", 0)
         loaded = perf_counter()
         beside = Beside(market, fleet, first=on_sockets)
@@ -151,6 +168,9 @@ async def host(fleet: Fleet, folder: Path, *, on_sockets: int, heartbeat_seconds
                     task.result()  # a fault of ours
             if words[0] == "figures":
                 _say(figures(market, beside))
+            elif words[0] == "static":
+                bare = await stack.enter_async_context(Server(static_app(int(words[1]))))
+                _say({"url": await bare.start("127.0.0.1", 0)})
             elif words[0] == "silence":
                 _say({"silent": beside.silence(float(words[1]))})
             else:
@@ -171,6 +191,7 @@ if __name__ == "__main__":
     parser.add_argument("--heartbeat-seconds", type=int, default=30)
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
+    logging.disable(logging.WARNING)
     run(
         host(
             Fleet(options.nodes),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,3 +92,17 @@ async def test_a_large_fleet_goes_straight_into_a_table(tmp_path: Path) -> None:
     report = await asyncio.wait_for(run, 60)
     assert report.events["heartbeats"] > 50 and report.events["online at the end"] > 2_000
     assert report.kinds["search"].count > 3 and not report.kinds["search"].errors
+
+
+async def test_the_benchmark_over_http_runs() -> None:
+    few = ("--nodes", "1000", "--requests", "20", "--socket-rate", "200")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.market_http", *few, "--heartbeat-seconds", "1"),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    out = (await asyncio.wait_for(process.communicate(), 100))[0].decode()
+    # how fast it was says nothing on a busy machine; that all was there does
+    assert re.search(r"beside: [\d,]+ heartbeats/s", out), out
+    assert re.search(r"expiry +(\d+) of \1 offline after 1\.", out), out
+    assert "refused" not in out
