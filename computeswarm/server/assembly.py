@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 
@@ -19,7 +20,7 @@ from computeswarm.server.web import (
     ExpectationFailed,
     MethodNotAllowed,
     answering,
-    json_reply,
+    bytes_reply,
     problem_reply,
 )
 
@@ -59,7 +60,7 @@ def build_app(
         return safe if requests is None else requests.timed(method, path, safe)
 
     async def openapi(_: web.Request) -> web.StreamResponse:
-        return json_reply(document, headers={"Cache-Control": "public, max-age=300"})
+        return bytes_reply(document, headers={"Cache-Control": "public, max-age=300"})
 
     table.append(
         Route(
@@ -71,7 +72,8 @@ def build_app(
             public=True,
         )
     )
-    document = from_routes(table, title=title, description=description)
+    described = from_routes(table, title=title, description=description)
+    document = json.dumps(described, separators=(",", ":")).encode()
     for route in table:
         handler = route.handler
         if limiting is not None and route.limit:

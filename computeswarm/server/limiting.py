@@ -8,12 +8,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from computeswarm.core.addresses import address_key
-from computeswarm.core.errors import NodeNotFound, NodeRevoked, Unauthorized
+from computeswarm.core.errors import JobNotFound, NodeNotFound, NodeRevoked, Unauthorized
 from computeswarm.market.limits import Kind, Limits
 from computeswarm.server.proxies import Clients
 
-_FAILED = (Unauthorized, NodeNotFound, NodeRevoked)
-"""A call under a session that isn't there costs a look into the database."""
+_FAILED = (Unauthorized, NodeNotFound, NodeRevoked, JobNotFound)
+"""A call under a session that isn't there, or of a job, costs a look into the database."""
 
 
 def limiting(limits: Limits, clients: Clients) -> Callable[[str, Handler], Handler]:
