@@ -19,13 +19,19 @@ LIMIT = 60.0
 """Seconds for whatever should take a moment, on a machine that has others to serve."""
 
 
-async def until(what: Callable[[], Awaitable[bool]], seconds: float = LIMIT) -> float:
-    """Wait until something is so; returns how many seconds that took."""
+async def until(
+    what: Callable[[], Awaitable[bool]], seconds: float = LIMIT, *, pause: float = 0.05
+) -> float:
+    """Wait until something is so; returns how many seconds that took.
+
+    Args:
+        pause: seconds between looks; long where each of them counts under a limit.
+    """
     loop = asyncio.get_running_loop()
     began = loop.time()
     while not await what():
         assert loop.time() - began < seconds, f"not so within {seconds} s"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause)
     return loop.time() - began
 
 
