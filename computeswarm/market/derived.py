@@ -45,3 +45,19 @@ def reputation(succeeded: Array, failed: Array) -> Array:
     deviation = np.sqrt(good * bad / (both * both * (both + 1.0)))
     share = 1000.0 * (good / both - BOUND_DEVIATIONS * deviation)
     return np.maximum(share.astype(np.int32), 0)
+
+
+def reckon(columns: Columns, slots: Array, now: float | Array) -> None:
+    """Everything that follows from the other columns of some slots."""
+    columns.uptime[slots] = uptime(columns, slots, now)
+    columns.value[slots] = price_of_throughput(columns.price[slots], columns.tflops[slots])
+    reckon_jobs(columns, slots)
+
+
+def reckon_jobs(columns: Columns, slots: Array) -> None:
+    """What follows from uptime and the counts of jobs."""
+    succeeded, failed = columns.succeeded[slots], columns.failed[slots]
+    rel = reliability(columns.uptime[slots], succeeded, failed)
+    columns.rel[slots] = rel
+    columns.cost[slots] = expected_cost(columns.price[slots], rel)
+    columns.reputation[slots] = reputation(succeeded, failed)
