@@ -135,3 +135,17 @@ def test_counts_become_words_of_the_language() -> None:
         (term,) = parse(item.word).terms
         assert term.field in (item.field, "gpus")
         assert "\x1b" not in item.label
+
+
+async def test_the_keys_sort_by_the_columns_in_view() -> None:
+    buyer = FakeBuyer(jobs=[])
+    app = make_app(buyer)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        table = buyer_screen(pilot).query_one(NodePane).table
+        seen = []
+        for _ in range(3):
+            await pilot.press("s")
+            seen.append(table.sort_key)
+        assert seen == ["reputation", "vram", "price"]  # DONE, then round again
+        await until(pilot, lambda: buyer.asked[-1][1] == "price")

@@ -208,11 +208,11 @@ class FakeBuyer:
         self.asked.append((query, sort))
         if self.fault is not None:
             raise self.fault
-        field = {"vram": "vram_bytes", "rel": "jobs_succeeded"}.get(sort.strip("-"), "price")
+        field = {"vram": "vram_bytes", "reputation": "jobs_succeeded"}.get(sort.strip("-"), "price")
         found = self._found(query)
         found.sort(
             key=lambda n: getattr(n, field),
-            reverse=sort.startswith("-") != (sort.strip("-") in ("vram", "rel")),
+            reverse=sort.startswith("-") != (sort.strip("-") in ("vram", "reputation")),
         )
         self.limits.append(limit)
         return NodePage(tuple(found[:limit]), len(found), more=len(found) > limit)

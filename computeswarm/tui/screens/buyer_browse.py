@@ -12,7 +12,7 @@ from computeswarm.tui.screens.buyer_orders import BuyerOrders
 from computeswarm.tui.views import FacetItem
 from computeswarm.tui.widgets.filter_bar import FilterBar
 from computeswarm.tui.widgets.node_detail import NodeDetail
-from computeswarm.tui.widgets.node_pane import SORTS, NodePane
+from computeswarm.tui.widgets.node_pane import NodePane
 from computeswarm.tui.widgets.table import Table
 
 NODES_EVERY = 2.0
@@ -113,8 +113,10 @@ class BuyerBrowse(BuyerOrders):
         self.query_one(FilterBar).known = known
 
     def action_sort(self) -> None:
-        at = SORTS.index(self.sort) + 1 if self.sort in SORTS else 0
-        self._sort(SORTS[at % len(SORTS)], self.descending)
+        """By the next column that is in view, so that the arrow says by which."""
+        sorts = self.query_one(NodePane).table.sorts
+        at = sorts.index(self.sort) + 1 if self.sort in sorts else 0
+        self._sort(sorts[at % len(sorts)], self.descending)
 
     def action_sort_flip(self) -> None:
         self._sort(self.sort, not self.descending)

@@ -45,15 +45,21 @@ COLUMNS: tuple[Column[NodeItem], ...] = (
     Column("$/H", 8, _price, "price", True),
     Column("WALLS", 9, lambda n: (n.isolation, "muted"), rank=6),
     Column("REGION", 8, lambda n: (n.region or DASH, "muted"), "region", rank=7),
-    Column("UP", 6, lambda n: (f"{n.uptime_permille / 10:.1f}%", ""), right=True, rank=5),
-    Column("DONE", 7, _record, "rel", right=True, rank=3, falls=True),
+    Column(
+        "UP",
+        6,
+        lambda n: (f"{n.uptime_permille / 10:.1f}%", ""),
+        "uptime",
+        True,
+        rank=5,
+        falls=True,
+    ),
+    Column("DONE", 7, _record, "reputation", right=True, rank=3, falls=True),
     Column("LONGEST", 8, lambda n: (duration(n.max_job_seconds), "muted"), right=True, rank=8),
     Column("STATE", 11, _state),
 )
-"""``DONE`` is jobs that ended well of all that ended; ``WALLS`` is the job's isolation."""
-
-SORTS = tuple(column.sort for column in COLUMNS if column.sort)
-"""Keys of ``core.query.SORT_KEYS``."""
+"""``DONE`` is jobs that ended well of all that ended; ``WALLS`` is the job's isolation. A column's
+``sort`` is a key of ``core.query.SORT_KEYS``."""
 
 
 class NodePane(Pane):

@@ -111,6 +111,11 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         """The row under the cursor."""
         return self.rows[self.cursor] if 0 <= self.cursor < len(self.rows) else None
 
+    @property
+    def sorts(self) -> tuple[str, ...]:
+        """The keys of the columns there is room for, from left to right."""
+        return tuple(c.sort for c, _ in self._lay_out(self.size.width) if c.sort)
+
     def set_rows(self, rows: Sequence[Row]) -> None:
         """Show these rows; the cursor stays on its row, or at its place if that row is gone."""
         held = self.current
