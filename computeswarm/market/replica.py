@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Protocol
 
 from computeswarm.core.clock import Clock
-from computeswarm.core.errors import ComputeSwarmError
+from computeswarm.core.errors import ComputeSwarmError, Unavailable
 from computeswarm.core.jobs import MarketJob
 from computeswarm.core.logs import get_logger
 from computeswarm.market.columns import Array
@@ -136,11 +136,11 @@ class Replica:
     async def ask(self, node_id: str) -> None:
         """Read one node, which may have been registered elsewhere a moment ago.
 
-        Once for all who ask at the same time, and at most ``ASKED_PER_SECOND`` altogether: beyond
-        that nothing is read, so that a flood of bad calls does not become one of queries.
+        Once for all who ask at the same time, and at most ``ASKED_PER_SECOND`` altogether, so that
+        a flood of bad calls does not become one of queries.
 
         Raises:
-            Unavailable: the store does not answer, so nobody knows.
+            Unavailable: the store does not answer or is asked too much, so nobody knows.
         """
         if not self._store.shared:
             return
@@ -150,7 +150,7 @@ class Replica:
             if now - self._second >= 1:
                 self._second, self._asked = now, 0
             if self._asked >= ASKED_PER_SECOND:
-                return
+                raise Unavailable("Too many unknown sessions at once; try again.", retry_after=1)
             self._asked += 1
             task = self._reading[node_id] = asyncio.create_task(self._read(node_id))
         await asyncio.shield(task)

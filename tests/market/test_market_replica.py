@@ -279,9 +279,11 @@ async def test_strangers_calls_become_few_questions(stage: Stage) -> None:
     await asyncio.gather(*(replica.ask(row(1).node_id) for _ in range(50)))
     assert len(store.asked) == 1
     assert stage.table.live() == 1
-    for number in range(3 * ASKED_PER_SECOND):
-        await replica.ask(f"nd-{number:012x}")
+    calls = [replica.ask(f"nd-{number:012x}") for number in range(3 * ASKED_PER_SECOND)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
     assert len(store.asked) == ASKED_PER_SECOND
+    refused = [answer for answer in answers if isinstance(answer, Unavailable)]
+    assert len(refused) == 2 * ASKED_PER_SECOND + 1, "nobody is told that he is a stranger unasked"
     stage.clock.time += 1
     await replica.ask("nd-ffffffffffff")
     assert len(store.asked) == ASKED_PER_SECOND + 1
