@@ -105,7 +105,8 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Write everything out and let go."""
+        """Write everything out and let go. Leases that can't be written are only logged: they come
+        again with the next heartbeats."""
         ...
 
     async def ping(self) -> None:

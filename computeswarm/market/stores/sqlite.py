@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from computeswarm.core.crypto import to_checksum
 from computeswarm.core.errors import ComputeSwarmError, Unavailable
 from computeswarm.core.jobs import MarketJob
+from computeswarm.core.logs import get_logger
 from computeswarm.core.metrics import Histogram
 from computeswarm.market.rows import NodeColumns, NodeRow
 from computeswarm.market.stores import sqlite_jobs, sqlite_nodes
@@ -30,6 +31,7 @@ _LEASES_A_COMMIT = 4_000
 _RETRY_SECONDS = 1.0
 _START = Position("0")
 T = TypeVar("T")
+_log = get_logger("market")
 
 
 class SqliteStore:
@@ -68,6 +70,8 @@ class SqliteStore:
         if self._writer is not None:
             try:
                 await self.flush()
+            except ComputeSwarmError as error:
+                _log.warning("leases_not_written", leases=self.backlog, reason=error.detail)
             finally:
                 await self._writer.close()
                 self._writer = None

@@ -99,6 +99,19 @@ async def test_away_and_back(how: str, store: Store, lone_postgres: Postgres) ->
     await asyncio.wait_for(waiting, BOUND)
 
 
+async def test_it_closes_in_time_while_the_server_hangs(
+    store: Store, lone_postgres: Postgres
+) -> None:
+    saved = await store.save_node(row(1))
+    await store.node(node_id(1))
+    lone_postgres.stop()
+    store.touch(leases((saved.number, 1, 1, 1_001.0)))
+    began = time.monotonic()
+    await store.close()
+    assert time.monotonic() - began < BOUND
+    lone_postgres.cont()
+
+
 async def test_nothing_acknowledged_is_lost_over_restarts(
     store: Store, lone_postgres: Postgres
 ) -> None:

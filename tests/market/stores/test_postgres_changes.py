@@ -231,6 +231,31 @@ async def test_counters_are_shared(pair: Pair) -> None:
     assert await pair[0].share({"a": Count(0, later), "b": Count(0, later)}) == {"a": 20, "b": 40}
 
 
+async def test_keeping_house_changes_nothing_that_is_read(pair: Pair, postgres_url: str) -> None:
+    from computeswarm.market.stores.postgres.store import tidy
+
+    a, b = pair
+    await a.save_node(row(1))
+    for n in range(1, 6):
+        await pair[n % 2].add_job(job(n), "{}")
+        done = job(n, state=JobState.SUCCEEDED, paid=10**15, metered_ms=n)
+        assert await a.change_job(job(n), done, session_key=KEY, counter=n, succeeded=1, failed=0)
+    await a.share({"old": Count(7, time.time() - 5), "new": Count(7, time.time() + 600)})
+    before, log = await b.job_totals(), await b.changes(Position("0"))
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        kept = "SELECT (SELECT count(*) FROM totals), (SELECT count(*) FROM counts)"
+        assert tuple(await connection.fetchrow(kept)) == (15, 2)
+        async with connection.transaction():
+            await tidy(connection)
+        assert tuple(await connection.fetchrow(kept)) == (2, 1)
+    finally:
+        await connection.close()
+    assert await b.job_totals() == before
+    assert await b.changes(Position("0")) == log
+    assert before.paid == 5 * 10**15
+
+
 async def test_two_instances_bring_up_one_schema(postgres_url: str) -> None:
     stores = [open_store(postgres_url) for _ in range(4)]
     await asyncio.gather(*(store.open() for store in stores))

@@ -22,6 +22,7 @@ from computeswarm.market.stores.postgres.errors import (
 
 CONNECT_SECONDS = 4.0
 _PAUSE_SECONDS = 0.5
+_CLOSE_SECONDS = 2.0
 _SERVER_SETTINGS = {
     "application_name": "computeswarm market",
     "statement_timeout": "15s",
@@ -112,9 +113,11 @@ class Line:
     async def close(self) -> None:
         """Let go of it."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await connection.close(timeout=2)
+        if connection is not None and self._health.since is not None:
+            connection.terminate()  # nobody there to say goodbye to
+        elif connection is not None:
+            with suppress(*LOST, asyncpg.PostgresError):
+                await connection.close(timeout=_CLOSE_SECONDS)
 
     async def _attempt(self, work: Work[T]) -> T:
         if self._connection is None or self._connection.is_closed():

@@ -15,6 +15,7 @@ import asyncpg
 from computeswarm.core.crypto import to_checksum
 from computeswarm.core.errors import ComputeSwarmError, ConfigError
 from computeswarm.core.jobs import MarketJob
+from computeswarm.core.logs import get_logger
 from computeswarm.core.metrics import Histogram
 from computeswarm.market.rows import NodeColumns, NodeRow
 from computeswarm.market.stores.loading import ahead
@@ -46,6 +47,7 @@ _RETRY_SECONDS = 1.0
 _HOUSEKEEPING_SECONDS = 20.0
 _HOUSE_LOCK = 7_226_931_043
 T = TypeVar("T")
+_log = get_logger("market")
 
 
 class PostgresStore:
@@ -103,13 +105,15 @@ class PostgresStore:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        await self._committer.finish()
         try:
-            await self._committer.finish()
             await self.flush()
+        except ComputeSwarmError as error:
+            _log.warning("leases_not_written", leases=self.backlog, reason=error.detail)
         finally:
             await self._bell.close()
-            for line in (self._write_line, self._lease_line, self._house_line, self._readers):
-                await line.close()
+            lines = (self._write_line, self._lease_line, self._house_line, self._readers)
+            await asyncio.gather(*(line.close() for line in lines))
 
     async def ping(self) -> None:
         await self._read(lambda c: c.fetchval("SELECT 1"), seconds=_PING_SECONDS)
@@ -250,11 +254,12 @@ class PostgresStore:
             # another time, where it can't be now
             with suppress(ComputeSwarmError, asyncpg.PostgresError):
                 await self._house_line.use(
-                    lambda c: transact(c, _tidy), seconds=_HOUSEKEEPING_SECONDS
+                    lambda c: transact(c, tidy), seconds=_HOUSEKEEPING_SECONDS
                 )
 
 
-async def _tidy(connection: Connection) -> None:
+async def tidy(connection: Connection) -> None:
+    """Forget and sum up what has gathered, unless another instance is at it."""
     if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _HOUSE_LOCK):
         await log.prune(connection)
         await jobs.fold(connection)
