@@ -7,10 +7,11 @@ instance may know more. The store has the last word: its statements are conditio
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.clock import Clock
-from computeswarm.core.errors import Conflict, NodeNotFound, NodeRevoked, Unauthorized
+from computeswarm.core.errors import Conflict, NodeNotFound, NodeRevoked, Unauthorized, Unavailable
 from computeswarm.core.nodes import Registration
 from computeswarm.core.sessions import Enrolment, answer_session
 from computeswarm.core.signing import Signed
@@ -78,7 +79,8 @@ class Registry:
         try:
             row = await self._store.save_node(self._row(enrolled, mac_key, slot, now))
         except Conflict:
-            await self._replica.ask(enrolled.record.node_id)
+            with suppress(Unavailable):
+                await self._replica.ask(enrolled.record.node_id)
             self._succeeds(enrolled)  # says why, where the node was revoked elsewhere
             raise
         slot = self._replica.take(row)
