@@ -15,6 +15,7 @@ ALL = (
     "spawn",
     "first_line",
     "market",
+    "discovery",
     "market_http",
     "live",
     "write_behind",
