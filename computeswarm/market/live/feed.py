@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from computeswarm.core.changes import PriceChanged, Topic
 from computeswarm.core.clock import Clock
@@ -183,10 +183,13 @@ class LiveFeed:
         """
         self._readers.check_room(address)
         interest = Interest(frozenset(topics), query, wallet.lower())
-        made = Subscription(interest, address, self._cursors.after(self._last))
+        cursor = self._cursors.after(self._last)
+        made = Subscription(interest, address, cursor)
         self._readers.add(made)
         try:
-            made.begin(await self._opening(made, since))
+            missed = await self._cursors.missed(since) if since else Batch(0)
+            made.resets += missed is None
+            made.begin(self._opening(interest, missed, mark(cursor)))
         except BaseException:
             self.unsubscribe(made)
             raise
@@ -201,16 +204,18 @@ class LiveFeed:
         if self._readers.remove(one):
             self._resets += one.resets
 
-    async def _opening(self, one: Subscription, since: str) -> list[bytes]:
-        interest, begin = one.interest, mark(one.cursor)
-        missed = await self._cursors.missed(since) if since else Batch(0)
+    async def _opening(
+        self, interest: Interest, missed: Batch | None, begin: bytes
+    ) -> AsyncIterator[bytes]:
         if missed is None:
-            one.resets += 1
-            return [reset(_OLD) + begin]
+            yield reset(_OLD) + begin
+            return
         view = None if interest.query is None else View(interest.query, remembers=False)
         teller = Teller(self._nodes, missed, self._clock.now())
-        told = await teller.told(interest.topics, view) + teller.jobs_of(interest.wallet)
-        return [told + begin]
+        async for told in teller.told_once(interest.topics, view):
+            if told:
+                yield told
+        yield teller.jobs_of(interest.wallet) + begin
 
     # what they are told
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from computeswarm.core.changes import Reset, Topic
@@ -50,7 +51,7 @@ class Subscription:
         self.cursor = cursor
         """All that happened before it was put here."""
         self.resets = 0
-        self._opening: deque[bytes] = deque()
+        self._opening: AsyncIterator[bytes] | None = None
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._closed = False
@@ -68,14 +69,15 @@ class Subscription:
     def reset(self, reason: str) -> None:
         """Drop what waits and tell the reader to load anew."""
         self.resets += 1
-        self._opening.clear()
+        self._opening = None
         self._frames.clear()
         self._bytes = 0
         self._add(reset(reason) + mark(self.cursor))
 
-    def begin(self, frames: list[bytes]) -> None:
-        """What a reader is told before all else; it may be longer than what may wait later on."""
-        self._opening.extend(frames)
+    def begin(self, opening: AsyncIterator[bytes]) -> None:
+        """What a reader is told before all else. It is made as it is read, since it may be longer
+        than what may wait."""
+        self._opening = opening
         self._wake()
 
     def close(self) -> None:
@@ -85,7 +87,13 @@ class Subscription:
 
     async def next(self, seconds: float) -> bytes | None:
         """The next frame; the cursor alone after so many seconds without; None at the end."""
-        if not self._opening and not self._frames and not self._closed:
+        if (opening := self._opening) is not None:
+            frame = await anext(opening, None)
+            if frame is not None:
+                return frame
+            if self._opening is opening:
+                self._opening = None
+        if not self._frames and not self._closed:
             loop = asyncio.get_running_loop()
             waiter = self._waiter = loop.create_future()
             timer = loop.call_later(seconds, self._wake)
@@ -94,8 +102,6 @@ class Subscription:
             finally:
                 timer.cancel()
                 self._waiter = None
-        if self._opening:
-            return self._opening.popleft()
         if self._frames:
             frame = self._frames.popleft()
             self._bytes -= len(frame)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from itertools import chain
 
 import numpy as np
@@ -17,6 +17,8 @@ from computeswarm.market.live.views import Documents, View, gone
 
 STEP_SECONDS = 0.005
 """After so long others have their turn."""
+PIECE_BYTES = 64 * 1024
+"""What is put together at once."""
 
 
 class Teller:
@@ -36,18 +38,36 @@ class Teller:
 
     async def told(self, topics: frozenset[Topic], view: View | None) -> bytes:
         """Its nodes and prices, as far as they are among the topics."""
+        return b"".join([piece async for piece in self._pieces(topics, view)])
+
+    async def told_once(self, topics: frozenset[Topic], view: View | None) -> AsyncIterator[bytes]:
+        """The same to one reader, made as he takes it and kept for nobody else: what he has missed
+        may be much, and he may be in no hurry."""
+        async for piece in self._pieces(topics, view):
+            self._made.forget()
+            yield piece
+
+    async def _pieces(self, topics: frozenset[Topic], view: View | None) -> AsyncIterator[bytes]:
         events: list[bytes] = []
-        if Topic.NODES in topics:
-            events += [gone("left", node_id) for node_id in self._batch.left]
-            for told in self._nodes_told(view):
-                events.append(told)
-                if time.perf_counter() > self._until:
-                    await self._pause()
+        size = 0
+        for told in self._events(topics, view):
+            events.append(told)
+            size += len(told)
             if time.perf_counter() > self._until:
                 await self._pause()
+            if size > PIECE_BYTES:
+                yield b"".join(events)
+                events, size = [], 0
+        if time.perf_counter() > self._until:
+            await self._pause()
+        yield b"".join(events)
+
+    def _events(self, topics: frozenset[Topic], view: View | None) -> Iterable[bytes]:
+        if Topic.NODES in topics:
+            yield from (gone("left", node_id) for node_id in self._batch.left)
+            yield from self._nodes_told(view)
         if Topic.PRICES in topics:
-            events += map(_event, self._batch.prices.values())
-        return b"".join(events)
+            yield from map(_event, self._batch.prices.values())
 
     def jobs_of(self, wallet: str) -> bytes:
         """The jobs that a wallet (in lower case) bought or sold."""

@@ -52,6 +52,11 @@ class Documents:
             found = self._hidden[slot] = gone("hidden", self._nodes.node_id(slot))
         return found
 
+    def forget(self) -> None:
+        """Let go of what was made."""
+        for made in (self._listed, self._pulses, self._hidden):
+            made.clear()
+
 
 def gone(kind: str, node_id: str) -> bytes:
     """The event of a node that is out of view."""

@@ -13,6 +13,7 @@ from computeswarm.core.query import parse
 from computeswarm.market.live.readers import Readers
 from computeswarm.market.live.ring import Ring
 from computeswarm.market.live.subscription import MAX_FRAMES
+from computeswarm.market.live.telling import PIECE_BYTES
 
 BUSY, IDLE = NodeStatus.BUSY, NodeStatus.IDLE
 
@@ -273,3 +274,29 @@ async def test_after_missed_changes_everybody_loads_anew() -> None:
     fleet.register("more")
     await fleet.feed.flush()
     assert kinds(await reader.read()) == ["listed"]
+
+
+async def test_what_was_missed_is_made_as_it_is_read() -> None:
+    """Readers who come back after long and then read nothing must not fill the memory."""
+    fleet = Fleet()
+    await fleet.feed.flush()
+    begin = await fleet.feed.subscribe(ALL)
+    cursor = (await begin.next(1) or b"").removeprefix(b"id: ").decode().strip()
+    names = [f"rig {number}" for number in range(500)]
+    for name in names:
+        fleet.register(name)
+    await fleet.feed.flush()
+    back = await fleet.feed.subscribe(ALL, since=cursor)
+    first = await back.next(1) or b""
+    assert 0 < len(first) < 2 * PIECE_BYTES
+    late = fleet.register("late", price=1)
+    fleet.leave(late)
+    await fleet.feed.flush()
+    frames = [first]
+    while not frames[-1].startswith(b"event: left"):
+        frames.append(await back.next(1) or b"")
+    assert max(map(len, frames)) < 2 * PIECE_BYTES
+    assert b"".join(frames).count(b"event: listed") == len(names)
+    # the cursor comes once all was told, and is the one of when it began
+    marks = [b"id: " in frame for frame in frames]
+    assert marks == [False] * (len(frames) - 2) + [True] * 2
