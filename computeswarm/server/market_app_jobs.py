@@ -49,7 +49,7 @@ _HISTORY: dict[str, str | Parameter] = {
 def job_routes(market: Market) -> list[Route]:
     """Of one job whoever knows its id, which can't be guessed; of all of a wallet's its owner."""
     handlers = _Handlers(market)
-    job = "/api/v1/jobs/{job_id}"
+    job = "/api/v1/jobs/{job_id:(?!submit$)[^/]+}"
     return [
         Route(
             "POST",

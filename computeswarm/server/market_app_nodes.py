@@ -42,16 +42,14 @@ _PLAIN: Parameters = {
     "gpu_type": Parameter("part of the GPU's name", example="RTX 4090"),
     "min_vram_gb": Parameter("least GiB of one GPU", _NUMBER, example="24"),
     "max_price": Parameter("most USDC per GPU and hour", _NUMBER, example="1.50"),
-    "available": Parameter(
-        "true shows idle nodes only", {"type": "string", "enum": ["true", "false"]}
-    ),
+    "available": Parameter("true shows idle nodes only", example="true"),
 }
 _LIMIT = whole("nodes a page", 1, MAX_PAGE, default=50)
 _SEARCH: Parameters = {
     **_PLAIN,
     "sort": Parameter(
         "- turns it round",
-        {"type": "string", "pattern": f"^-?({'|'.join(SORTABLE)})$"},
+        {"type": "string", "pattern": f"^(-?({'|'.join(SORTABLE)}))?$"},
         example="price",
     ),
     "cursor": "`next` of the page before; it stays right while nodes come and go",
@@ -65,7 +63,7 @@ _ID: Parameters = {
 def node_routes(market: Market) -> list[Route]:
     """The busiest comes first, since routes are tried in order."""
     handlers = _Handlers(market)
-    node = "/api/v1/nodes/{node_id}"
+    node = "/api/v1/nodes/{node_id:(?!(?:register|facets)$)[^/]+}"
     return [
         Route(
             "POST",

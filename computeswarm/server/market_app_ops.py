@@ -26,7 +26,7 @@ from computeswarm.server.serving import CONNECTIONS
 from computeswarm.server.web import JSON_CONTENT_TYPE, bytes_reply, json_reply
 
 MAX_OFFSET = 10**8
-_MAX_TIME = 2**40
+_MAX_TIME = 2**40 - 1
 _LIMIT = whole("at most so many", 1, MAX_PAGE, default=20)
 _OFFSET = whole("how many to leave out", 0, MAX_OFFSET, default=0)
 _DISCOVERY: Parameters = {
