@@ -105,7 +105,8 @@ class Agent:
 
     async def _register(self) -> bool:
         async with self._calling:  # a call under the old session would be refused
-            return await self._enrol()
+            # one that was taken unheard is refused as known: once more, under a higher number
+            return await self._enrol() or await self._enrol()
 
     async def _enrol(self) -> bool:
         fleet, machine = self._fleet, self._machine
