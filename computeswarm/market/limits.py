@@ -192,6 +192,10 @@ class Limits:
             self._refuse(kind, windows, key, cost, moment, whose)
         counter.mine += cost
 
+    def limited(self, kind: Kind) -> bool:
+        """Whether there is a limit on this kind."""
+        return kind in self._kinds
+
     def spent(self, kind: Kind, key: str) -> bool:
         """Whether nothing more fits; counts nothing."""
         windows = self._kinds.get(kind)
