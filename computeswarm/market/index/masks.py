@@ -15,6 +15,8 @@ BLOCK = 128 * 1024
 """Rows at a time: what is read and written stays in the processor's cache."""
 _SPARSE = 128
 """Below one row in so many the rest is looked up row by row."""
+_FEW = 2_000
+"""Nodes whose names are sooner read than all names."""
 _THIN = 4
 """The same where rows are looked up one by one anyway."""
 
@@ -61,4 +63,5 @@ def some(conditions: Sequence[Condition], columns: Columns, slots: Array) -> Arr
 
 def matching(table: NodeTable, query: Query, slots: Array) -> Array:
     """For each of some slots whether the query finds its node now."""
-    return some(plan(table, query).all, table.columns, slots)
+    made = plan(table, query, few=len(slots) < _FEW)
+    return some(made.all, table.columns, slots)

@@ -29,6 +29,7 @@ COLUMNS = {"queue": "queued"}
 _ONLINE, _LISTED = ((0, 2),), ((0, 3),)
 _READ_AT_ONCE = 2 * 2**20
 """Bytes of texts; they are gone through in about a millisecond."""
+_READ_FOR_FEW = 64 * 1024
 _FEW = 8
 """Entries up to which one comparison each is faster than a table of all."""
 _HEX = re.compile(r"[0-9a-f]+\Z")
@@ -73,7 +74,7 @@ class Spelled:
 
     column: str
     hits: Array
-    """By entry."""
+    """By entry, with one more that is false for all that came later."""
 
     def mask(self, columns: Columns, rows: Rows) -> Array:
         """For each row whether it holds."""
@@ -201,8 +202,8 @@ class Plan:
 class Toll:
     """How much of the texts one query may go through where it is asked."""
 
-    def __init__(self) -> None:
-        self._left = _READ_AT_ONCE
+    def __init__(self, size: int) -> None:
+        self._left = size
 
     def take(self, size: int) -> bool:
         """Whether so many bytes may be gone through yet."""
@@ -217,12 +218,15 @@ def generation(table: NodeTable) -> int:
     return table.names.generation + sum(d.texts.generation for d in table.dictionaries)
 
 
-def plan(table: NodeTable, query: Query) -> Plan:
+def plan(table: NodeTable, query: Query, *, few: bool = False) -> Plan:
     """What a query asks of the table's columns as they are now.
 
     Words are looked for in texts as far as that is quick; the rest of them is left for ``late``.
+
+    Args:
+        few: it will be asked of a few nodes only, so their own texts had better be read.
     """
-    toll = Toll()
+    toll = Toll(_READ_FOR_FEW if few else _READ_AT_ONCE)
     numbers: dict[str, Spans] = {"status": _LISTED if query.shows_offline else _ONLINE}
     made: list[Condition] = []
     late: list[Either] = []
@@ -296,7 +300,7 @@ def _candidates(table: NodeTable, either: Either) -> Candidates | None:
                 for first, last in spans:
                     models[first : last + 1] = True
             case Spelled("gpu", hits):
-                models[: len(hits)] |= hits
+                models[: len(hits) - 1] |= hits[:-1]
             case Within("id", spans) if spans != EVERYTHING:
                 rows = slice(0, table.size)
                 others.append(np.flatnonzero(part.mask(table.columns, rows)))
@@ -324,13 +328,13 @@ def _text(table: NodeTable, term: Term, toll: Toll) -> Iterator[Part]:
         if column == "name":
             slots = table.named(hits)
             if slots is None:
-                yield Spelled(column, hits)
+                yield Spelled(column, np.append(hits, False))
             elif len(slots):
                 yield Among(slots)
             continue
         entries = np.flatnonzero(hits) if len(hits) < 2**15 or not hits.any() else None
         if entries is None or len(entries) > _FEW:
-            yield Spelled(column, hits)
+            yield Spelled(column, np.append(hits, False))
         elif len(entries):
             yield Within(column, union((entry, entry) for entry in entries.tolist()))
     for word in dict.fromkeys(term.words):

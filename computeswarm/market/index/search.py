@@ -175,7 +175,7 @@ class Search:
         if order is None:
             return None
         made, columns = plan(table, query), table.columns
-        walked = _WALKED_READING if made.late else _WALKED
+        walked = _WALKED_READING // len(made.unread) if made.late else _WALKED
         if len(order.aside()) > walked:
             return None
         accepts = partial(some, made.all, columns)
