@@ -16,7 +16,6 @@ from computeswarm.core.pages import Facets
 from computeswarm.core.query import FIELDS, SORTABLE, Kind, parse
 from computeswarm.market.index import Search, matching
 from computeswarm.market.index import pages as paging
-from computeswarm.market.index import search as searching
 from computeswarm.market.rows import Lease
 from computeswarm.market.table import NodeTable
 
@@ -178,11 +177,32 @@ def perform(table: NodeTable, operation: tuple[str, int, Any]) -> None:
         table.expire(np.array([slot]))
 
 
-@pytest.fixture(params=["counted", "walked"])
+INDEX = "computeswarm.market.index"
+SIZES: dict[str, dict[str, int]] = {
+    "counted": {},
+    "walked": {f"{INDEX}.search._COUNTED": 0, f"{INDEX}.plan._FEW": 1},
+    "apart": {
+        f"{INDEX}.search._LOOP_BYTES": 0,
+        f"{INDEX}.search._AT_ONCE": 0,
+        f"{INDEX}.search._READ_AT_ONCE": 0,
+        f"{INDEX}.search.MOST_UNREAD": 99,
+        f"{INDEX}.plan._READ_AT_ONCE": 0,
+        f"{INDEX}.plan._READ_FOR_FEW": 0,
+        f"{INDEX}.plan._FEW": 1,
+        f"{INDEX}.masks.BLOCK": 8,
+        f"{INDEX}.masks._SPARSE": 2,
+        "computeswarm.market.texts._QUICK": 8,
+        "computeswarm.market.texts.CACHED": 99,
+    },
+}
+
+
+@pytest.fixture(params=SIZES)
 def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A market whose matches are all counted, and one too large for that."""
-    if request.param == "walked":
-        monkeypatch.setattr(searching, "_COUNTED", 0)
+    """A market whose matches are all counted, one too large for that, and one where all that is
+    long is done in threads."""
+    for name, value in SIZES[request.param].items():
+        monkeypatch.setattr(name, value)
     return str(request.param)
 
 
@@ -194,7 +214,7 @@ def orders_from_the_second_node_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(
-    max_examples=120,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
