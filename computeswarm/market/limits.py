@@ -30,6 +30,8 @@ MAX_KEYS = 50_000
 """Clients counted one by one in a window; those beyond share ``_CROWD`` counters."""
 MAX_SHARED = 2_000
 """Counters added up in one round, the fullest first."""
+_ROUNDING = 1e-6
+"""Shares of a window are no exact numbers, and whoever waited as told has to pass."""
 _CROWD = 1_024
 _CROWD_FACTOR = 4
 
@@ -133,7 +135,8 @@ class _Windows:
 
     def overlap(self, moment: float) -> float:
         """The share of the window before that lies within the last ``seconds``."""
-        return max(0.0, 1.0 - (moment / self.limit.seconds - self.number))
+        seconds = self.limit.seconds
+        return max(0.0, 1.0 - (moment - self.number * seconds) / seconds)
 
     def wait(self, key: str, cost: int, moment: float) -> float:
         """Seconds until ``cost`` fits, if nobody asks meanwhile."""
@@ -188,7 +191,7 @@ class Limits:
         used = counter.mine + counter.others + cost
         if windows.before and (past := windows.before.get(key)):
             used += past * windows.overlap(moment)  # type: ignore[assignment]
-        if used > amount:
+        if used > amount + _ROUNDING:
             self._refuse(kind, windows, key, cost, moment, whose)
         counter.mine += cost
 
@@ -205,7 +208,10 @@ class Limits:
         windows.at(moment)
         counter = windows.now.get(key)
         used = (counter.mine + counter.others if counter else 0) + 1
-        return used + windows.before.get(key, 0) * windows.overlap(moment) > windows.limit.amount
+        return (
+            used + windows.before.get(key, 0) * windows.overlap(moment)
+            > windows.limit.amount + _ROUNDING
+        )
 
     def start(self) -> None:
         """Begin to add up with the other instances, where there can be any."""

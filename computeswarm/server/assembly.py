@@ -106,7 +106,7 @@ class _Others:
     """What no route takes: OPTIONS, methods that a path doesn't have, and paths that aren't."""
 
     def __init__(self, table: Sequence[Route]) -> None:
-        self._public = {route.path for route in table if route.public}
+        self._public = {route.public_path for route in table if route.public}
         found = (_VERSIONED.match(route.path) for route in table)
         self._versions = sorted({match[1] for match in found if match})
 
