@@ -38,6 +38,8 @@ BODY_SECONDS = 20.0
 """A JSON body has so many seconds to arrive whole."""
 IDLE_SECONDS = 30.0
 """A streamed body has so many seconds for each chunk."""
+SLOWEST = 1_024
+"""Bytes a second of a streamed body, on the average after ``IDLE_SECONDS``."""
 JSON_CONTENT_TYPE = "application/json"
 _JSON_TYPES = frozenset({JSON_CONTENT_TYPE, "application/octet-stream", "text/plain"})
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -125,13 +127,23 @@ async def stream_body(
 
     Raises:
         TooLarge: longer than that.
-        SlowClient: nothing came for ``idle_seconds``.
+        SlowClient: nothing came for ``idle_seconds``, or less than ``SLOWEST`` over a longer time.
         UnsupportedMedia: compressed in a way that isn't known here.
         BadRequest: broken chunking or compression.
     """
     inflater = _inflater(request)
-    total = 0
-    while chunk := await _next_chunk(request, idle_seconds):
+    total = came = 0
+    waited = 0.0
+    clock = asyncio.get_running_loop().time
+    while True:
+        # only waiting counts: what the server takes for what came is not the client's fault
+        began = clock()
+        left = idle_seconds + came / SLOWEST - waited
+        chunk = await _next_chunk(request, min(idle_seconds, left))
+        if not chunk:
+            break
+        waited += clock() - began
+        came += len(chunk)
         for part in (chunk,) if inflater is None else _inflated(inflater, chunk):
             total += len(part)
             if total > limit:

@@ -197,6 +197,25 @@ async def test_a_stalled_upload_is_cut(url: str) -> None:
     writer.close()
 
 
+async def test_a_trickled_upload_is_cut_and_a_steady_one_is_not(url: str) -> None:
+    async def send(piece: bytes, pieces: int) -> bytes:
+        reader, writer = await _connect(url)
+        head = f"PUT /stream/a HTTP/1.1\r\nHost: x\r\nContent-Length: {len(piece) * pieces}\r\n\r\n"
+        writer.write(head.encode())
+        answer = asyncio.create_task(reader.readuntil(b"\r\n"))
+        async with asyncio.timeout(20):
+            for _ in range(pieces):
+                if answer.done():
+                    break
+                writer.write(piece)
+                await asyncio.sleep(0.02)
+            return await answer
+
+    # never silent for long; all of it would take two seconds
+    assert b" 408 " in await send(b"x", 100)
+    assert b" 200 " in await send(b"x" * 1_000, 40)
+
+
 async def test_a_head_that_never_ends_is_cut() -> None:
     app = build_app(ROUTES, title="test", description="")
     quick = Connections(ConnectionLimits(head_seconds=0.3))
