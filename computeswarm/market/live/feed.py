@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 from computeswarm.core.changes import PriceChanged, Topic
 from computeswarm.core.clock import Clock
@@ -23,6 +23,7 @@ from computeswarm.market.stores.protocol import Position
 
 BATCH_SECONDS = 0.25
 STATS_SECONDS = 2.0
+_AT_ONCE = 32
 _OLD = "The market can't tell any more what changed since then."
 
 _log = logging.getLogger(__name__)
@@ -242,7 +243,7 @@ class LiveFeed:
         for group, members in groups:
             told = await teller.told(group.topics, group.view)
             shared = told + end
-            for reader in members:
+            async for reader in _in_turns(members):
                 reader.cursor = cursor
                 if own := jobs.get(reader):
                     reader.put(told + own + end)
@@ -253,9 +254,9 @@ class LiveFeed:
         groups = [group for group in self._readers.groups() if Topic.STATS in group.topics]
         if groups:
             told = self._stats_event()
-            for group in groups:
-                for reader in group.members:
-                    reader.put(told)
+            members = [reader for group in groups for reader in group.members]
+            async for reader in _in_turns(members):
+                reader.put(told)
 
     def _stats_event(self) -> bytes:
         """The figures, made once for all who come within the same second or two."""
@@ -272,3 +273,12 @@ class LiveFeed:
                 await work()
             except Exception:
                 _log.exception("live")  # what is wrong with one batch need not be with the next
+
+
+async def _in_turns(readers: Sequence[Subscription]) -> AsyncIterator[Subscription]:
+    """All of them, a few at a time: what was put is written in the next turn of the loop, and a
+    thousand writes in one turn would keep everybody else waiting."""
+    for place, reader in enumerate(readers, 1):
+        yield reader
+        if place % _AT_ONCE == 0:
+            await asyncio.sleep(0)

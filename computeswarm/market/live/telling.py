@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -71,13 +72,16 @@ class Teller:
 
     def jobs_of(self, wallet: str) -> bytes:
         """The jobs that a wallet (in lower case) bought or sold."""
-        if not wallet:
-            return b""
-        return b"".join(
-            _event(JobChanged(job=job))
-            for job in self._batch.jobs.values()
-            if wallet in (job.buyer.lower(), job.seller.lower())
-        )
+        return b"".join(self._by_wallet.get(wallet, ()))
+
+    @cached_property
+    def _by_wallet(self) -> dict[str, list[bytes]]:
+        found: dict[str, list[bytes]] = {}
+        for job in self._batch.jobs.values():
+            told = _event(JobChanged(job=job))
+            for wallet in {job.buyer.lower(), job.seller.lower()}:
+                found.setdefault(wallet, []).append(told)
+        return found
 
     def _nodes_told(self, view: View | None) -> Iterable[bytes]:
         if view is not None:
