@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from computeswarm.core.crypto import to_checksum
+from computeswarm.core.logs import get_logger
 from computeswarm.core.query import squeeze
 from computeswarm.market import derived
 from computeswarm.market.columns import ABSENT, Array, Columns, Hot
@@ -29,6 +30,7 @@ _FACT_COLUMNS = tuple(n for n in FACTS.names or () if n not in ("version", "wall
 _SHARED = ("gpu", "region", "images", "cpu")
 """Columns of entries in dictionaries, in the order of ``NodeRow.words``."""
 _LEASE_COLUMNS = LEASE.names or ()
+_log = get_logger("market")
 
 
 class Slots:
@@ -142,18 +144,23 @@ class Slots:
 
     def put_columns(self, nodes: NodeColumns) -> Array:
         """Take nodes in, each once; returns their slots. One that left keeps its place, but no
-        record.
+        record; so does one whose record an earlier version took and this one can't read, since it
+        must not keep all others from being listed.
 
         Raises:
-            ValueError: an id is no node's, or a record can't be read.
+            ValueError: an id is no node's.
         """
         gone = np.array(nodes.gone, np.bool_)
         facts_, words, records = list(nodes.facts), list(nodes.words), list(nodes.record)
-        for i in np.flatnonzero(gone).tolist():
-            facts_[i], words[i], records[i] = _NOTHING, _NO_WORDS, b""
         for i, packed in enumerate(facts_):
             if not current(packed) and not gone[i]:
-                facts_[i], words[i] = repack(nodes.node_id[i], records[i])
+                try:
+                    facts_[i], words[i] = repack(nodes.node_id[i], records[i])
+                except ValueError:
+                    _log.warning("record_unreadable", node_id=nodes.node_id[i])
+                    gone[i] = True
+        for i in np.flatnonzero(gone).tolist():
+            facts_[i], words[i], records[i] = _NOTHING, _NO_WORDS, b""
         slots = self._places(nodes.node_id)
         self._put_facts(slots, facts_)
         self._put_identity(slots, nodes)

@@ -212,3 +212,26 @@ async def test_absurd_numbers_of_a_seller_do_not_keep_the_market_from_starting(
     assert stats["jobs"] == {"succeeded": 2001}
     assert stats["paid"] == 7 * 2001
     assert stats["mean_job_ms"] == most
+
+
+async def test_a_record_that_an_earlier_version_took_stops_no_start(tmp_path: Path) -> None:
+    clock, path = FakeClock(), tmp_path / "market.db"
+    async with running_market(path, clock) as client:
+        odd, good = Seller(client, "odd"), Seller(client, "good")
+        for seller in (odd, good):
+            assert (await seller.register()).status == 201
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(
+            "UPDATE nodes SET facts=x'', record=CAST(replace(CAST(record AS TEXT),"
+            """ '"slice_seconds":60', '"slice_seconds":0') AS BLOB) WHERE node_id=?""",
+            (odd.node_id,),
+        )
+        database.commit()
+    async with running_market(path, clock) as client:
+        assert await client.ids("") == [good.node_id]
+        assert (await client.get(f"/api/v1/nodes/{odd.node_id}")).status == 404
+        odd.client = good.client = client
+        assert (await odd.beat()).status == 404
+        assert (await good.beat()).status == 200
+        assert (await odd.register()).status == 201
+        assert sorted(await client.ids("")) == sorted([odd.node_id, good.node_id])
