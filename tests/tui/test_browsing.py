@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from textual.widgets import Input
+from textual.widgets import Input, Static
 from tui_drive import buyer_screen, make_app, settled, until
 from tui_fake import FakeBuyer, node
 
@@ -14,6 +14,7 @@ from computeswarm.core.query import parse
 from computeswarm.tui.backends.mapping import facet_items
 from computeswarm.tui.modals.facets import FacetsModal
 from computeswarm.tui.screens.buyer_browse import NODES_EVERY, PAGE_NODES
+from computeswarm.tui.views import NodePage
 from computeswarm.tui.widgets.filter_bar import FilterBar
 from computeswarm.tui.widgets.node_pane import NodePane
 
@@ -149,3 +150,15 @@ async def test_the_keys_sort_by_the_columns_in_view() -> None:
             seen.append(table.sort_key)
         assert seen == ["reputation", "vram", "price"]  # DONE, then round again
         await until(pilot, lambda: buyer.asked[-1][1] == "price")
+
+
+async def test_a_list_that_is_all_here_is_its_own_count() -> None:
+    app = make_app(FakeBuyer(jobs=[]))
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        pane = buyer_screen(pilot).query_one(NodePane)
+        count = pane.query_one("#filter-count", Static)
+        pane.load(NodePage(MANY, total=9_999, more=True), "")
+        assert "first 250 of 9,999 listed" in str(count.visual)
+        pane.load(NodePage(MANY, total=9_999), "")
+        assert str(count.visual).strip() == "250 listed"

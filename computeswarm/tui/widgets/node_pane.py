@@ -82,9 +82,10 @@ class NodePane(Pane):
     def load(self, page: NodePage, query: str) -> None:
         """An answer of the market."""
         self.table.set_rows(page.nodes)
-        shown, total = len(page.nodes), page.total
-        word = "match" if query else "listed"
-        count = f"{total:,}{'' if page.exact else '+'}"
+        shown, word = len(page.nodes), "match" if query else "listed"
+        # where all are here, they are the count: pages that came after one another, perhaps from
+        # several instances, may have counted otherwise
+        count = f"{page.total:,}{'' if page.exact else '+'}" if page.more else f"{shown:,}"
         text = f"first {shown:,} of {count} {word}" if page.more else f"{count} {word}"
         self._total = count if page.more else ""
         if page.rejected:
