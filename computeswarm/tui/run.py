@@ -34,7 +34,8 @@ def run_tui(
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):  # Textual draws on stderr
         sys.stderr.write(
-            "The terminal app needs a terminal; computeswarm --help lists the commands.\n"
+            "The terminal app needs a terminal; computeswarm --help lists the commands "
+            "(seller and demo do without one by --headless).\n"
         )
         return INTERNAL_ERROR
     if os.environ.get("SSH_CONNECTION"):

@@ -17,7 +17,8 @@ _BARS = 32
 _HEAD = ("GPU", ">NODES", ">SELLERS", ">P25", ">USDC/h", ">P75", "OVER TIME", ">LOWEST", ">HIGHEST")
 _EPILOG = """\
 USDC per GPU and hour: what a quarter (P25), half and three quarters of the sellers ask at most,
-each seller counted once. OVER TIME, LOWEST and HIGHEST are of the middle price.
+each counted once with its lowest price. Where enough sellers of a model have finished a job, only
+those are counted. OVER TIME, LOWEST and HIGHEST are of the middle price.
 """
 
 
