@@ -109,7 +109,7 @@ class Settings:
         "", "market: what one client may ask, such as read=1000/10s,submit=off; see the docs"
     )
     max_connections: int = _setting(
-        0, "connections a server holds open; 0 is 20000 for a market and 2000 for a seller"
+        0, "connections a server holds open; 0 is 16000 for a market and 2000 for a seller"
     )
     max_connections_per_address: int = _setting(
         0, "of these, from one IPv4 address or IPv6 /64; 0 is a quarter of them"

@@ -103,6 +103,14 @@ class Connections:
         """How many there are."""
         return len(self._open)
 
+    def fit(self, most: int) -> None:
+        """Take no more than that, whatever was allowed: accepting would fail without a word."""
+        limits = self.limits
+        if most < limits.total:
+            _log.warning("connections_fewer", wanted=limits.total, possible=most)
+            share = min(limits.per_address, most)
+            self.limits = replace(limits, total=most, per_address=share)
+
     def start(self) -> None:
         """Begin to look after the open ones."""
         self._task = asyncio.create_task(self._look_forever(), name="connections")

@@ -61,7 +61,7 @@ class Server:
             ConfigError: no such host here, or a port only root may take.
         """
         self._socket = _bind(host, port)
-        make_room(self.connections.limits.total)
+        self.connections.fit(make_room(self.connections.limits.total))
         await self._runner.setup()
         self.connections.start()
         await web.SockSite(self._runner, self._socket, backlog=BACKLOG).start()
@@ -115,10 +115,10 @@ class _Runner(web.AppRunner):
         return ConnectionServer(made, self._connections, **self._options)
 
 
-def make_room(connections: int) -> None:
-    """Let this process have that many connections beside its files, as far as it may."""
+def make_room(connections: int) -> int:
+    """Let this process have that many connections beside its files; returns how many it may."""
     if sys.platform == "win32":
-        return
+        return connections
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -127,6 +127,7 @@ def make_room(connections: int) -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(1, min(connections, wanted - OWN_FILES))
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -12,6 +13,7 @@ from aiohttp import web
 from raw_http import Wire, get
 
 from computeswarm.core.errors import BadRequest
+from computeswarm.server import serving as serving_module
 from computeswarm.server.assembly import build_app
 from computeswarm.server.connections import (
     MAX_FIELD,
@@ -109,6 +111,17 @@ async def test_a_proxy_of_ours_may_have_all_of_them() -> None:
     async with serving(limits, trusts=lambda address: address == "127.0.0.1") as raw:
         wires = [await raw.wire() for _ in range(10)]
         assert [await wire.ask(SMALL) for wire in wires] == [200] * 10
+
+
+async def test_no_more_than_the_machine_lets_it_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, serving_module.OWN_FILES + 3))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    async with serving(ConnectionLimits(total=5_000, per_address=50)) as raw:
+        assert asked == [(serving_module.OWN_FILES + 3,) * 2]
+        held = [await raw.wire() for _ in range(3)]
+        assert [await wire.ask(SMALL) for wire in held] == [200] * 3
+        assert (await (await raw.wire()).answer())[0] == 503
 
 
 async def test_ended_connections_leave_nothing_behind() -> None:

@@ -11,7 +11,7 @@ from computeswarm.cli.secret_args import hide_argument
 from computeswarm.core.errors import ExitCode
 
 DEFAULT_PORT = 8402
-MARKET_CONNECTIONS = 20_000
+MARKET_CONNECTIONS = 16_000
 _HERE = ("127.0.0.1", "::1", "localhost")
 
 
