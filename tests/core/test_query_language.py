@@ -154,6 +154,7 @@ def test_reputation_has_to_be_earned() -> None:
     ("text", "wrong", "hint"),
     [
         ("gpu:4090 vrma>=24", "vrma", "did you mean vram"),
+        ("gpu:4090 srt:value", "srt", "did you mean sort?"),
         ("x relaibility>1", "relaibility", "did you mean rel?"),
         ("gpu:4090 price>=1|2", "|2", "one value; write several as price:1|2"),
         ("vram>=24..48", "24..48", "write vram:24..48"),

@@ -7,6 +7,9 @@ from computeswarm.core.query.fields import FLAGS, NAMES
 from computeswarm.core.query.kinds import Field, Kind
 from computeswarm.core.text import clean_line
 
+SORT = "sort"
+"""The word that gives an order, written like a field."""
+
 
 def example_of(field: Field) -> str:
     """A word with the field's name in it."""
@@ -28,11 +31,12 @@ def unreadable(field: Field, text: str) -> str:
 
 def unknown(key: str) -> str:
     """That there is no such field, and which was meant."""
-    close = nearest(key.lower(), (*NAMES, *FLAGS))
+    close = nearest(key.lower(), (*NAMES, *FLAGS, SORT))
     if close is None:
         names = ", ".join(dict.fromkeys(field.name for field in NAMES.values()))
         return f"{clean_line(key)!r} is not known; use one of {names}."
-    name = NAMES[close].name if close in NAMES else FLAGS[close].name
+    known = NAMES.get(close) or FLAGS.get(close)
+    name = known.name if known else SORT
     return f"{clean_line(key)!r} is not known; did you mean {name}?"
 
 
