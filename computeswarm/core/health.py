@@ -14,7 +14,8 @@ class Trouble(Document):
     """One thing that isn't right."""
 
     code: str = Field(max_length=40)
-    """``loading``, ``closing``, ``database_away``, ``replication_late`` or ``brake``."""
+    """``loading``, ``closing``, ``database_away``, ``replication_late``, ``clock_off`` or
+    ``brake``."""
     detail: str = Field(max_length=300)
     """A sentence for people: what it means for them."""
 

@@ -13,6 +13,8 @@ from computeswarm.core.logs import get_logger
 if TYPE_CHECKING:
     from computeswarm.market.market import Market
 
+CLOCK_SECONDS = 5.0
+"""Leases last a minute and a half, and instances tell each other when they end."""
 LATE_SECONDS = 3.0
 """What other instances wrote is here within one second as a rule."""
 _log = get_logger("market")
@@ -73,6 +75,14 @@ def _troubles(market: Market) -> Iterator[Trouble]:
         yield Trouble(
             code="replication_late",
             detail=f"What other instances wrote in the last {late} is not here yet.",
+        )
+    ahead = market.store.clock_ahead
+    if abs(ahead) > CLOCK_SECONDS:
+        way = "ahead of" if ahead > 0 else "behind"
+        yield Trouble(
+            code="clock_off",
+            detail=f"This machine's clock is {format_duration(int(abs(ahead)))} {way} the"
+            " database's: what is alive elsewhere may be shown as offline here. Set the clock.",
         )
     if market.leases.braked:
         yield Trouble(

@@ -137,6 +137,10 @@ async def test_health_says_what_is_wrong(tmp_path: Path, clock: FakeClock) -> No
         assert (status, found.database_ok) == (200, False)  # reads go on
         assert "1m 30s" in found.troubles[0].detail and found.troubles[0].code == "database_away"
         assert value(await scrape(client), "database_up") == 0
+        market.store.unavailable_since, market.store.clock_ahead = None, 300.0
+        status, found = await health()
+        assert [trouble.code for trouble in found.troubles] == ["clock_off", "brake"]
+        assert "5m 00s ahead of the database's" in found.troubles[0].detail
         market.closing = True
         assert (await health())[0] == 503 and (await client.get("/health/live")).status == 200
         market.closing = False

@@ -82,6 +82,8 @@ class Store(Protocol):
     """Other instances may write too: their changes come by ``changes``, and so do our own."""
     instance: str
     """Names this process in the change log."""
+    clock_ahead: float
+    """Seconds by which this machine's clock is ahead of the database's, as last looked at."""
     flush_seconds: Histogram
     """How long each batch of leases took to write."""
 

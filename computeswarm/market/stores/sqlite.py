@@ -43,6 +43,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.instance = secrets.token_hex(4)
         self.flush_seconds = Histogram()
+        self.clock_ahead = 0.0
         self.unavailable_since: float | None = None
         self._path = path
         self._pending = Pending()

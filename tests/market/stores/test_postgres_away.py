@@ -208,3 +208,17 @@ async def test_what_the_operator_has_to_put_right_is_said_at_the_start(
     with pytest.raises(Unavailable):
         await store.open()
     await store.close()
+
+
+async def test_a_clock_that_differs_from_the_databases_is_noticed(
+    lone_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instances tell each other times, so one whose clock is off sees others' nodes offline."""
+    for off in (0.0, 300.0, -300.0):
+        store = open_store(lone_postgres.url())
+        with monkeypatch.context() as patched:
+            right = time.time
+            patched.setattr(time, "time", lambda right=right, off=off: right() + off)
+            await store.open()
+        assert abs(store.clock_ahead - off) < 30
+        await store.close()

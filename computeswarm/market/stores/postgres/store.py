@@ -32,6 +32,7 @@ from computeswarm.market.stores.postgres.line import (
     Line,
     Lines,
     Work,
+    clock_ahead,
     connect,
     place,
     transact,
@@ -59,6 +60,7 @@ class PostgresStore:
     def __init__(self, url: str) -> None:
         self.instance = secrets.token_hex(4)
         self.flush_seconds = Histogram()
+        self.clock_ahead = 0.0
         self._url = url
         self._health = Health()
         self._pending = Pending()
@@ -86,6 +88,7 @@ class PostgresStore:
         try:
             connection = await connect(self._url)
             await transact(connection, migrate)
+            self.clock_ahead = await clock_ahead(connection)
         except WRONG as error:
             raise ConfigError(f"The market can't use the database {where}: {error}.") from None
         except ValueError:  # asyncpg's own words may hold the password
@@ -253,6 +256,7 @@ class PostgresStore:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
             # another time, where it can't be now
             with suppress(ComputeSwarmError, asyncpg.PostgresError):
+                self.clock_ahead = await self._house_line.use(clock_ahead, seconds=_PING_SECONDS)
                 await self._house_line.use(
                     lambda c: transact(c, tidy), seconds=_HOUSEKEEPING_SECONDS
                 )
