@@ -81,7 +81,12 @@ def ops_routes(market: Market, requests: RequestMeter) -> list[Route]:
             query=_DISCOVERY,
         ),
         Route(
-            "GET", "/metrics", handlers.metrics, "Prometheus metrics", replies={200: CONTENT_TYPE}
+            "GET",
+            "/metrics",
+            handlers.metrics,
+            "Prometheus metrics",
+            replies={200: CONTENT_TYPE},
+            limit="read",
         ),
         shown(
             "/api/v1/stats",
