@@ -134,7 +134,7 @@ class _Watching:
         lines = max(1, shutil.get_terminal_size().lines - _AROUND)
         nodes = self._sorted()
         self._context.text(_CLEAR + f"{len(nodes):,} nodes · {self._state} · Ctrl+C ends")
-        self._table(nodes[:lines])
+        self._table(nodes[: min(lines, self._most)])
         sys.stdout.flush()
 
     def _table(self, nodes: list[ComputeNode]) -> None:

@@ -125,6 +125,8 @@ async def test_lines_go_where_no_terminal_is(there: World) -> None:
 async def test_a_wrong_query_is_no_stream(there: World) -> None:
     ended = await there.cli("nodes", "vrma>=24", "--watch")
     assert ended.code == 125
+    ended = await there.cli("nodes", "--watch", "--facets")
+    assert (ended.code, ended.out) == (125, b"")
 
 
 async def test_the_history_is_read_from_the_market(there: World) -> None:

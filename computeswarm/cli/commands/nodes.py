@@ -53,6 +53,8 @@ async def run(context: Context) -> int:
         return verify(context, args.verify)
     if args.limit < 1:
         raise UsageError("--limit is a number from 1 on.")
+    if args.watch and args.facets:
+        raise UsageError("--facets counts once and --watch lists; leave one of them out.")
     query = read_query(context, " ".join([*args.query, *context.rest]), sort=args.sort)
     async with buyer_of(context) as buyer:
         if args.watch:
