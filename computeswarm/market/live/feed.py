@@ -16,7 +16,7 @@ from computeswarm.market.live.nodes import Nodes, Slots
 from computeswarm.market.live.readers import Readers
 from computeswarm.market.live.resuming import Cursors, History
 from computeswarm.market.live.ring import Batch, Ring
-from computeswarm.market.live.subscription import Interest, Subscription, event, mark, reset
+from computeswarm.market.live.subscription import Held, Interest, Subscription, event, mark, reset
 from computeswarm.market.live.telling import Teller
 from computeswarm.market.live.views import View
 from computeswarm.market.stores.protocol import Position
@@ -59,6 +59,7 @@ class LiveFeed:
         self._last = Batch(0)
         self._batch = Batch(1)
         self._resets = 0
+        self._held = Held()
         self._figures, self._figures_at = b"", float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
@@ -185,7 +186,7 @@ class LiveFeed:
         self._readers.check_room(address)
         interest = Interest(frozenset(topics), query, wallet.lower())
         cursor = self._cursors.after(self._last)
-        made = Subscription(interest, address, cursor)
+        made = Subscription(interest, address, cursor, self._held)
         self._readers.add(made)
         try:
             missed = await self._cursors.missed(since) if since else Batch(0)
@@ -204,6 +205,7 @@ class LiveFeed:
         """Forget a reader; harmless where that was done."""
         if self._readers.remove(one):
             self._resets += one.resets
+            one.end()
 
     async def _opening(
         self, interest: Interest, missed: Batch | None, begin: bytes

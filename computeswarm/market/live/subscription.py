@@ -13,6 +13,8 @@ from computeswarm.core.query import Query
 MAX_FRAMES = 64
 """A quarter of a minute, where each moment has its frame."""
 MAX_BYTES = 16 * 2**20
+MAX_HELD = 256 * 2**20
+"""Bytes that wait for all readers of a feed together, as a thousand slow ones may come at once."""
 
 SLOW = "You read more slowly than the market changes."
 
@@ -42,10 +44,17 @@ def reset(reason: str) -> bytes:
     return event("reset", Reset(reason=reason).model_dump_json().encode())
 
 
+@dataclass(slots=True)
+class Held:
+    """What waits for all readers of a feed together."""
+
+    bytes: int = 0
+
+
 class Subscription:
     """Frames for one reader. They end when the market closes or the reader's time is over."""
 
-    def __init__(self, interest: Interest, address: str, cursor: str) -> None:
+    def __init__(self, interest: Interest, address: str, cursor: str, held: Held) -> None:
         self.interest = interest
         self.address = address
         self.cursor = cursor
@@ -54,6 +63,7 @@ class Subscription:
         self._opening: AsyncIterator[bytes] | None = None
         self._frames: deque[bytes] = deque()
         self._bytes = 0
+        self._held = held
         self._closed = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -61,7 +71,8 @@ class Subscription:
         """Add a frame, or where too much waits already put a ``reset`` in place of all of it."""
         if self._closed:
             return
-        if len(self._frames) >= MAX_FRAMES or self._bytes + len(frame) > MAX_BYTES:
+        full = self._bytes > 0 and self._held.bytes + len(frame) > MAX_HELD
+        if full or len(self._frames) >= MAX_FRAMES or self._bytes + len(frame) > MAX_BYTES:
             self.reset(SLOW)
             return
         self._add(frame)
@@ -69,9 +80,7 @@ class Subscription:
     def reset(self, reason: str) -> None:
         """Drop what waits and tell the reader to load anew."""
         self.resets += 1
-        self._opening = None
-        self._frames.clear()
-        self._bytes = 0
+        self._drop()
         self._add(reset(reason) + mark(self.cursor))
 
     def begin(self, opening: AsyncIterator[bytes]) -> None:
@@ -84,6 +93,11 @@ class Subscription:
         """End the stream once what waits was read."""
         self._closed = True
         self._wake()
+
+    def end(self) -> None:
+        """The reader is gone: let go of what waits, and take no more."""
+        self._closed = True
+        self._drop()
 
     async def next(self, seconds: float) -> bytes | None:
         """The next frame; the cursor alone after so many seconds without; None at the end."""
@@ -104,14 +118,23 @@ class Subscription:
                 self._waiter = None
         if self._frames:
             frame = self._frames.popleft()
-            self._bytes -= len(frame)
+            self._count(-len(frame))
             return frame
         return None if self._closed else b": still here\n" + mark(self.cursor)
 
     def _add(self, frame: bytes) -> None:
         self._frames.append(frame)
-        self._bytes += len(frame)
+        self._count(len(frame))
         self._wake()
+
+    def _drop(self) -> None:
+        self._opening = None
+        self._frames.clear()
+        self._count(-self._bytes)
+
+    def _count(self, more: int) -> None:
+        self._bytes += more
+        self._held.bytes += more
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

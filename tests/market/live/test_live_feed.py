@@ -10,6 +10,7 @@ from computeswarm.core.errors import TooManyRequests
 from computeswarm.core.jobs import MarketJob
 from computeswarm.core.nodes import NodeStatus
 from computeswarm.core.query import parse
+from computeswarm.market.live import subscription
 from computeswarm.market.live.readers import Readers
 from computeswarm.market.live.ring import Ring
 from computeswarm.market.live.subscription import MAX_FRAMES
@@ -300,3 +301,27 @@ async def test_what_was_missed_is_made_as_it_is_read() -> None:
     # the cursor comes once all was told, and is the one of when it began
     marks = [b"id: " in frame for frame in frames]
     assert marks == [False] * (len(frames) - 2) + [True] * 2
+
+
+async def test_what_waits_for_all_slow_readers_together_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subscription, "MAX_HELD", 50_000)
+    fleet = Fleet()
+    slow = [await fleet.feed.subscribe(ALL, parse(f"price<{n + 1}")) for n in range(20)]
+    reader = Reader(fleet)
+    await reader.open()
+    for turn in range(30):
+        for number in range(5):
+            fleet.register(f"rig {number}", price=100 + turn)
+        await fleet.feed.flush()
+        assert "reset" not in kinds(await reader.read())  # who keeps up is not troubled by others
+    frame = 20_000
+    held = fleet.feed._held
+    assert 10_000 < held.bytes < subscription.MAX_HELD + frame
+    assert sum(one.resets for one in slow) >= 20
+    for one in slow:
+        fleet.feed.unsubscribe(one)
+        one.put(b"late")
+    reader.close()
+    assert held.bytes == 0
