@@ -37,6 +37,8 @@ MAX_HEAD = 64 * 1024
 """Bytes of a head that comes in pieces."""
 CROWDED = 0.9
 """From this part of all connections on, idle ones make room."""
+UNFAIR = 4
+"""Where all are taken, who has so many times as many as a newcomer makes room for him."""
 RETRY_SECONDS = 10
 
 _log = get_logger("server")
@@ -122,14 +124,14 @@ class Connections:
 
     def admit(self, connection: Connection, address: str) -> ComputeSwarmError | None:
         """Count a new connection, or say why it can't stay."""
-        if len(self._open) >= self.limits.total:
+        key = "" if self._trusts(address) else address_key(address)
+        held = self._by_address.get(key, 0)
+        if len(self._open) >= self.limits.total and not self._make_room(held + 1):
             self.count("too_many")
             return Unavailable(
                 "The server has as many connections as it can take; try again soon.",
                 retry_after=RETRY_SECONDS,
             )
-        key = "" if self._trusts(address) else address_key(address)
-        held = self._by_address.get(key, 0)
         if key and held >= self.limits.per_address:
             self.count("too_many_of_address")
             return TooManyRequests(
@@ -141,6 +143,19 @@ class Connections:
         self._by_address[key] = held + 1
         self._open[connection] = key
         return None
+
+    def _make_room(self, wanted: int) -> bool:
+        """End a connection of the address that has most, an idle one if there is any, for one who
+        would have ``wanted``: or a few addresses could keep all others out."""
+        most = max((n, key) for key, n in self._by_address.items())
+        if not most[1] or most[0] < UNFAIR * wanted:
+            return False
+        theirs = [connection for connection, key in self._open.items() if key == most[1]]
+        ended = next((connection for connection in theirs if connection.idle), theirs[0])
+        self.count("made_room")
+        self.forget(ended)
+        ended.force_close()
+        return True
 
     def forget(self, connection: Connection) -> None:
         """A connection has ended."""
@@ -206,6 +221,11 @@ class Connection(RequestHandler):
         assert isinstance(transport, asyncio.Transport)
         transport.write(_raw(refusal))
         transport.close()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is being answered."""
+        return self._waiter is not None and not self._waiter.done()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._all.forget(self)

@@ -37,8 +37,10 @@ class Raw:
     def __init__(self, connections: Connections, port: int, stack: AsyncExitStack) -> None:
         self.connections, self._port, self._stack = connections, port, stack
 
-    async def wire(self) -> Wire:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=2**20)
+    async def wire(self, address: str = "127.0.0.1") -> Wire:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, limit=2**20, local_addr=(address, 0)
+        )
         self._stack.callback(writer.close)
         return Wire(reader, writer)
 
@@ -260,3 +262,19 @@ async def test_continue_is_said_where_it_is_waited_for() -> None:
         assert (await wire.answer())[0] == 100
         wire.writer.write(b"{}")
         assert (await wire.answer())[0] == 400
+
+
+async def test_a_few_addresses_do_not_keep_all_others_out() -> None:
+    async with serving(ConnectionLimits(total=16, per_address=8)) as raw:
+        greedy = [await raw.wire(f"127.0.0.{n % 2 + 2}") for n in range(16)]
+        for wire in greedy:
+            assert await wire.ask(SMALL) == 200
+        assert raw.connections.open == 16
+        others = [await raw.wire("127.0.0.9") for _ in range(2)]
+        assert [await wire.ask(SMALL) for wire in others] == [200, 200]
+        assert raw.connections.open == 16
+        assert raw.connections.refused["made_room"] == 2
+        # who is refused has a quarter of what the fullest has, and that one is not worse off yet
+        third = await raw.wire("127.0.0.9")
+        assert (await third.answer())[0] == 503
+        assert [await wire.ask(SMALL) for wire in others] == [200, 200]
