@@ -41,6 +41,8 @@ class Kind(StrEnum):
 
     READ = "read"
     REGISTER = "register"
+    NEW = "new"
+    """Nodes that were not known before: each is kept for good, in memory and on disk."""
     SUBMIT = "submit"
     AUTH = "auth"
     """Calls whose authentication failed."""
@@ -63,6 +65,7 @@ DEFAULTS: Mapping[Kind, Limit] = {
     Kind.READ: Limit(1_000, 10),
     # a farm of a thousand machines behind one address comes back within a minute after an outage
     Kind.REGISTER: Limit(3_000, 60),
+    Kind.NEW: Limit(3_000, 86_400),
     Kind.SUBMIT: Limit(600, 60),
     # so does one that all its sessions were lost to
     Kind.AUTH: Limit(3_000, 60),

@@ -167,9 +167,9 @@ class Market:
 
     # nodes
 
-    async def register(self, enrolment: Enrolment) -> Registration:
+    async def register(self, enrolment: Enrolment, *, address: str = "") -> Registration:
         """List a node, or list it anew; see ``Registry.register``."""
-        return await self.registry.register(enrolment)
+        return await self.registry.register(enrolment, address=address)
 
     async def unregister(self, node_id: str, call: Call) -> None:
         """Take a node off the list; see ``Registry.unregister``."""

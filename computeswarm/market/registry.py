@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
+from computeswarm.core.addresses import address_key
 from computeswarm.core.chains import ChainInfo
 from computeswarm.core.clock import Clock
 from computeswarm.core.errors import Conflict, NodeNotFound, NodeRevoked, Unauthorized, Unavailable
@@ -62,19 +63,24 @@ class Registry:
         self._leases, self._replica, self._limits = leases, replica, limits
         self._clock, self._chain, self._names = clock, chain, names
 
-    async def register(self, enrolment: Enrolment) -> Registration:
+    async def register(self, enrolment: Enrolment, *, address: str = "") -> Registration:
         """List a node, or list it anew: a new session, the counter at 0.
+
+        Args:
+            address: the client's, whose limit a node counts in that was not known before.
 
         Raises:
             BadRequest, Unauthorized, Unprocessable, TooLarge: see ``identity.check_enrolment``.
             Conflict, NodeRevoked: see ``identity.check_successor``.
-            TooManyRequests: the wallet registers too often.
+            TooManyRequests: the wallet registers too often, or the address too many new nodes.
             Unavailable, StorageFull: it was not kept, or nobody knows.
         """
         now = self._clock.now()
         enrolled = check_enrolment(enrolment, chain=self._chain, names=self._names, now=now)
         self._limits.take(Kind.REGISTER, wallet_key(enrolled.record.wallet), whose="wallet")
         slot = self._succeeds(enrolled)  # what memory knows is true, if not always all of it
+        if slot is None and address:
+            self._limits.take(Kind.NEW, address_key(address))
         market_key, mac_key = answer_session(enrolled.session)
         try:
             row = await self._store.save_node(self._row(enrolled, mac_key, slot, now))

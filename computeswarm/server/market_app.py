@@ -44,7 +44,7 @@ def build_market_app(market: Market, *, clients: Clients | None = None) -> web.A
     meter = RequestMeter(client=clients.address)
     app = build_app(
         [
-            *node_routes(market),
+            *node_routes(market, clients.address),
             *job_routes(market),
             *watch_routes(market, clients.address),
             *ops_routes(market, meter),

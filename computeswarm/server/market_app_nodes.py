@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from computeswarm.core.errors import (
@@ -60,9 +62,13 @@ _ID: Parameters = {
 }
 
 
-def node_routes(market: Market) -> list[Route]:
-    """The busiest comes first, since routes are tried in order."""
-    handlers = _Handlers(market)
+def node_routes(market: Market, client: Callable[[web.Request], str]) -> list[Route]:
+    """The busiest comes first, since routes are tried in order.
+
+    Args:
+        client: says where a request really comes from.
+    """
+    handlers = _Handlers(market, client)
     node = "/api/v1/nodes/{node_id:(?!(?:register|facets)$)[^/]+}"
     return [
         Route(
@@ -148,8 +154,9 @@ def node_routes(market: Market) -> list[Route]:
 
 
 class _Handlers:
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: Market, client: Callable[[web.Request], str]) -> None:
         self._market = market
+        self._client = client
         self._lists = Shared(LIST_SECONDS)
 
     async def heartbeat(self, request: web.Request) -> web.StreamResponse:
@@ -159,7 +166,8 @@ class _Handlers:
         return ReadyReply(await self._market.heartbeat(node_id, call))
 
     async def register(self, request: web.Request) -> web.StreamResponse:
-        registration = await self._market.register(await read_model(request, Enrolment))
+        enrolment = await read_model(request, Enrolment)
+        registration = await self._market.register(enrolment, address=self._client(request))
         _log.info("node_registered", node_id=registration.node.node_id)
         return json_reply(registration, status=201, headers={"Cache-Control": "no-store"})
 

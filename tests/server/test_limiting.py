@@ -38,6 +38,21 @@ async def test_guessing_jobs_ids_counts_as_failing_to_show_who_one_is(tmp_path: 
         assert (await seller.beat()).status == 200
 
 
+async def test_one_address_brings_only_so_many_new_nodes(tmp_path: Path) -> None:
+    """They are kept for good, and wallets are free; those that are known come back at will."""
+    market = open_market(
+        tmp_path / "market.db", clock=FakeClock(), limits={Kind.NEW: Limit(3, 86_400)}
+    )
+    async with Server(build_market_app(market)) as server, aiohttp.ClientSession() as session:
+        client = MarketClient(session, await server.start("127.0.0.1", 0))
+        sellers = [Seller(client) for _ in range(5)]
+        assert [(await one.register()).status for one in sellers] == [201] * 3 + [429] * 2
+        assert [(await one.register()).status for one in sellers[:3]] == [201] * 3
+        refused = await sellers[4].register()
+        assert refused.headers["Retry-After"].isdigit()
+        assert refused.json["limit"] == "new per address"
+
+
 async def test_one_address_does_not_take_all_places_of_long_searches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
