@@ -112,6 +112,21 @@ def test_pages_stay_right_while_nodes_come_and_go(
         asyncio.run(run())
 
 
+async def test_a_page_of_a_large_market_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("computeswarm.market.index.search._COUNTED", 0)
+    monkeypatch.setattr(pages, "_FEW_NUMBERS", 1)
+    walk = Walk("price", 5)
+    for number in range(30):
+        walk.put(number, 10 + number)
+    await walk.step()
+    cheapest = walk.put(99, 1)
+    walk.put(0, 50)  # the first one asks more now
+    again = Walk("price", 5, table=walk.table)
+    again.search = walk.search
+    await again.step()
+    assert again.seen == [cheapest, *walk.seen[1:]]
+
+
 async def test_an_order_is_made_anew_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """A large market: orders are made in a thread, and what changes meanwhile is not lost."""
     monkeypatch.setattr("computeswarm.market.index.search._AT_ONCE", 10)
