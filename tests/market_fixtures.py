@@ -26,7 +26,7 @@ from computeswarm.core.sessions import (
     enrol,
 )
 from computeswarm.core.signing import Signed
-from computeswarm.market import open_market
+from computeswarm.market import Market, open_market
 from computeswarm.server.market_app import build_market_app
 from computeswarm.server.serving import Server
 
@@ -192,12 +192,19 @@ def submission(node_id: str, buyer: PrivateKey, **changes: Any) -> Signed:
 
 
 @asynccontextmanager
+async def serving(market: Market) -> AsyncIterator[MarketClient]:
+    """A client of a market that is started over HTTP, and closed at the end."""
+    async with (
+        Server(build_market_app(market)) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        yield MarketClient(session, await server.start("127.0.0.1", 0))
+
+
+@asynccontextmanager
 async def running_market(
     path: Path | str, clock: Clock, *, names: Set[str] = frozenset()
 ) -> AsyncIterator[MarketClient]:
     """A market on a free port; leaving stops it as a restart would."""
-    async with (
-        Server(build_market_app(open_market(path, clock=clock, names=names))) as server,
-        aiohttp.ClientSession() as session,
-    ):
-        yield MarketClient(session, await server.start("127.0.0.1", 0))
+    async with serving(open_market(path, clock=clock, names=names)) as client:
+        yield client

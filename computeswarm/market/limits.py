@@ -42,7 +42,7 @@ class Kind(StrEnum):
     READ = "read"
     REGISTER = "register"
     NEW = "new"
-    """Nodes that were not known before: each is kept for good, in memory and on disk."""
+    """Nodes that were not known before: each is kept for a week at least."""
     SUBMIT = "submit"
     AUTH = "auth"
     """Calls whose authentication failed."""

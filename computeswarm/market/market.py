@@ -24,6 +24,7 @@ from computeswarm.core.query import parse
 from computeswarm.core.sessions import Enrolment
 from computeswarm.core.signing import Signed, parse_json
 from computeswarm.core.stats import MarketStats
+from computeswarm.market.forgetting import Forgetting
 from computeswarm.market.health import Journal, market_health
 from computeswarm.market.heartbeats import read_heartbeat
 from computeswarm.market.identity import (
@@ -106,6 +107,7 @@ class Market:
             chain=chain,
             names=self.names,
         )
+        self.forgetting = Forgetting(store, self.replica, clock=clock)
         self.troubles = Journal()
         self._dirty: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -131,6 +133,7 @@ class Market:
         self.live.start(self.replica.position if self.store.shared else None)
         self.prices.start()
         self.limits.start()
+        self.forgetting.start()
         self._tasks.append(asyncio.create_task(self._tick_forever(), name="market-tick"))
         if self.store.shared:
             self._tasks.append(asyncio.create_task(self.replica.follow(), name="market-replica"))
@@ -143,6 +146,7 @@ class Market:
         await self.live.close()
         await self.prices.close()
         await self.limits.close()
+        await self.forgetting.close()
         await self.statistics.close()
         for task in self._tasks:
             task.cancel()

@@ -192,8 +192,11 @@ class Replica:
                 await asyncio.sleep(0)
                 pause_at = perf_counter() + STEP_SECONDS
             others = change.instance != self._store.instance
-            if change.kind is Kind.NODE and change.row is not None:
-                self.take(change.row)
+            if change.kind is Kind.NODE:
+                if change.row is not None:
+                    self.take(change.row)
+                else:
+                    self.drop(change.key)
             elif change.kind is Kind.LEASES and change.leases is not None and others:
                 self._renew(change.leases)
             elif change.kind is Kind.JOB and change.job is not None and others:
@@ -234,6 +237,14 @@ class Replica:
         if revoked is not None:
             row = replace(row, seq=revoked, session_key=b"")
         self.take(replace(row, gone=True))
+
+    def drop(self, node_id: str) -> None:
+        """The store has forgotten a node."""
+        slot = self._table.slot(node_id)
+        if slot is not None:
+            if not self._table.gone(slot):
+                self._audience.node_changed(slot, "left")
+            self._table.remove(slot)
 
     def _renew(self, leases: Leases) -> None:
         table = self._table

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import aiohttp
 import pytest
 from market_cluster import Relay, until
-from market_fixtures import FakeClock, MarketClient, Seller
+from market_fixtures import FakeClock, Seller, serving
 
 from computeswarm.market import Market, open_market, replica
 from computeswarm.market.leases import BRAKE_SECONDS, OFFLINE
-from computeswarm.server.market_app import build_market_app
-from computeswarm.server.serving import Server
-
-
-@asynccontextmanager
-async def serving(market: Market) -> AsyncIterator[MarketClient]:
-    async with (
-        Server(build_market_app(market)) as server,
-        aiohttp.ClientSession() as session,
-    ):
-        yield MarketClient(session, await server.start("127.0.0.1", 0))
 
 
 def status(market: Market, seller: Seller) -> int:

@@ -152,6 +152,17 @@ class Store(Protocol):
         the stored one."""
         ...
 
+    async def forget_nodes(
+        self, *, before: float, proven_before: float, limit: int = 1_000
+    ) -> Sequence[str]:
+        """Delete nodes, at most ``limit``, that were last seen before a moment (unix seconds):
+        those that have finished a job well before ``proven_before``, all others before ``before``.
+
+        Their ids are returned, and told to other instances as ``NODE`` changes without a row. Jobs
+        stay. An id that comes back is a new node.
+        """
+        ...
+
     def touch(self, leases: Leases) -> None:
         """Write leases behind; what comes again for a node before it was written replaces it.
 

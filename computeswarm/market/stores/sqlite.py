@@ -104,6 +104,11 @@ class SqliteStore:
     async def revoke_node(self, node_id: str, *, seq: int) -> bool:
         return await self._write(lambda db: sqlite_nodes.revoke(db, node_id, seq))
 
+    async def forget_nodes(
+        self, *, before: float, proven_before: float, limit: int = 1_000
+    ) -> Sequence[str]:
+        return await self._write(lambda db: sqlite_nodes.forget(db, before, proven_before, limit))
+
     def touch(self, leases: Leases) -> None:
         self._pending.add(leases)
         if self._flusher is None or self._flusher.done():

@@ -39,6 +39,13 @@ _TOUCH = (
     " WHERE number=?1 AND seq=?2"
 )
 
+# the highest number stays, or SQLite would give it away once more
+_LONG_GONE = (
+    "SELECT n.number, n.node_id FROM nodes AS n JOIN leases AS l USING (number)"
+    " WHERE l.last_seen < iif(n.succeeded > 0, ?, ?) AND n.number < (SELECT max(number) FROM nodes)"
+    " LIMIT ?"
+)
+
 
 def load(db: sqlite3.Connection, after: int, limit: int) -> NodeColumns:
     """Nodes above a number, by number."""
@@ -83,6 +90,15 @@ def revoke(db: sqlite3.Connection, node_id: str, seq: int) -> bool:
     db.execute(sql, (seq, known.number))
     db.execute("UPDATE leases SET seq=? WHERE number=?", (seq, known.number))
     return True
+
+
+def forget(db: sqlite3.Connection, before: float, proven_before: float, limit: int) -> list[str]:
+    """See ``Store.forget_nodes``."""
+    found = db.execute(_LONG_GONE, (proven_before, before, limit)).fetchall()
+    numbers = [(number,) for number, _ in found]
+    db.executemany("DELETE FROM leases WHERE number=?", numbers)
+    db.executemany("DELETE FROM nodes WHERE number=?", numbers)
+    return [node_id for _, node_id in found]
 
 
 def called(

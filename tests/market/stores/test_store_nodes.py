@@ -189,3 +189,26 @@ async def test_all_is_there_after_a_restart(where: Path | str) -> None:
     assert loaded[node_id(3)].gone
     assert loaded[node_id(5)].lease.counter == 7
     assert loaded[node_id(1)] == saved[0]
+
+
+async def test_who_went_long_ago_is_forgotten_and_nobody_else(store: Store) -> None:
+    for n, seen, succeeded in ((1, 100.0, 0), (2, 100.0, 1), (3, 900.0, 0), (4, 10.0, 1)):
+        await store.save_node(row(n, lease=Lease(last_seen=seen), succeeded=succeeded))
+    last = await store.save_node(row(5, lease=Lease(last_seen=900.0)))
+    assert await store.forget_nodes(before=500.0, proven_before=50.0, limit=1) != []
+    rest = await store.forget_nodes(before=500.0, proven_before=50.0)
+    assert len(rest) == 1
+    assert await store.forget_nodes(before=500.0, proven_before=50.0) == []
+    assert set(await all_nodes(store)) == {node_id(2), node_id(3), node_id(5)}
+    assert await store.node(node_id(1)) is None
+    again = await store.save_node(row(1))
+    assert again.number > last.number, "numbers are never given twice"
+
+
+async def test_who_comes_back_meanwhile_stays(store: Store) -> None:
+    saved = await store.save_node(row(1, lease=Lease(last_seen=100.0)))
+    await store.save_node(row(2, lease=Lease(last_seen=900.0)))
+    store.touch(leases((saved.number, 1, 5, 800.0)))
+    await store.flush()
+    assert await store.forget_nodes(before=500.0, proven_before=500.0) == []
+    assert await store.node(node_id(1)) is not None

@@ -62,6 +62,19 @@ _CHANGE = (
     " session_key, call_counter, succeeded, failed, gone) WHERE n.number = g.number"
 )
 
+_LONG_GONE = (
+    "SELECT n.node_id FROM nodes AS n JOIN leases AS l USING (number)"
+    " WHERE l.last_seen < CASE WHEN n.succeeded > 0 THEN $1::float8 ELSE $2::float8 END LIMIT $3"
+)
+# asked once more, since somebody may have come back before he was locked
+_FORGET = (
+    "WITH old AS (DELETE FROM leases AS l USING nodes AS n"
+    " WHERE l.number = n.number AND n.node_id = ANY($3::text[])"
+    " AND l.last_seen < CASE WHEN n.succeeded > 0 THEN $1::float8 ELSE $2::float8 END"
+    " RETURNING l.number)"
+    " DELETE FROM nodes AS n USING old WHERE n.number = old.number RETURNING n.node_id"
+)
+
 
 async def load(connection: Connection, after: int, limit: int) -> NodeColumns:
     """Nodes above a number, by number."""
@@ -124,6 +137,22 @@ async def change(connection: Connection, known: Sequence[Known]) -> None:
         strict=True,
     )
     await connection.execute(_CHANGE, *columns)
+
+
+async def long_gone(
+    connection: Connection, before: float, proven_before: float, limit: int
+) -> list[str]:
+    """Who seems to be due, see ``Store.forget_nodes``; nobody is locked."""
+    found = await connection.fetch(_LONG_GONE, proven_before, before, limit)
+    return [node_id for (node_id,) in found]
+
+
+async def forget(
+    connection: Connection, before: float, proven_before: float, node_ids: Collection[str]
+) -> list[str]:
+    """Delete those of them that are due; they and all leases are locked."""
+    found = await connection.fetch(_FORGET, proven_before, before, list(node_ids))
+    return [node_id for (node_id,) in found]
 
 
 def _wide(rows: Sequence[NodeRow]) -> zip[tuple[Any, ...]]:

@@ -25,7 +25,11 @@ from computeswarm.market.stores.postgres.batch import AddJob, ChangeJob, Remove,
 from computeswarm.market.stores.postgres.bell import Bell
 from computeswarm.market.stores.postgres.commit import COMMIT_SECONDS, Committer
 from computeswarm.market.stores.postgres.errors import LOST, WRONG, Unsure, meaning, unavailable
-from computeswarm.market.stores.postgres.leases import LEASES_A_COMMIT, write_leases
+from computeswarm.market.stores.postgres.leases import (
+    LEASES_A_COMMIT,
+    lock_leases,
+    write_leases,
+)
 from computeswarm.market.stores.postgres.line import (
     Connection,
     Health,
@@ -145,6 +149,27 @@ class PostgresStore:
 
     async def revoke_node(self, node_id: str, *, seq: int) -> bool:
         return bool(await self._committer.write(Revoke(node_id, seq)))
+
+    async def forget_nodes(
+        self, *, before: float, proven_before: float, limit: int = 1_000
+    ) -> Sequence[str]:
+        async def forget(connection: Connection) -> list[str]:
+            due = await nodes.long_gone(connection, before, proven_before, limit)
+            if not due:
+                return []
+            await nodes.lock(connection, due)  # first nodes, then leases, as all do
+            await lock_leases(connection)
+            gone = await nodes.forget(connection, before, proven_before, due)
+            if gone:
+                await log.append(connection, self.instance, [log.node_entry(one) for one in gone])
+            return gone
+
+        try:
+            return await self._house_line.use(
+                lambda c: transact(c, forget), seconds=_HOUSEKEEPING_SECONDS
+            )
+        except asyncpg.PostgresError as error:
+            raise unavailable(str(error)) from None
 
     def touch(self, leases: Leases) -> None:
         self._pending.add(leases)
