@@ -63,6 +63,7 @@ class World:
             *(sys.executable, "-m", "computeswarm", *args),
             cwd=self.folder,
             env=env,
+            preexec_fn=_takes_interrupts,
             **{"stdin": asyncio.subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **streams},
         )
 
@@ -76,6 +77,11 @@ class World:
 
     async def interrupt(self, process: asyncio.subprocess.Process) -> None:
         process.send_signal(signal.SIGINT)
+
+
+def _takes_interrupts() -> None:
+    """As a terminal starts programs: what runs in the background of a script ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _store_cheaply(path: Path, key: PrivateKey) -> None:

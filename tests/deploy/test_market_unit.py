@@ -19,7 +19,7 @@ import computeswarm
 UNIT = Path(__file__).resolve().parents[2] / "deploy" / "computeswarm-market.service"
 PROGRAM = "/opt/computeswarm/bin/computeswarm"
 PACKAGE = Path(computeswarm.__file__).parent
-TREE_IN_A_HOME = "[Service]\nProtectHome=read-only\n"
+TREE_IN_A_HOME = "[Service]\nProtectHome=read-only\nPrivateTmp=no\n"
 WAIT = 60.0
 EXPOSURE = 2.0
 """Of systemd's ten points; the seller's has over five, since it makes sandboxes."""
