@@ -112,7 +112,8 @@ class Fates:
         if signed is None:
             return False
         mined = await self._rpc.nonce(self._sender.address, "latest")
-        return mined > signed.nonce
+        # asked in this order: it may have been mined a moment ago, and took its nonce itself
+        return mined > signed.nonce and await self._rpc.receipt(signed.hash) is None
 
     async def confirm(self, claim: Claim, receipt: Receipt) -> Receipt:
         """Wait until the receipt is as sure as the sum asks; raises as ``Confirmations``."""

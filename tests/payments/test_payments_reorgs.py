@@ -126,6 +126,16 @@ async def test_a_payment_that_was_taken_back_is_sent_again_as_the_same_bytes(
     assert await shop.usdc.balance_of(buyer.address) == 0
 
 
+async def test_a_transaction_is_not_outrun_by_itself(
+    chain: Devnet, opened: Callable[..., Awaitable[Shop]]
+) -> None:
+    """It may be mined between two questions to the node, and a second one would cost gas."""
+    shop = await opened()
+    buyer = await buyers_key(chain)
+    claim = await shop.settle(pay(buyer, shop.terms.pay_to))
+    assert not await shop.settlements._fates.outrun(claim)
+
+
 async def test_blocks_that_anvil_replaces(tmp_path: Path) -> None:
     if find_anvil() is None:
         pytest.skip("anvil is not installed")
