@@ -19,7 +19,11 @@ import computeswarm
 UNIT = Path(__file__).resolve().parents[2] / "deploy" / "computeswarm-market.service"
 PROGRAM = "/opt/computeswarm/bin/computeswarm"
 PACKAGE = Path(computeswarm.__file__).parent
-TREE_IN_A_HOME = "[Service]\nProtectHome=read-only\nPrivateTmp=no\n"
+TREE_ANYWHERE = f"""[Service]
+ProtectHome=read-only
+BindReadOnlyPaths={PACKAGE.parent}
+"""
+"""This tree may lie in a home or below /tmp, where the service has its own."""
 WAIT = 60.0
 EXPOSURE = 2.0
 """Of systemd's ten points; the seller's has over five, since it makes sandboxes."""
@@ -59,7 +63,7 @@ def test_a_market_under_systemd_comes_back_after_kill_and_ends(tmp_path: Path) -
                 PROGRAM: (THIS_TREE, 0o755),
                 "/etc/computeswarm-market/config.toml": (f"port = {port}\n", 0o600),
                 f"/etc/systemd/system/{UNIT.name}": (UNIT.read_text(), 0o644),
-                f"/etc/systemd/system/{UNIT.name}.d/test.conf": (TREE_IN_A_HOME, 0o644),
+                f"/etc/systemd/system/{UNIT.name}.d/test.conf": (TREE_ANYWHERE, 0o644),
             },
         )
         # the service's user has to reach this tree and its Python; only in there, not here
