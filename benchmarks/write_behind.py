@@ -23,8 +23,8 @@ import numpy as np
 from benchmarks.postgres import server
 from computeswarm.market.rows import LEASE, NodeRow
 from computeswarm.market.stores import open_store
-from computeswarm.market.stores.postgres.leases import LEASES_A_COMMIT
 from computeswarm.market.stores.protocol import Leases, Store
+from computeswarm.market.stores.write_behind import LEASES_A_COMMIT
 
 _FILL = (
     "INSERT INTO nodes SELECT n, 'nd-' || n, '0x', '{{}}', '', '', 1, '', 0, 0, 0, 0, 0, false"

@@ -199,11 +199,6 @@ class NodeTable(Slots):
         self.touches.figures.add(slot)
         self.version += 1
 
-    def touch_index(self, slot: int) -> None:
-        """Say that a lease's columns were written from outside, in a way that a list shows."""
-        self.touches.leases.add(slot)
-        self.version += 1
-
     def refresh(self, now: float, first: int = 0, last: int | None = None) -> None:
         """Reckon uptime, and what follows from it, anew for the slots ``first`` to ``last``."""
         rows = slice(first, self.size if last is None else min(last, self.size))

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from computeswarm.core.crypto import to_checksum
-from computeswarm.core.errors import ComputeSwarmError, Unavailable
+from computeswarm.core.errors import Unavailable
 from computeswarm.core.jobs import MarketJob
-from computeswarm.core.logs import get_logger
-from computeswarm.core.metrics import Histogram
 from computeswarm.market.rows import NodeColumns, NodeRow
 from computeswarm.market.stores import sqlite_jobs, sqlite_nodes
 from computeswarm.market.stores.counts import Counts
@@ -26,12 +24,10 @@ from computeswarm.market.stores.pending import Pending
 from computeswarm.market.stores.protocol import Change, Count, JobTotals, Leases, Position
 from computeswarm.market.stores.sqlite_file import connect, meaning, open_file
 from computeswarm.market.stores.sqlite_writer import Writer
+from computeswarm.market.stores.write_behind import LEASES_A_COMMIT, WriteBehind
 
-_LEASES_A_COMMIT = 4_000
-_RETRY_SECONDS = 1.0
 _START = Position("0")
 T = TypeVar("T")
-_log = get_logger("market")
 
 
 class SqliteStore:
@@ -42,12 +38,11 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self.instance = secrets.token_hex(4)
-        self.flush_seconds = Histogram()
         self.clock_ahead = 0.0
         self.unavailable_since: float | None = None
         self._path = path
-        self._pending = Pending()
-        self._flusher: asyncio.Task[None] | None = None
+        self._leases = WriteBehind(self._write_leases)
+        self.flush_seconds = self._leases.seconds
         self._counts = Counts()
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
@@ -55,7 +50,7 @@ class SqliteStore:
 
     @property
     def backlog(self) -> int:
-        return len(self._pending)
+        return len(self._leases)
 
     async def open(self) -> None:
         def opened() -> tuple[sqlite3.Connection, sqlite3.Connection]:
@@ -65,14 +60,9 @@ class SqliteStore:
         self._writer = Writer(writer)
 
     async def close(self) -> None:
-        if self._flusher is not None:
-            self._flusher.cancel()
-            await asyncio.gather(self._flusher, return_exceptions=True)
         if self._writer is not None:
             try:
-                await self.flush()
-            except ComputeSwarmError as error:
-                _log.warning("leases_not_written", leases=self.backlog, reason=error.detail)
+                await self._leases.close()
             finally:
                 await self._writer.close()
                 self._writer = None
@@ -110,32 +100,23 @@ class SqliteStore:
         return await self._write(lambda db: sqlite_nodes.forget(db, before, proven_before, limit))
 
     def touch(self, leases: Leases) -> None:
-        self._pending.add(leases)
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.get_running_loop().create_task(self._flush_behind())
+        self._leases.touch(leases)
 
     async def flush(self) -> None:
-        while self.backlog:
-            began = time.perf_counter()
-            taken: list[Leases] = []
+        await self._leases.flush()
 
-            def write(db: sqlite3.Connection, taken: list[Leases] = taken) -> None:
-                taken.append(self._pending.take(_LEASES_A_COMMIT))
-                sqlite_nodes.touch(db, taken[0])
+    async def _write_leases(self, pending: Pending) -> None:
+        taken: list[Leases] = []
 
-            def settled(good: bool, taken: list[Leases] = taken) -> None:
-                while taken:
-                    (self._pending.written if good else self._pending.put_back)(taken.pop())
+        def write(db: sqlite3.Connection) -> None:
+            taken.append(pending.take(LEASES_A_COMMIT))
+            sqlite_nodes.touch(db, taken[0])
 
-            await self._write(write, settled)
-            self.flush_seconds.observe(time.perf_counter() - began)
+        def settled(good: bool) -> None:
+            while taken:
+                (pending.written if good else pending.put_back)(taken.pop())
 
-    async def _flush_behind(self) -> None:
-        while True:
-            try:
-                return await self.flush()
-            except ComputeSwarmError:
-                await asyncio.sleep(_RETRY_SECONDS)  # they are kept meanwhile
+        await self._write(write, settled)
 
     # jobs
 

@@ -6,7 +6,6 @@ from computeswarm.market.stores.postgres.line import Connection
 from computeswarm.market.stores.postgres.log import Entry, append
 from computeswarm.market.stores.protocol import Kind, Leases
 
-LEASES_A_COMMIT = 4_000
 _LOCK = 7_226_931_041
 # one of another registration counts for nothing
 _TOUCH = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,8 +14,6 @@ import asyncpg
 from computeswarm.core.crypto import to_checksum
 from computeswarm.core.errors import ComputeSwarmError, ConfigError
 from computeswarm.core.jobs import MarketJob
-from computeswarm.core.logs import get_logger
-from computeswarm.core.metrics import Histogram
 from computeswarm.market.rows import NodeColumns, NodeRow
 from computeswarm.market.stores.loading import ahead
 from computeswarm.market.stores.pending import Pending
@@ -25,11 +22,7 @@ from computeswarm.market.stores.postgres.batch import AddJob, ChangeJob, Remove,
 from computeswarm.market.stores.postgres.bell import Bell
 from computeswarm.market.stores.postgres.commit import COMMIT_SECONDS, Committer
 from computeswarm.market.stores.postgres.errors import LOST, WRONG, Unsure, meaning, unavailable
-from computeswarm.market.stores.postgres.leases import (
-    LEASES_A_COMMIT,
-    lock_leases,
-    write_leases,
-)
+from computeswarm.market.stores.postgres.leases import lock_leases, write_leases
 from computeswarm.market.stores.postgres.line import (
     Connection,
     Health,
@@ -43,16 +36,15 @@ from computeswarm.market.stores.postgres.line import (
 )
 from computeswarm.market.stores.postgres.schema import migrate
 from computeswarm.market.stores.protocol import Change, Count, JobTotals, Leases, Position
+from computeswarm.market.stores.write_behind import LEASES_A_COMMIT, WriteBehind
 
 _READERS = 4
 _PING_SECONDS = 2.0
 _READ_SECONDS = 4.0
 _LOAD_SECONDS = 60.0
-_RETRY_SECONDS = 1.0
 _HOUSEKEEPING_SECONDS = 20.0
 _HOUSE_LOCK = 7_226_931_043
 T = TypeVar("T")
-_log = get_logger("market")
 
 
 class PostgresStore:
@@ -63,19 +55,17 @@ class PostgresStore:
 
     def __init__(self, url: str) -> None:
         self.instance = secrets.token_hex(4)
-        self.flush_seconds = Histogram()
         self.clock_ahead = 0.0
         self._url = url
         self._health = Health()
-        self._pending = Pending()
+        self._leases = WriteBehind(self._write_leases)
+        self.flush_seconds = self._leases.seconds
         self._readers = Lines(url, self._health, _READERS)
         self._lease_line = Line(url, self._health)
         self._write_line = Line(url, self._health)
         self._house_line = Line(url, self._health)
         self._committer = Committer(self._write_line, self.instance)
         self._bell = Bell(url, self._health)
-        self._flushing = asyncio.Lock()
-        self._flusher: asyncio.Task[None] | None = None
         self._housekeeper: asyncio.Task[None] | None = None
 
     @property
@@ -84,7 +74,7 @@ class PostgresStore:
 
     @property
     def backlog(self) -> int:
-        return len(self._pending)
+        return len(self._leases)
 
     async def open(self) -> None:
         where = place(self._url)
@@ -108,15 +98,12 @@ class PostgresStore:
         self._housekeeper = asyncio.create_task(self._keep_house())
 
     async def close(self) -> None:
-        for task in (self._flusher, self._housekeeper):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        if self._housekeeper is not None:
+            self._housekeeper.cancel()
+            await asyncio.gather(self._housekeeper, return_exceptions=True)
         await self._committer.finish()
         try:
-            await self.flush()
-        except ComputeSwarmError as error:
-            _log.warning("leases_not_written", leases=self.backlog, reason=error.detail)
+            await self._leases.close()
         finally:
             await self._bell.close()
             lines = (self._write_line, self._lease_line, self._house_line, self._readers)
@@ -172,38 +159,26 @@ class PostgresStore:
             raise unavailable(str(error)) from None
 
     def touch(self, leases: Leases) -> None:
-        self._pending.add(leases)
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.get_running_loop().create_task(self._flush_behind())
+        self._leases.touch(leases)
 
     async def flush(self) -> None:
-        async with self._flushing:
-            while self.backlog:
-                taken = self._pending.take(LEASES_A_COMMIT)
-                began = time.perf_counter()
-                try:
-                    await self._write_leases(taken)
-                except asyncpg.PostgresError as error:
-                    self._pending.put_back(taken)
-                    raise unavailable(str(error)) from None
-                except BaseException:
-                    self._pending.put_back(taken)
-                    raise
-                self._pending.written(taken)
-                self.flush_seconds.observe(time.perf_counter() - began)
+        await self._leases.flush()
 
-    async def _write_leases(self, taken: Leases) -> None:
-        async def touch(connection: Connection) -> None:
+    async def _write_leases(self, pending: Pending) -> None:
+        taken = pending.take(LEASES_A_COMMIT)
+
+        async def write(connection: Connection) -> None:
             await write_leases(connection, self.instance, taken)
 
-        await self._lease_line.use(lambda c: transact(c, touch), seconds=COMMIT_SECONDS)
-
-    async def _flush_behind(self) -> None:
-        while True:
-            try:
-                return await self.flush()
-            except ComputeSwarmError:
-                await asyncio.sleep(_RETRY_SECONDS)  # they are kept meanwhile
+        try:
+            await self._lease_line.use(lambda c: transact(c, write), seconds=COMMIT_SECONDS)
+        except asyncpg.PostgresError as error:
+            pending.put_back(taken)
+            raise unavailable(str(error)) from None
+        except BaseException:
+            pending.put_back(taken)
+            raise
+        pending.written(taken)
 
     # jobs
 
