@@ -1,14 +1,12 @@
 """One real Docker engine for all tests of this machine, started by hand and ended after them.
 
-An engine that answers at the usual socket is used as it is. Otherwise the first process that needs
-one starts it, quietly and without touching the network, under a lock; the last process to leave
-ends it. A keeper process holds the engine, so that it ends even where pytest is killed.
+An engine that answers at the usual socket is used as it is. Otherwise one is started, quietly and
+without touching the network, and shared as ``shared_server`` says.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import json
 import os
@@ -24,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_server import keep, using
 
 USUAL = Path("/var/run/docker.sock")
-START_SECONDS = 60.0
 _QUIET = (
     *("--bridge=none", "--iptables=false", "--ip6tables=false"),
     *("--ip-forward=false", "--ip-masq=false"),
@@ -83,64 +81,36 @@ def engine() -> Iterator[str]:
     if os.geteuid() != 0:
         pytest.skip("only root can start Docker's engine")
     folder = _folder()
-    folder.mkdir(exist_ok=True, mode=0o700)
-    with (folder / "users").open("a") as users:
-        # shared by all who use the engine; the keeper waits until it can have it alone
-        with (folder / "start").open("a") as start:
-            fcntl.flock(start, fcntl.LOCK_EX)
-            fcntl.flock(users, fcntl.LOCK_SH)
-            if not answers(folder / "socket"):
-                _start(folder)
-        yield str(folder / "socket")
-
-
-def _start(folder: Path) -> None:
-    keeper = subprocess.Popen(
-        [sys.executable, __file__, str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-    )
-    deadline = time.monotonic() + START_SECONDS
-    while not answers(folder / "socket"):
-        if keeper.poll() is not None or time.monotonic() > deadline:
-            log = (folder / "log").read_text(errors="replace")[-600:]
-            pytest.skip(f"Docker's engine does not start here: {log}")
-        time.sleep(0.05)
+    path = folder / "socket"
+    with using(folder, __file__, mode=0o700, answers=lambda: answers(path)):
+        yield str(path)
 
 
 def _keep(folder: Path) -> None:
     """Run the engine until nobody uses it any more."""
     environ = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    for stale in ("socket", "pid"):
-        (folder / stale).unlink(missing_ok=True)
+    path = folder / "socket"
+    for stale in (path, folder / "pid"):
+        stale.unlink(missing_ok=True)
     with (folder / "log").open("wb") as log:
         engine = subprocess.Popen(
             [
                 *("dockerd", "--data-root", str(folder / "data"), "--exec-root", str(folder / "x")),
-                *("-p", str(folder / "pid"), "-H", f"unix://{folder / 'socket'}", *_QUIET),
+                *("-p", str(folder / "pid"), "-H", f"unix://{path}", *_QUIET),
             ],
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environ,
         )
-    with (folder / "users").open("a") as users, (folder / "start").open("a") as start:
-        while not answers(folder / "socket") and engine.poll() is None:
-            time.sleep(0.05)
-        while engine.poll() is None:
-            time.sleep(1)
-            # nobody can begin to use it while we have both locks
-            try:
-                fcntl.flock(start, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                fcntl.flock(start, fcntl.LOCK_UN)
-                continue
-            engine.send_signal(signal.SIGTERM)
-            engine.wait()
-            (folder / "socket").unlink(missing_ok=True)
+    while not answers(path) and engine.poll() is None:
+        time.sleep(0.05)
+
+    def end() -> None:
+        engine.send_signal(signal.SIGTERM)
+        engine.wait()
+        path.unlink(missing_ok=True)
+
+    keep(folder, runs=lambda: engine.poll() is None, end=end)
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,13 @@
 """One real PostgreSQL for all tests of this machine, a fresh database for each test.
 
-The first process that needs it starts it under a lock, quietly and only on 127.0.0.1; the last to
-leave ends it. A keeper process holds it, so that it ends even where pytest is killed. Tests that
-stop, kill or restart a server have one of their own (``lone_postgres``).
+It listens on 127.0.0.1 only, and is shared as ``shared_server`` says. Tests that stop, kill or
+restart a server have one of their own (``lone_postgres``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import pwd
 import secrets
@@ -25,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from shared_server import keep, using
 
 START_SECONDS = 60.0
 _SETTINGS = {
@@ -204,33 +203,13 @@ def _free_port() -> int:
 def _shared() -> Iterator[str]:
     programs()
     folder = Path(tempfile.gettempdir()) / f"computeswarm-postgres-{os.getuid()}"
-    folder.mkdir(exist_ok=True, mode=0o711)
-    with (folder / "users").open("a") as users:
-        # shared by all who use the server; the keeper waits until it can have it alone
-        with (folder / "start").open("a") as start:
-            fcntl.flock(start, fcntl.LOCK_EX)
-            fcntl.flock(users, fcntl.LOCK_SH)
-            url = folder / "url"
-            if not url.exists() or not asyncio.run(_answers(url.read_text())):
-                _start_keeper(folder)
+    url = folder / "url"
+
+    def answers() -> bool:
+        return url.exists() and asyncio.run(_answers(url.read_text()))
+
+    with using(folder, __file__, mode=0o711, answers=answers):
         yield url.read_text()
-
-
-def _start_keeper(folder: Path) -> None:
-    (folder / "url").unlink(missing_ok=True)
-    keeper = subprocess.Popen(
-        [sys.executable, __file__, str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-    )
-    deadline = time.monotonic() + START_SECONDS
-    while not (folder / "url").exists():
-        if keeper.poll() is not None or time.monotonic() > deadline:
-            pytest.skip(f"PostgreSQL does not start here, see {folder}")
-        time.sleep(0.05)
 
 
 def _keep(folder: Path) -> None:
@@ -244,18 +223,15 @@ def _keep(folder: Path) -> None:
         url.touch(mode=0o600)
         url.write_text(server.url())
         url.rename(folder / "url")
-        with (folder / "users").open("a") as users, (folder / "start").open("a") as start:
-            while server.process is not None and server.process.poll() is None:
-                time.sleep(1)
-                # nobody can begin to use it while we have both locks
-                try:
-                    fcntl.flock(start, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    fcntl.flock(start, fcntl.LOCK_UN)
-                    continue
-                (folder / "url").unlink(missing_ok=True)
-                server.end()
+
+        def runs() -> bool:
+            return server.process is not None and server.process.poll() is None
+
+        def end() -> None:
+            (folder / "url").unlink(missing_ok=True)
+            server.end()
+
+        keep(folder, runs=runs, end=end)
 
 
 @pytest.fixture(scope="session")
