@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from node_records import START, node_record
 
 from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.ids import new_job_id
 from computeswarm.core.jobs import SUBMISSION_KIND, JobSubmission
 from computeswarm.core.market_auth import headers
-from computeswarm.core.nodes import RECORD_KIND, GPUInfo, Hardware, NodeRecord, Registration
+from computeswarm.core.nodes import RECORD_KIND, GPUInfo, NodeRecord, Registration
 from computeswarm.core.sessions import (
     REVOCATION_KIND,
     Enrolment,
@@ -30,7 +31,6 @@ from computeswarm.market import Market, open_market
 from computeswarm.server.market_app import build_market_app
 from computeswarm.server.serving import Server
 
-START = 1_800_000_000
 CHAIN_ID = 84532
 
 
@@ -99,19 +99,8 @@ class Seller:
 
     def record(self, **changes: Any) -> NodeRecord:
         gpu = GPUInfo(vendor="nvidia", model="RTX 4090", memory_bytes=24 * 2**30)
-        values: dict[str, Any] = {
-            "wallet": self.key.address,
-            "name": self.name,
-            "endpoint": "http://127.0.0.1:9/",
-            "hardware": Hardware(cpu_model="x", cpu_cores=2, memory_bytes=2**33, gpus=(gpu,)),
-            "isolation": "namespace",
-            "price_per_hour": 360_000,
-            "slice_seconds": 60,
-            "max_job_seconds": 600,
-            "seq": next(self.seq),
-            "issued_at": self.issued_at,
-        }
-        return NodeRecord.model_validate(values | self.changes | changes)
+        given = {"gpus": (gpu,), "seq": next(self.seq), "issued_at": self.issued_at}
+        return node_record(self.key.address, **{"name": self.name} | given | self.changes | changes)
 
     @property
     def node_id(self) -> str:

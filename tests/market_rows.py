@@ -4,37 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from node_records import START, node_record
+
 from computeswarm.core.nodes import RECORD_KIND, GPUInfo, Hardware, NodeRecord
 from computeswarm.core.signing import Signed
 from computeswarm.market.facts import pack
 from computeswarm.market.rows import Lease, NodeRow
 
-START = 1_800_000_000
 SIGNATURE = "0x" + "00" * 65
 
 
 def make_record(
     number: int = 0, *, gpus: tuple[dict[str, Any], ...] = (), **changes: Any
 ) -> NodeRecord:
-    values: dict[str, Any] = {
-        "wallet": f"0x{number % 97:040x}",
-        "name": f"rig-{number}",
-        "endpoint": "http://127.0.0.1:9/",
-        "hardware": Hardware(
-            cpu_model=changes.pop("cpu_model", "EPYC"),
-            cpu_cores=changes.pop("cores", 8),
-            memory_bytes=changes.pop("ram", 2**36),
-            disk_bytes=changes.pop("disk", 2**40),
-            gpus=tuple(GPUInfo.model_validate(gpu) for gpu in gpus),
-        ),
-        "isolation": "namespace",
-        "price_per_hour": 360_000,
-        "slice_seconds": 60,
-        "max_job_seconds": 600,
-        "seq": 1,
-        "issued_at": START,
-    }
-    return NodeRecord.model_validate(values | changes)
+    hardware = Hardware(
+        cpu_model=changes.pop("cpu_model", "EPYC"),
+        cpu_cores=changes.pop("cores", 8),
+        memory_bytes=changes.pop("ram", 2**36),
+        disk_bytes=changes.pop("disk", 2**40),
+        gpus=tuple(GPUInfo.model_validate(gpu) for gpu in gpus),
+    )
+    given = {"wallet": f"0x{number % 97:040x}", "name": f"rig-{number}", "hardware": hardware}
+    return node_record(**given | changes)
 
 
 def make_row(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import web
+from node_records import node_record
 
 from computeswarm.buyer.http.base import Peer
 from computeswarm.buyer.http.changes import MAX_EVENT, Broken, Opened, follow_changes
@@ -23,7 +24,7 @@ from computeswarm.core.changes import (
 )
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import InvalidQuery, MarketUnavailable
-from computeswarm.core.nodes import RECORD_KIND, ComputeNode, Hardware, NodeRecord
+from computeswarm.core.nodes import RECORD_KIND, ComputeNode
 from computeswarm.core.sessions import PERMIT_HEADER
 from computeswarm.core.signing import Signed
 from computeswarm.server.serving import Server
@@ -34,18 +35,7 @@ NODES = frozenset({Topic.NODES})
 
 
 def listed(name: str, *, key: PrivateKey = KEY, chain_id: int = CHAIN_ID) -> ComputeNode:
-    record = NodeRecord(
-        wallet=KEY.address,
-        name=name,
-        endpoint="http://127.0.0.1:9/",
-        hardware=Hardware(cpu_model="x", cpu_cores=2, memory_bytes=2**33),
-        isolation="namespace",
-        price_per_hour=5,
-        slice_seconds=60,
-        max_job_seconds=600,
-        seq=1,
-        issued_at=1,
-    )
+    record = node_record(KEY.address, name)
     return ComputeNode(
         node_id=record.node_id,
         status="idle",

@@ -11,9 +11,10 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from cli_program import free_port, run, serving
+from node_records import node_record
 
 from computeswarm.core.crypto import PrivateKey
-from computeswarm.core.nodes import RECORD_KIND, Hardware, Isolation, NodeRecord
+from computeswarm.core.nodes import RECORD_KIND
 from computeswarm.core.sessions import enrol
 from computeswarm.core.signing import Signed
 
@@ -104,18 +105,7 @@ def test_a_market_goes_by_the_names_it_is_told(tmp_path: Path) -> None:
     with serving("market", "--json", *where, home=tmp_path) as (ready, _):
 
         def register(name: str, market: str) -> int:
-            record = NodeRecord(
-                wallet=key.address,
-                name=name,
-                endpoint="http://127.0.0.1:9/",
-                hardware=Hardware(cpu_model="x", cpu_cores=2, memory_bytes=2**33),
-                isolation=Isolation.NAMESPACE,
-                price_per_hour=360_000,
-                slice_seconds=60,
-                max_job_seconds=600,
-                seq=1,
-                issued_at=int(time.time()),
-            )
+            record = node_record(key.address, name, issued_at=int(time.time()))
             signed = Signed.make(key, RECORD_KIND, 84532, record)
             enrolment, _ = enrol(key, signed, market, time.time())
             request = Request(

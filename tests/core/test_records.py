@@ -4,37 +4,25 @@ import json
 from typing import Any
 
 import pytest
+from node_records import node_record
 
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import BadRequest
-from computeswarm.core.nodes import RECORD_KIND, Hardware, NodeRecord
+from computeswarm.core.nodes import RECORD_KIND
 from computeswarm.core.records import check_records
 from computeswarm.core.signing import Signed
 
 OWNER, THIEF = PrivateKey(b"\x03" * 32), PrivateKey(b"\x07" * 32)
 
 
-def record(name: str = "rig") -> NodeRecord:
-    return NodeRecord(
-        wallet=OWNER.address,
-        name=name,
-        endpoint="http://127.0.0.1:9/",
-        hardware=Hardware(cpu_model="x", cpu_cores=2, memory_bytes=2**33),
-        isolation="namespace",
-        price_per_hour=360_000,
-        slice_seconds=60,
-        max_job_seconds=600,
-        seq=7,
-        issued_at=1_800_000_000,
+def signed(key: PrivateKey = OWNER, name: str = "rig") -> dict[str, Any]:
+    return Signed.make(key, RECORD_KIND, 84532, node_record(OWNER.address, name)).model_dump(
+        mode="json"
     )
 
 
-def signed(key: PrivateKey = OWNER, name: str = "rig") -> dict[str, Any]:
-    return Signed.make(key, RECORD_KIND, 84532, record(name)).model_dump(mode="json")
-
-
 def test_records_are_found_in_whatever_a_market_answers() -> None:
-    one, node_id = signed(), record().node_id
+    one, node_id = signed(), node_record(OWNER.address).node_id
     node = {"node_id": node_id, "status": "idle", "record": one}
     for value in (
         one,
@@ -46,7 +34,11 @@ def test_records_are_found_in_whatever_a_market_answers() -> None:
         json.loads(json.dumps({"nodes": [{"record": one, "more": 1}]})),
     ):
         (found,) = check_records(value)
-        assert found.record == record() and found.chain_id == 84532 and not found.problem
+        assert (
+            found.record == node_record(OWNER.address)
+            and found.chain_id == 84532
+            and not found.problem
+        )
     empties: list[Any] = [{}, [], None, 5, "x", {"nodes": []}, [[[[[one]]]]]]
     for empty in empties:
         with pytest.raises(BadRequest, match="no signed record"):
@@ -63,12 +55,12 @@ def test_each_lie_of_a_market_shows() -> None:
         {"record": good | {"chain_id": 8453}},
         {"record": good | {"kind": "quote"}},
         {"record": good | {"signature": "0x" + "00" * 65}},
-        {"record": good, "node_id": record("other").node_id},
+        {"record": good, "node_id": node_record(OWNER.address, "other").node_id},
         {"record": good, "node_id": "\x1b[31mnd-0"},
         {"record": None},
         {"record": {"document": {}, "signature": ""}},
     ]
-    true = {"record": good, "node_id": record().node_id}
+    true = {"record": good, "node_id": node_record(OWNER.address).node_id}
     found = check_records({"nodes": [true, *lies, true]})
     assert [bool(one.record) for one in found] == [True] + [False] * len(lies) + [True]
     assert all(one.problem.isprintable() and one.problem for one in found[1:-1])

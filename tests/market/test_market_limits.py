@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from market_fixtures import FakeClock
+from node_records import START
 
 from computeswarm.core.addresses import address_key
 from computeswarm.core.errors import ConfigError, TooManyRequests, Unavailable
@@ -24,22 +26,6 @@ from computeswarm.market.limits import (
 from computeswarm.market.stores import open_store
 
 
-class Moment:
-    """A clock that stands until it is moved."""
-
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.time = now
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-
 def taken(limits: Limits, key: str, most: int) -> int:
     """How many fit."""
     for count in range(most):
@@ -51,7 +37,7 @@ def taken(limits: Limits, key: str, most: int) -> int:
 
 
 def test_what_fits_and_what_the_refusal_says() -> None:
-    clock = Moment()
+    clock = FakeClock()
     limits = Limits(clock, {Kind.READ: Limit(10, 10)})
     assert taken(limits, "203.0.113.9", 99) == 10
     assert taken(limits, "203.0.113.10", 99) == 10
@@ -71,7 +57,7 @@ def test_what_fits_and_what_the_refusal_says() -> None:
 def test_no_ten_seconds_see_more_than_twice_the_limit_and_waiting_always_helps(
     asks: list[float], amount: int, start: float
 ) -> None:
-    clock = Moment(1_800_000_000.0 + start)
+    clock = FakeClock(START + start)
     limits = Limits(clock, {Kind.READ: Limit(amount, 10)})
     passed: list[float] = []
     for pause in asks:
@@ -89,7 +75,7 @@ def test_no_ten_seconds_see_more_than_twice_the_limit_and_waiting_always_helps(
 
 
 def test_a_flood_of_addresses_costs_bounded_memory_and_is_limited_still() -> None:
-    clock = Moment()
+    clock = FakeClock()
     limits = Limits(clock, {Kind.READ: Limit(2, 10)})
     refused = 0
     for number in range(MAX_KEYS + 30_000):
@@ -137,7 +123,7 @@ async def instances(postgres_url: str) -> AsyncIterator[list[Limits]]:
     """Three that write one database."""
     async with AsyncExitStack() as stack:
         made = []
-        clock = Moment()
+        clock = FakeClock()
         for _ in range(3):
             store = open_store(postgres_url)
             await store.open()

@@ -8,6 +8,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from market_fixtures import FakeClock
+from node_records import START, node_record
 
 from computeswarm.buyer.watching import NodeView
 from computeswarm.core.changes import CHANGE, Change, Topic
@@ -16,7 +18,6 @@ from computeswarm.core.nodes import (
     RECORD_KIND,
     ComputeNode,
     GPUInfo,
-    Hardware,
     NodeRecord,
     NodeStatus,
 )
@@ -27,37 +28,14 @@ from computeswarm.market.live import LiveFeed, Subscription, TableNodes
 from computeswarm.market.rows import STATUSES, Lease, NodeRow
 from computeswarm.market.table import NodeTable
 
-START = 1_800_000_000.0
 KEY = PrivateKey(bytes(31) + b"\x07")
 ALL = frozenset({Topic.NODES, Topic.PRICES})
-
-
-@dataclass
-class Clock:
-    time: float = START
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
 
 
 @cache
 def record(name: str, model: str, price: int) -> NodeRecord:
     gpus = (GPUInfo(vendor="nvidia", model=model, memory_bytes=24 * 2**30),) if model else ()
-    return NodeRecord(
-        wallet=KEY.address,
-        name=name,
-        endpoint="http://127.0.0.1:9/",
-        hardware=Hardware(cpu_model="x", cpu_cores=2, memory_bytes=2**33, gpus=gpus),
-        isolation="namespace",
-        price_per_hour=price,
-        slice_seconds=60,
-        max_job_seconds=600,
-        seq=1,
-        issued_at=int(START),
-    )
+    return node_record(KEY.address, name, gpus=gpus, price_per_hour=price)
 
 
 @cache
@@ -70,7 +48,7 @@ def signed(name: str, model: str, price: int) -> bytes:
 class Fleet:
     """What a market does to its table, and what it tells the feed of it."""
 
-    clock: Clock = field(default_factory=Clock)
+    clock: FakeClock = field(default_factory=FakeClock)
     table: NodeTable = field(default_factory=NodeTable)
     options: dict[str, Any] = field(default_factory=dict)
     numbers: Any = field(default_factory=lambda: itertools.count(1))
