@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from computeswarm.core.pages import Facets
 from computeswarm.core.query import FIELDS, SORTABLE, Kind, parse
 from computeswarm.market.index import Search, matching
 from computeswarm.market.index import pages as paging
+from computeswarm.market.index.masks import mask
+from computeswarm.market.index.plan import plan
 from computeswarm.market.rows import Lease
 from computeswarm.market.table import NodeTable
 
@@ -137,6 +141,15 @@ async def ids(
             return found
 
 
+@asynccontextmanager
+async def closing_search(table: NodeTable, search: Search | None = None) -> AsyncIterator[Search]:
+    search = search or Search(table)
+    try:
+        yield search
+    finally:
+        await search.close()
+
+
 OPERATION = st.one_of(
     st.tuples(st.just("put"), st.integers(0, 25), st.tuples(RECORD, LEASE)),
     st.tuples(st.just("remove"), st.integers(0, 25), st.none()),
@@ -180,7 +193,11 @@ def perform(table: NodeTable, operation: tuple[str, int, Any]) -> None:
 INDEX = "computeswarm.market.index"
 SIZES: dict[str, dict[str, int]] = {
     "counted": {},
-    "walked": {f"{INDEX}.search._COUNTED": 0, f"{INDEX}.plan._FEW": 1},
+    "walked": {
+        f"{INDEX}.search._COUNTED": 0,
+        f"{INDEX}.plan._FEW": 1,
+        "computeswarm.market.slots._FEW_NAMED": 1,
+    },
     "apart": {
         f"{INDEX}.search._LOOP_BYTES": 0,
         f"{INDEX}.search._AT_ONCE": 0,
@@ -191,6 +208,7 @@ SIZES: dict[str, dict[str, int]] = {
         f"{INDEX}.plan._FEW": 1,
         f"{INDEX}.masks.BLOCK": 8,
         f"{INDEX}.masks._SPARSE": 2,
+        "computeswarm.market.slots._FEW_NAMED": 1,
         "computeswarm.market.texts._QUICK": 8,
         "computeswarm.market.texts.CACHED": 99,
     },
@@ -252,9 +270,58 @@ def test_columns_find_what_the_language_finds(
             assert counted.total == len(wanted) == sum(one.nodes for one in counted.status)
 
     async def run_and_close() -> None:
-        try:
+        async with closing_search(table, search):
             await run()
-        finally:
-            await search.close()
 
     asyncio.run(run_and_close())
+
+
+CARDS = ("H100", "A100", "RTX 4090", "RTX 3060", "L4", "MI300X", "T4", "V100", "A10", "L40")
+
+
+def a_hall() -> NodeTable:
+    """Forty nodes, four of each card, no two at one price, some named like a card they lack."""
+    table = NodeTable()
+    for number in range(40):
+        card = {"vendor": "nvidia", "model": CARDS[number % 10], "memory_bytes": 2**34}
+        name = f"h100-{number}" if number % 10 == 7 else f"box-{number}"
+        changes = {"name": name, "price_per_hour": 1_000 * (40 - number), "region": f"r{number}"}
+        lease = Lease(last_seen=START, lease_until=START + 500)
+        record = make_record(number, gpus=(card,), **changes)
+        table.put(make_row(record, number=number + 1, lease=lease))
+    return table
+
+
+async def test_each_node_is_found_wherever_it_stands(size: str) -> None:
+    table = a_hall()
+    async with closing_search(table) as search:
+        slots = np.arange(table.size)
+        for number in range(40):
+            price = f"price:{(40 - number) / 1000}"
+            for text in (price, f"{price} gpus:1 cores:8 region:r{number}", f"r{number} {price}"):
+                wanted = [table.node_id(number)]
+                assert await ids(search, text, "price") == wanted
+                assert slots[matching(table, parse(text), slots)].tolist() == [number]
+
+
+async def test_a_card_is_walked_to_its_end_and_so_are_those_who_only_have_its_name(
+    size: str,
+) -> None:
+    table = a_hall()
+    async with closing_search(table) as search:
+        for text in ("gpu:h100", "gpu:t4|l40", "h100", "h100|t4", "gpu:v100 h100", "-gpu:h100"):
+            for sort in ("price", "-price", "name", "vram"):
+                wanted = oracle(table, text, sort)
+                assert await ids(search, text, sort, limit=3) == wanted
+
+
+def test_a_plan_finds_no_text_that_came_after_it() -> None:
+    """Its hits end where the texts ended when it was made, and entries beyond are not the last."""
+    table = a_hall()
+    made = plan(table, parse("gpu:" + "|".join(card.replace(" ", "") for card in CARDS)))
+    card = {"vendor": "nvidia", "model": "B200", "memory_bytes": 2**34}
+    slot = table.put(
+        make_row(make_record(77, gpus=(card,)), number=78, lease=Lease(last_seen=START))
+    )
+    assert mask(made, table.columns, table.size)[slot - 1]
+    assert not mask(made, table.columns, table.size)[slot]
