@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from computeswarm.buyer.accounts import ChannelAccounts
-from computeswarm.buyer.browse import candidates, find_node
+from computeswarm.buyer.announce import announce
 from computeswarm.buyer.cashier import PRESENT_SECONDS, Cashier
 from computeswarm.buyer.channels import ChannelPurse
 from computeswarm.buyer.following import Follower
 from computeswarm.buyer.funds import Funds
-from computeswarm.buyer.http.changes import Broken, Opened
-from computeswarm.buyer.http.market import MarketClient, NodePage
 from computeswarm.buyer.http.seller import SellerClient
 from computeswarm.buyer.http.stream import LOST_SECONDS
 from computeswarm.buyer.http.web import WebRequest
@@ -27,47 +25,36 @@ from computeswarm.buyer.progress import Progress, Report, ignore
 from computeswarm.buyer.purchase import Purchases, access, check_view
 from computeswarm.buyer.shop import Agree, Bought, Shop
 from computeswarm.buyer.spec import JobPlan
-from computeswarm.core.chains import ChainInfo
-from computeswarm.core.changes import Change, Topic
-from computeswarm.core.clock import Clock, SystemClock
+from computeswarm.buyer.visitor import Visitor
+from computeswarm.core.clock import Clock
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import (
     ComputeSwarmError,
-    InsufficientFunds,
     PolicyRefused,
     Unavailable,
     WalletError,
 )
 from computeswarm.core.events import JobEvent
 from computeswarm.core.jobs import (
-    SUBMISSION_KIND,
-    JobPage,
-    JobSubmission,
     JobView,
     OutputList,
 )
 from computeswarm.core.money import format_usdc
 from computeswarm.core.nodes import ComputeNode
-from computeswarm.core.pages import Facets
-from computeswarm.core.prices import PriceHistory
 from computeswarm.core.quotes import Scheme
-from computeswarm.core.sessions import make_permit
 from computeswarm.core.settings import Paths, Settings
-from computeswarm.core.signing import Signed
 from computeswarm.payments.channels.payer import ChannelPayer
-from computeswarm.payments.guard import SpendingPolicy
 from computeswarm.payments.journal import PaymentJournal
 from computeswarm.payments.ledger.entries import is_hash
 from computeswarm.payments.ledger.refunds import Promise, RefundBook
 from computeswarm.payments.payer import Payer
-from computeswarm.payments.wallet import wallet_address
 
 _RECONCILE_SECONDS = 5.0
 _BACK_SECONDS = 10.0
 _BACK_PAUSE = 0.3
 
 
-class Buyer:
+class Buyer(Visitor):
     """One wallet at one market. An async context manager; every journal lies below ``paths.buyer``.
 
     Args:
@@ -86,11 +73,7 @@ class Buyer:
         lost_seconds: float = LOST_SECONDS,
         present_seconds: float = PRESENT_SECONDS,
     ) -> None:
-        self.settings = settings
-        self.paths = paths
-        self.chain: ChainInfo = settings.chain
-        self._key = key
-        self._clock = clock or SystemClock()
+        super().__init__(settings, paths, key, clock=clock)
         self._lost_seconds = lost_seconds
         self._present_seconds = present_seconds
         self._sellers: dict[str, SellerClient] = {}
@@ -98,18 +81,17 @@ class Buyer:
     async def __aenter__(self) -> Self:
         if self._key is not None:
             self.settings.spending_chain()
-        policy = self._policy = SpendingPolicy.from_settings(self.settings)
+        self._enter()
         self._refunds = RefundBook(self.paths.buyer / "payments.db")
         self._journal = JobJournal(self.paths.buyer / "jobs.db", on_view=self._keep_refund)
         self._payments = PaymentJournal(self.paths.buyer / "payments.db")
-        self._market = MarketClient(self.settings.market, chain_id=self.chain.chain_id)
         self._funds = Funds(self.settings.rpc_urls, self.chain)
         self._purchases: Purchases | None = None
         self._payer: Payer | None = None
         self._cashier: Cashier | None = None
         self._purse: ChannelPurse | None = None
         if self._key is not None:
-            self._payer = Payer(self._key, self.chain, self._payments, policy, self._clock)
+            self._payer = Payer(self._key, self.chain, self._payments, self._policy, self._clock)
             self._cashier = Cashier(
                 self._payer,
                 self._clock,
@@ -160,16 +142,7 @@ class Buyer:
         self._payments.close()
         self._refunds.close()
 
-    # Looking around
-
-    @property
-    def address(self) -> str:
-        """The wallet's address.
-
-        Raises:
-            WalletError: there is none.
-        """
-        return self._key.address if self._key else wallet_address(self.paths.wallet)
+    # Money
 
     async def balance(self) -> tuple[int, int]:
         """USDC in atoms and the chain's own coin in wei.
@@ -183,130 +156,6 @@ class Buyer:
     def spent_today(self) -> int:
         """Atoms gone or at risk in the last 24 hours."""
         return self._payments.spent_day(self._clock.now(), self.chain.chain_id)
-
-    async def nodes(
-        self, query: str = "", *, sort: str = "price", cursor: str | None = None, limit: int = 50
-    ) -> NodePage:
-        """Search the market; nodes whose record its wallet didn't sign are left out and counted.
-
-        Raises:
-            InvalidQuery, MarketUnavailable.
-        """
-        return await self._market.nodes(query, sort=sort, cursor=cursor, limit=limit)
-
-    def find_all(
-        self, query: str = "", *, sort: str = "price", most: int | None = None
-    ) -> AsyncIterator[NodePage]:
-        """All nodes that match, page by page, each once; at most ``most``, where that is given.
-
-        Raises:
-            InvalidQuery, MarketUnavailable: while it is iterated.
-        """
-        return self._market.find_all(query, sort=sort, most=most)
-
-    async def facets(self, query: str = "") -> Facets:
-        """How many nodes match, and how many of them have each model, region and so on.
-
-        Raises:
-            InvalidQuery, MarketUnavailable.
-        """
-        return await self._market.facets(query)
-
-    def changes(
-        self, topics: Iterable[Topic], query: str = ""
-    ) -> AsyncGenerator[Change | Opened | Broken, None]:
-        """The market's changes as they come, connected again by itself.
-
-        Args:
-            topics: jobs are this wallet's own, and need its key.
-            query: only nodes that a search for it finds.
-
-        Raises:
-            InvalidQuery, NotFound: the market won't tell.
-            WalletError: jobs without a key.
-        """
-        wanted = frozenset(topics)
-        permit = self._permit if Topic.JOBS in wanted else None
-        return self._market.changes(wanted, query, permit=permit)
-
-    async def history(self, *, cursor: str | None = None, limit: int = 50) -> JobPage:
-        """This wallet's jobs as the market keeps them, bought and sold, newest first.
-
-        Raises:
-            WalletError: the wallet is locked.
-            MarketUnavailable: no usable answer.
-        """
-        permit = self._permit()
-        return await self._market.history(self.address, permit, cursor=cursor, limit=limit)
-
-    def _permit(self) -> str:
-        if self._key is None:
-            raise WalletError("Unlock the wallet: only its owner is told of its jobs.")
-        now = self._clock.now()
-        return make_permit(self._key, self.chain.chain_id, self.settings.market, now)
-
-    async def node(self, node_id: str) -> ComputeNode:
-        """A node by its id or the unique beginning of it.
-
-        Raises:
-            NodeNotFound: none, or several.
-        """
-        return await find_node(self._market, node_id)
-
-    async def candidates(
-        self,
-        query: str = "",
-        *,
-        image: str = "python",
-        gpu_count: int = 0,
-        max_seconds: int = 1,
-        network: bool = False,
-        secrets: bool = False,
-    ) -> list[ComputeNode]:
-        """Idle nodes that match and could take such a job, in the query's order: cheapest first,
-        unless it has a ``sort:``.
-
-        Args:
-            network: only those that let jobs reach the internet.
-            secrets: only those that secrets can be sealed for.
-
-        Raises:
-            InvalidQuery, MarketUnavailable.
-            PolicyRefused: there are some, and the policy allows to pay none of them.
-        """
-        found = await candidates(
-            self._market,
-            query,
-            image=image,
-            gpu_count=gpu_count,
-            max_seconds=max_seconds,
-            network=network,
-            secrets=secrets,
-        )
-        return found if self._key is None else self._payable(found)
-
-    def _payable(self, nodes: list[ComputeNode]) -> list[ComputeNode]:
-        allowed, refusal = [], None
-        for node in nodes:
-            try:
-                self._policy.check_place(self.chain, node.info.endpoint, node.info.wallet)
-            except PolicyRefused as error:
-                refusal = refusal or error
-            else:
-                allowed.append(node)
-        if refusal is not None and not allowed:
-            raise refusal
-        return allowed
-
-    async def stats(self) -> dict[str, Any]:
-        """The market's own figures."""
-        return await self._market.stats()
-
-    async def prices(
-        self, gpu: str = "", *, since: int | None = None, step: int | None = None
-    ) -> PriceHistory:
-        """What sellers asked over time, see ``MarketClient.prices``."""
-        return await self._market.prices(gpu, since=since, step=step)
 
     # Buying
 
@@ -363,9 +212,15 @@ class Buyer:
         record = purchases.open(offer, budget)
         if record.stage in (Stage.QUOTED, Stage.PAYING):
             report(Progress("submitting"))
-            beside = self._announce(offer, offer.paid_now(budget), report)
+            beside = self._announced(offer, budget, report)
             record = await purchases.pay(record, self._seller(record.endpoint), beside)
         return await self._deliver(record, report)
+
+    async def _announced(self, offer: Offer, budget: int, report: Report) -> None:
+        assert self._key is not None
+        paid_now = offer.paid_now(budget)
+        await announce(offer, self._key, self.chain, self._market, self._funds, paid_now)
+        report(Progress("paying"))
 
     async def _deliver(self, record: JobRecord, report: Report) -> JobRecord:
         seller = self._seller(record.endpoint)
@@ -378,36 +233,6 @@ class Buyer:
             with contextlib.suppress(ComputeSwarmError):
                 self._journal.see(check_view(record, await seller.cancel(access(record))))
             raise
-
-    async def _announce(self, offer: Offer, paid_now: int, report: Report) -> None:
-        """Tell the market, and look whether the money is there; neither may hold up a purchase."""
-        results = await asyncio.gather(
-            self._submit(offer),
-            self._funds.check(self.address, paid_now),
-            return_exceptions=True,
-        )
-        for result in results:
-            if isinstance(result, InsufficientFunds):
-                raise result
-            if isinstance(result, BaseException) and not isinstance(result, ComputeSwarmError):
-                raise result
-        report(Progress("paying"))
-
-    async def _submit(self, offer: Offer) -> None:
-        assert self._key is not None
-        submission = JobSubmission(
-            job_id=offer.job_id,
-            node_id=offer.node.node_id,
-            buyer=self._key.address,
-            spec_hash=offer.quote.spec_hash,
-            price_per_hour=offer.quote.price_per_hour,
-            max_seconds=offer.quote.max_seconds,
-            gpu_count=offer.spec.gpu_count,
-            issued_at=offer.quote.issued_at,
-        )
-        await self._market.submit(
-            Signed.make(self._key, SUBMISSION_KIND, self.chain.chain_id, submission)
-        )
 
     async def resume(self, job_id: str | None = None) -> list[JobRecord]:
         """Carry on with what a crash interrupted: the same payment is presented again, inputs that
