@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import time
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 from computeswarm.core.errors import ConfigError
 from computeswarm.core.logs import ROOT, EventLogger, get_logger
@@ -18,7 +18,6 @@ from computeswarm.server.request_id import current
 
 __all__ = ["EventLogger", "JsonFormatter", "TextFormatter", "get_logger", "setup_logging"]
 
-LogFormat = Literal["text", "json"]
 _LONGEST = 2_000
 """Letters of one value."""
 
