@@ -100,7 +100,8 @@ class Seller:
     def record(self, **changes: Any) -> NodeRecord:
         gpu = GPUInfo(vendor="nvidia", model="RTX 4090", memory_bytes=24 * 2**30)
         given = {"gpus": (gpu,), "seq": next(self.seq), "issued_at": self.issued_at}
-        return node_record(self.key.address, **{"name": self.name} | given | self.changes | changes)
+        given |= {"wallet": self.key.address, "name": self.name}
+        return node_record(**given | self.changes | changes)
 
     @property
     def node_id(self) -> str:
