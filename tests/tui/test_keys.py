@@ -12,7 +12,8 @@ import pytest
 from textual import events
 from textual.widgets import Button, Input
 from tui_drive import buyer_screen, example, make_app, seller_screen, settled, until
-from tui_fake import FLEET, JOBS, NOW, FakeBuyer, FakeSeller, FixedClock, job, seller_status
+from tui_fake import FLEET, JOBS, NOW, FakeBuyer, FixedClock, job
+from tui_fake_seller import FakeSeller, seller_status
 
 from computeswarm.core.errors import MarketUnavailable, NoNodeFits, SellerUnavailable
 from computeswarm.core.states import JobState

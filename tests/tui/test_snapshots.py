@@ -10,17 +10,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 from tui_drive import make_app, settled, until
-from tui_fake import (
-    FLEET,
-    GPUS,
-    JOBS,
-    NOW,
-    FakeBuyer,
-    FakeSeller,
-    job,
-    node,
-    seller_status,
-)
+from tui_fake import FLEET, JOBS, NOW, FakeBuyer, job, node
+from tui_fake_seller import GPUS, FakeSeller, seller_status
 
 from computeswarm.core.chains import BASE
 from computeswarm.core.errors import (

@@ -25,7 +25,8 @@ sys.path.insert(0, {str(HERE)!r})
 from computeswarm.core.text import clean, clean_line
 from computeswarm.tui.views import LogLine
 from tui_drive import make_app
-from tui_fake import FakeBuyer, FakeSeller, job, node
+from tui_fake import FakeBuyer, job, node
+from tui_fake_seller import FakeSeller
 evil = "{EVIL}"
 listed = node(0, name=clean_line("NODE" + evil), title=clean_line("GPU" + evil))
 journal = [job(0, name=clean_line(evil + "JOB"))]

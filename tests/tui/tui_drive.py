@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from textual.pilot import Pilot
-from tui_fake import FakeBuyer, FakeSeller, FixedClock
+from tui_fake import FakeBuyer, FixedClock
+from tui_fake_seller import FakeSeller
 
 from computeswarm.tui.app import ComputeSwarmApp
 from computeswarm.tui.backends.live_seller import LiveSeller

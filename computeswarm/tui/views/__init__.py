@@ -1,0 +1,53 @@
+"""What the screens show, as plain values: cleaned of hostile text, with no models behind them.
+
+The backends' edge (``backends.mapping``) makes these from the façades' models. They cost nothing to
+import, so the first frame doesn't wait for pydantic. Money in atoms, sizes in bytes, times in unix
+seconds unless a name says otherwise.
+"""
+
+from computeswarm.tui.views.jobs import (
+    REFUSED,
+    Download,
+    JobItem,
+    LogKind,
+    LogLine,
+    Meter,
+    OfferItem,
+    Transfer,
+)
+from computeswarm.tui.views.nodes import FacetItem, NodeItem, NodePage
+from computeswarm.tui.views.seller import (
+    AdviceItem,
+    EarningsItem,
+    EventItem,
+    GpuEarned,
+    GpuItem,
+    HostItem,
+    SellerItem,
+    SellerJob,
+)
+from computeswarm.tui.views.wallet import Balance, Identity
+
+__all__ = [
+    "REFUSED",
+    "AdviceItem",
+    "Balance",
+    "Download",
+    "EarningsItem",
+    "EventItem",
+    "FacetItem",
+    "GpuEarned",
+    "GpuItem",
+    "HostItem",
+    "Identity",
+    "JobItem",
+    "LogKind",
+    "LogLine",
+    "Meter",
+    "NodeItem",
+    "NodePage",
+    "OfferItem",
+    "SellerItem",
+    "SellerJob",
+    "Transfer",
+]
