@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from dataclasses import replace
 from typing import ClassVar
 
@@ -15,10 +14,10 @@ from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui import messages as m
 from computeswarm.tui.backend import Backends, SellerBackend
 from computeswarm.tui.feeds import Poll
-from computeswarm.tui.format import money, price, short_address, short_job
+from computeswarm.tui.format import money, price, short_address
 from computeswarm.tui.keymap import bindings
-from computeswarm.tui.screens.base import ModeScreen
-from computeswarm.tui.views import SellerItem, SellerJob
+from computeswarm.tui.screens.seller_orders import SellerOrders
+from computeswarm.tui.views import SellerItem
 from computeswarm.tui.widgets.earnings import EarningsPane
 from computeswarm.tui.widgets.event_pane import EventPane
 from computeswarm.tui.widgets.gpu_panel import GpuPanel
@@ -30,19 +29,11 @@ from computeswarm.tui.widgets.queue_pane import QueuePane
 STATUS_EVERY, ATTACH_EVERY = 1.0, 2.0
 
 
-class SellerScreen(ModeScreen):
+class SellerScreen(SellerOrders):
     mode = "seller"
     BINDINGS: ClassVar = bindings("app", "seller")
     CSS_PATH: ClassVar = ["../styles/panes.tcss", "../styles/seller.tcss"]
     AUTO_FOCUS = "#queue"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.status: SellerItem | None = None
-        self._seller: SellerBackend | None = None
-        self._poll: Poll | None = None
-        self._gone = ""
-        """Why the seller does not answer; empty while it does."""
 
     def body(self) -> list[Widget]:
         middle = Container(
@@ -130,22 +121,10 @@ class SellerScreen(ModeScreen):
         text = self.query_one("#events", LogView).buffer.text()
         self.app.push_screen(SaveModal(Path("seller-events.log"), text))
 
-    # -- keys
-
-    @property
-    def selected(self) -> SellerJob | None:
-        return self.query_one(QueuePane).table.current
+    # -- keys; what is said to the seller about its jobs stands in SellerOrders
 
     def refusal(self, action: str) -> str:
-        if action not in ("price", "pause", "drain", "evict", "export"):
-            return ""
-        if self._seller is None or self.status is None:
-            return "No seller is attached:  computeswarm seller  starts one."
-        if self._gone:
-            return "The seller does not answer; it goes on once it is back."
-        if action == "evict" and (self.selected is None or self.selected.state.terminal):
-            return "No live job is under the cursor; ↑ goes to those that run."
-        return ""
+        return self.unreachable() if action in ("price", "export") else super().refusal(action)
 
     def action_back(self) -> None:
         self.unzoom()
@@ -170,22 +149,6 @@ class SellerScreen(ModeScreen):
         if atoms is not None and self._seller is not None:
             self._do(self._seller.set_price(atoms), f"New jobs cost {money(atoms)} USDC an hour.")
 
-    def action_pause(self) -> None:
-        if self.refused("pause") or self.status is None or self._seller is None:
-            return
-        if self.status.paused:
-            self._do(self._seller.resume(), "New jobs are taken again.")
-        else:
-            self._do(self._seller.pause(), "Paused: jobs that run go on, no new ones are taken.")
-
-    def action_drain(self) -> None:
-        if self.refused("drain") or self.status is None or self._seller is None:
-            return
-        if self.status.mood in ("draining", "drained"):
-            self._do(self._seller.resume(), "New jobs are taken again.")
-        else:
-            self._do(self._seller.drain(), "Draining: what is paid is finished, no new jobs.")
-
     def action_export(self) -> None:
         if self.refused("export") or self._seller is None:
             return
@@ -204,38 +167,6 @@ class SellerScreen(ModeScreen):
             return
         today = datetime.fromtimestamp(self.now).date().isoformat()
         self.app.push_screen(SaveModal(Path(f"earnings-{today}.csv"), text, "Save the earnings"))
-
-    def action_evict(self) -> None:
-        job = self.selected
-        if self.refused("evict") or job is None or self._seller is None:
-            return
-        from computeswarm.tui.modals.ask import AskModal
-
-        seller = self._seller
-        question = AskModal(
-            f"End {short_job(job.job_id)}?",
-            f"The buyer gets back all that he paid: {money(job.paid)} USDC.",
-            "He keeps what the job wrote so far.",
-            yes="End the job",
-            no="Let it run",
-        )
-        self.app.push_screen(
-            question,
-            lambda sure: self._do(seller.evict(job.job_id), "Ended.") if sure else None,
-        )
-
-    def _do(self, work: Awaitable[None], done: str) -> None:
-        self.run_worker(self._attempt(work, done), group="owner", exit_on_error=False)
-
-    async def _attempt(self, work: Awaitable[None], done: str) -> None:
-        try:
-            await work
-        except ComputeSwarmError as error:
-            self.swarm.say(error.detail, title=error.title, severity="error")
-        else:
-            self.swarm.say(done)
-        if self._poll is not None:
-            self._poll.kick()
 
 
 _MOODS = {
