@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import select
 import signal
-import struct
-import sys
-import termios
-import time
 from pathlib import Path
 
 import pytest
+from tui_terminal import Terminal
 
 HERE = Path(__file__).parent
-LIMIT = 40.0
 EVIL = "\\x1b]0;owned\\x07\\x1b]52;c;aGk=\\x07\\x9b31m\\x1b[2J[red]x[/red][/nope]\\u202egnp"
 APP = f"""
 import sys
@@ -44,65 +36,28 @@ sys.exit(app.return_code or 0)
 OWN = re.compile(rb"\x1b(?:\[[0-9;:?<>=$!]*[A-Za-z@`~]|\]22;[a-z-]*\x07)")
 
 
-class Terminal:
-    """A child on a pty of 100 by 30."""
-
-    def __init__(self, *args: str) -> None:
-        self.pid, self.master = pty.fork()
-        if self.pid == 0:
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-            kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
-            environ = {**kept, "TERM": "xterm-256color"}
-            os.execve(sys.executable, [sys.executable, "-c", APP, *args], environ)
-        self.seen = b""
-
-    def read_until(self, mark: bytes, start: int = 0) -> None:
-        end = time.monotonic() + LIMIT
-        while mark not in self.seen[start:]:
-            assert time.monotonic() < end, self.seen[-2000:]
-            self._read(0.2)
-
-    def _read(self, wait: float) -> bool:
-        if not select.select([self.master], [], [], wait)[0]:
-            return True
-        try:
-            data = os.read(self.master, 65536)
-        except OSError:  # the child is gone
-            return False
-        self.seen += data
-        return bool(data)
-
-    def wait(self) -> int:
-        """The exit code, once all was read."""
-        end = time.monotonic() + LIMIT
-        while self._read(0.2):
-            assert time.monotonic() < end
-        os.close(self.master)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_gives_the_terminal_back(number: signal.Signals, code: int) -> None:
-    terminal = Terminal()
+    terminal = Terminal(APP)
     terminal.read_until(b"LOGLINE")
-    os.kill(terminal.pid, number)
+    terminal.signal(number)
     assert terminal.wait() == code
     for switched_off in (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?25h"):
         assert terminal.seen.rindex(switched_off) > terminal.seen.rindex(b"LOGLINE")
 
 
 def test_no_foreign_escape_reaches_the_terminal() -> None:
-    terminal = Terminal()
+    terminal = Terminal(APP)
     terminal.read_until(b"LOGLINE")
     terminal.read_until(b"GPU")
-    os.write(terminal.master, b"2")
+    terminal.press(b"2")
     terminal.read_until(b"Earnings")
     here = len(terminal.seen)
-    os.write(terminal.master, b"1")
+    terminal.press(b"1")
     terminal.read_until(b"LOGLINE", here)
-    os.write(terminal.master, b"i")
+    terminal.press(b"i")
     terminal.read_until(b"signed by", here)
-    os.kill(terminal.pid, signal.SIGTERM)
+    terminal.signal(signal.SIGTERM)
     terminal.wait()
     left = OWN.sub(b"", terminal.seen)
     assert b"\x1b" not in left
@@ -114,9 +69,51 @@ def test_no_foreign_escape_reaches_the_terminal() -> None:
 
 
 def test_a_crash_shows_no_locals_and_fails() -> None:
-    terminal = Terminal("crash")
+    terminal = Terminal(APP, "crash")
     code = terminal.wait()
     assert code == 1
     assert b"boom" in terminal.seen
     assert b"hunter2" not in terminal.seen
     assert b"\x1b[?1049l" in terminal.seen
+
+
+@pytest.mark.parametrize(
+    "opened", [b"n", b"?", b",", b"i"], ids=["wizard", "help", "settings", "info"]
+)
+def test_a_signal_gives_the_terminal_back_from_a_dialog_too(opened: bytes) -> None:
+    terminal = Terminal(APP)
+    terminal.until("LOGLINE")
+    terminal.press(opened)
+    terminal.read_until(b"esc")
+    terminal.signal(signal.SIGTERM)
+    assert terminal.wait() == 143
+    assert terminal.seen.rindex(b"\x1b[?1049l") > terminal.seen.rindex(b"\x1b[?1049h")
+
+
+def test_ctrl_c_asks_while_a_job_runs_and_leaves_on_enter() -> None:
+    terminal = Terminal(APP)
+    terminal.until("LOGLINE")
+    terminal.press(b"\x03")
+    terminal.until("Leave while a job runs?")
+    terminal.press(b"\x1b")
+    terminal.until("LOGLINE", gone="Leave while a job runs?")
+    terminal.press(b"q")
+    terminal.until("Leave while a job runs?")
+    terminal.press(b"\t\r")
+    assert terminal.wait() == 0
+    assert b"\x1b[?1049l" in terminal.seen
+
+
+def test_every_size_is_drawn_and_the_next_one_too() -> None:
+    terminal = Terminal(APP, size=(120, 40))
+    terminal.until("LOGLINE", "Nodes", "Jobs")
+    for columns, rows in ((80, 24), (300, 100), (20, 5), (40, 10), (120, 40)):
+        terminal.resize(columns, rows)
+        terminal.press(b"2")
+        here = len(terminal.seen)
+        terminal.press(b"1")
+        terminal.read_until(b"BUYER" if columns >= 80 else b"\x1b[", here)
+    terminal.until("LOGLINE", "Nodes", "Jobs")
+    terminal.signal(signal.SIGTERM)
+    assert terminal.wait() == 143
+    assert b"Traceback" not in terminal.seen
