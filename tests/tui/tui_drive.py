@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from textual.pilot import Pilot
 from tui_fake import FakeBuyer, FixedClock
 from tui_fake_seller import FakeSeller
+from tui_steps import until
 
 from computeswarm.tui.app import ComputeSwarmApp
 from computeswarm.tui.backends.live_seller import LiveSeller
@@ -19,7 +18,7 @@ from computeswarm.tui.screens.buyer import BuyerScreen
 from computeswarm.tui.screens.seller import SellerScreen
 from computeswarm.tui.widgets.header import Header
 
-LIMIT = 30.0
+__all__ = ["buyer_screen", "example", "make_app", "seller_screen", "settled", "until"]
 
 
 def make_app(
@@ -28,15 +27,6 @@ def make_app(
     """The app with a fixed clock."""
     options.setdefault("clock", FixedClock())
     return ComputeSwarmApp(buyer, seller, **options)
-
-
-async def until(pilot: Pilot[None], true: Callable[[], Any], what: str = "") -> None:
-    """Wait until something is so; fails after half a minute."""
-    end = time.monotonic() + LIMIT
-    while not true():
-        assert time.monotonic() < end, f"never came: {what or true}"
-        await pilot.pause(0.02)
-    await pilot.pause()
 
 
 def buyer_screen(pilot: Pilot[None]) -> BuyerScreen:
