@@ -13,7 +13,7 @@ from itertools import groupby
 import pyte
 from pyte.screens import Char
 
-CELL, LINE = 8.4, 18
+CELL, LINE = 8.4, 17
 FONT = "ui-monospace, 'Fira Code', 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 INK, PAPER = "#d5dbe3", "#0c1016"
 STEP = 0.25

@@ -47,6 +47,7 @@ class Recording:
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
             environ = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+            environ["TEXTUAL_ANIMATIONS"] = "none"  # a fade is many screens that nobody looks at
             for name in ("COLUMNS", "LINES", "NO_COLOR", "COMPUTESWARM_HOME", "TMUX"):
                 environ.pop(name, None)
             os.execvpe(self.command[0], self.command, environ)  # noqa: S606 -- no shell is meant

@@ -51,14 +51,14 @@ async def test_a_count_narrows_the_filter() -> None:
     app = make_app(buyer)
     async with app.run_test(size=SIZE) as pilot:
         await settled(pilot)
-        await pilot.press("f")
+        await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, FacetsModal))
         shown = [str(row.word) for row in app.screen.query_one("#facets").rows]  # type: ignore[attr-defined]
         await pilot.press("down", "enter")
         bar = buyer_screen(pilot).query_one(FilterBar)
         await until(pilot, lambda: bar.text == shown[1], "the word in the filter")
         await until(pilot, lambda: buyer.asked[-1][0] == shown[1], "its answer")
-        await pilot.press("f")
+        await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, FacetsModal))
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is buyer_screen(pilot))
@@ -66,7 +66,7 @@ async def test_a_count_narrows_the_filter() -> None:
         await pilot.press("slash", "space", *"idle", "enter")
         assert bar.text == f"{shown[1]} idle"  # what is typed comes after it
         buyer.fault = MarketUnavailable("This market doesn't count its nodes; list them instead.")
-        await pilot.press("f")
+        await pilot.press("c")
         await until(pilot, lambda: app._notifications)
 
 
