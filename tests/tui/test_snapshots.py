@@ -130,7 +130,7 @@ def _keys(*keys: str) -> Callable[[Pilot[None]], Awaitable[None]]:
 
 DIALOGS: dict[str, tuple[str, ...]] = {
     "help": ("question_mark",),
-    "facets": ("f",),
+    "facets": ("c",),
     "node": ("i",),
     "wizard_resources": ("enter", "enter"),
     "cancel": ("x",),
