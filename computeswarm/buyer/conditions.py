@@ -19,6 +19,9 @@ def conditions(quote: Quote) -> list[tuple[str, str]]:
             else f"starts in {format_duration(quote.starts_in_seconds)} at most"
         )
         found.append(("Queue", f"{quote.waiting} before it; {latest}; waiting is free"))
+    if quote.ask_seconds:
+        limit = format_duration(quote.ask_seconds)
+        found.append(("Owner", f"decides by hand, within {limit}; a no or silence pays all back"))
     if quote.pulls_image:
         found.append(("Image", "the node fetches it first; that is free, and you see how it goes"))
     if quote.minimum_charge:

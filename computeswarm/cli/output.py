@@ -185,6 +185,7 @@ def offer_document(offer: Offer, *, budget: int) -> dict[str, Any]:
         "evicted_at": offer.quote.evicted_at,
         "pause_seconds": offer.quote.pause_seconds,
         "pulls_image": offer.quote.pulls_image,
+        "ask_seconds": offer.quote.ask_seconds,
     }
 
 

@@ -243,6 +243,9 @@ class JobView(Document):
     """1 is next; None when it does not wait."""
     starts_in_seconds: int | None = Field(default=None, ge=0, lt=2**40)
     """At most, unless somebody who pays more comes; None when nobody can say."""
+    owner_decides_by_ms: int | None = Field(default=None, ge=0, lt=2**53)
+    """Unix milliseconds until which it waits for the owner's yes, and then goes back; None when it
+    does not wait for that."""
     paused: bool = False
     """It stands still, at no cost, while the seller uses the GPU himself."""
     missing_inputs: tuple[Sha256, ...] = ()

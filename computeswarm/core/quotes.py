@@ -14,6 +14,7 @@ from computeswarm.core.signing import Document, Signed
 
 QUOTE_KIND = "quote"
 QUOTE_SECONDS = 300
+MAX_ASK_SECONDS = 3600
 MIN_LEAD_SECONDS = 1.0
 """A tick needs an answer over the network before the one before it ends."""
 MIN_GRACE_SECONDS = 4.0
@@ -78,6 +79,9 @@ class Quote(Document):
     pause_seconds: int = Field(default=0, ge=0, le=86400)
     """The seller may pause the job so long, at no cost, while he uses the GPU himself; longer, and
     all that was paid goes back. 0 where he never does."""
+    ask_seconds: int = Field(default=0, ge=0, le=MAX_ASK_SECONDS)
+    """The paid job waits for the owner's yes, so long at most; without it everything goes back. 0
+    where nobody is asked."""
 
     def slice_length(self, index: int) -> int:
         """Seconds of slice ``index``; the last one is cut at the time limit."""

@@ -139,6 +139,12 @@ class Settings:
     allow_network: bool = _setting(
         False, "seller: jobs that ask for it reach the internet, but nothing of your own networks"
     )
+    accept: str = _setting(
+        "auto", "seller: paid jobs start by themselves (auto), or wait for your yes (ask)"
+    )
+    ask_seconds: int = _setting(
+        120, "seller: seconds in which you answer a job that asks; then it is paid back"
+    )
     queue_limit: int = _setting(64, "seller: paid jobs that may wait for their turn")
     windows: str = _setting(
         "", "seller: hours in which jobs run, such as 'mon-fri 22:00-07:00; sat,sun 00:00-24:00'"

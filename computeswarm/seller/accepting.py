@@ -14,12 +14,22 @@ from computeswarm.core.nodes import NodeStatus
 from computeswarm.core.states import JobState
 from computeswarm.core.text import clean_line
 from computeswarm.seller.runner import Order
+from computeswarm.seller.slots import fits
 
 if TYPE_CHECKING:
     from computeswarm.seller.agent import SellerAgent
 
 NodeMood = Literal[
-    "taking", "starting", "stopping", "paused", "draining", "drained", "closed", "in_use", "no_gas"
+    "taking",
+    "starting",
+    "stopping",
+    "paused",
+    "draining",
+    "drained",
+    "closed",
+    "held",
+    "in_use",
+    "no_gas",
 ]
 _CHOICES = "owner_choices"
 _TOO_LATE = "The seller's hours end before the job would; everything paid goes back."
@@ -109,16 +119,18 @@ class Acceptance:
             return "stopping"
         if not agent.ready:
             return "starting"
+        if choices.draining:  # also where he pauses meanwhile: it is the stronger word
+            return "draining" if self._left() else "drained"
         if choices.paused:
             return "paused"
-        if choices.draining:
-            return "draining" if self._left() else "drained"
         if agent.gas_wei == 0:
             return "no_gas"
         if not agent.config.windows.open_at(agent.clock.now()):
             return "closed"
-        gpus = len(agent.config.hardware.gpus)
-        return "in_use" if gpus and len(agent.owner_use.gpus) == gpus else "taking"
+        gpus, held = len(agent.config.hardware.gpus), agent.holds.gpus
+        if agent.holds.machine or (gpus and len(held) == gpus):
+            return "held"
+        return "in_use" if gpus and len(held | agent.owner_use.gpus) == gpus else "taking"
 
     def why(self) -> str:
         """The mood in a sentence; empty where jobs are taken."""
@@ -132,6 +144,7 @@ class Acceptance:
             "drained": f"The seller takes no more jobs{given}",
             "no_gas": "The seller can't settle payments (no gas)",
             "in_use": "The owner uses the GPU himself just now",
+            "held": "The owner keeps the machine for himself just now",
         }
         if mood == "closed":
             opens = agent.config.windows.opens_at(agent.clock.now())
@@ -143,20 +156,21 @@ class Acceptance:
         """What the market is told."""
         if self.mood() != "taking":
             return NodeStatus.DRAINING
-        busy = self._agent.running >= self._agent.slots.count
+        slots = self._agent.slots
+        busy = slots.running >= slots.count or not slots.any_free(self._agent.unwell_gpus())
         return NodeStatus.BUSY if busy else NodeStatus.IDLE
 
     def may_start(self) -> bool:
         """Whether those that wait may begin: they are paid, so a pause does not hold them up."""
         agent = self._agent
         open_now = agent.config.windows.open_at(agent.clock.now())
-        return agent.ready and not agent.stopping and open_now
+        return agent.ready and not agent.stopping and open_now and not agent.holds.machine
 
     def check(self, spec: JobSpec | None = None) -> None:
         """Whether a job is taken now.
 
         Raises:
-            Unavailable: none is, and why.
+            Unavailable: none is, or none on so many GPUs, and why.
             Unprocessable: not one that long, as the seller's hours end before.
         """
         agent = self._agent
@@ -168,7 +182,19 @@ class Acceptance:
         if len(agent.queue) + paying >= agent.config.queue_limit:
             raise Unavailable("The seller's queue is full; choose another node or try later.")
         if spec is not None:
+            self._check_held(spec)
             self._check_hours(spec)
+
+    def _check_held(self, spec: JobSpec) -> None:
+        agent = self._agent
+        fitting = {i for i, gpu in enumerate(agent.config.hardware.gpus) if fits(gpu, spec)}
+        left = fitting - agent.holds.gpus
+        if len(left) < spec.gpu_count <= len(fitting):
+            held = ", ".join(str(index) for index in sorted(fitting - left))
+            raise Unavailable(
+                f"The owner keeps GPU {held} for himself just now; choose another node"
+                + (f", or ask for {len(left)}." if left else ".")
+            )
 
     def _check_hours(self, spec: JobSpec) -> None:
         now = self._agent.clock.now()

@@ -22,6 +22,7 @@ from computeswarm.payments.settlement import Settlements
 from computeswarm.payments.transfer_proof import Challenges
 from computeswarm.seller.accepting import Acceptance
 from computeswarm.seller.accounts import JobAccounts
+from computeswarm.seller.asking import Asking
 from computeswarm.seller.bookkeeping import Bookkeeper
 from computeswarm.seller.checkout import Checkout
 from computeswarm.seller.config import SellerConfig
@@ -31,6 +32,7 @@ from computeswarm.seller.dispatch import Dispatcher
 from computeswarm.seller.executors.base import Executor
 from computeswarm.seller.gpus import GpuMonitor
 from computeswarm.seller.health import Health
+from computeswarm.seller.holding import Holds
 from computeswarm.seller.images import ImageStore
 from computeswarm.seller.inputs import InputStore
 from computeswarm.seller.intake import Intake
@@ -160,11 +162,14 @@ class SellerAgent:
                 self.queue.position(job_id),
                 self.dispatcher.outlook.starts_in(job_id),
             ),
+            asks=lambda job_id: (self.asking.said(job_id), self.asking.decide_by(job_id)),
         )
         vault = Vault(key, self.desk.store)
         self.offers.secrets_key = vault.public_key
         self.acceptance = Acceptance(self)
         self.owner_use = OwnerUse(self)
+        self.asking = Asking(self)
+        self.holds = Holds(self)
         self.warmth = Warmth(executor, images, config.job_cpus)
         self.dispatcher = Dispatcher(
             self,
@@ -225,8 +230,9 @@ class SellerAgent:
 
     def unwell_gpus(self) -> set[int]:
         """GPUs that take no job now: the driver lost them, they could not be cleaned, or their
-        owner uses them."""
-        return self.machine.faulty() | self.dispatcher.unclean | self.owner_use.gpus
+        owner uses or holds them."""
+        owners = self.owner_use.gpus | self.holds.gpus
+        return self.machine.faulty() | self.dispatcher.unclean | owners
 
     async def start(self, endpoint: str) -> None:
         """Recover what a crash left, then take jobs and tell the market.
@@ -251,6 +257,7 @@ class SellerAgent:
         for note in self.notes:
             self.notices.tell(note, "warning")
         self.acceptance.recall()
+        self.holds.recall()
         await self._upkeep.look_at_gas()
         await self.machine.restore_power(self._power_note)  # a killed seller's
         if self.config.power_limit_watts:
@@ -261,6 +268,7 @@ class SellerAgent:
         self.bookkeeper.start()
         self.market.start()
         self.owner_use.start()
+        self.asking.start()
         self._upkeep.start()
         self.health.start()
         self.ready = True
@@ -288,6 +296,7 @@ class SellerAgent:
         await self._upkeep.close()
         await self.health.close()
         await self.owner_use.close()
+        await self.asking.close()
         await self.dispatcher.close()
         await self.warmth.close()
         await self.bookkeeper.close()
@@ -385,6 +394,7 @@ class SellerAgent:
 
     def queue_up(self, job_id: str) -> None:
         """A job is paid for: give it a place in the queue."""
+        self.asking.write_down(job_id)
         self.dispatcher.enqueue(self.desk.step(job_id, JobState.QUEUED))
         self.dispatcher.schedule()
 

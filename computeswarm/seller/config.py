@@ -51,6 +51,10 @@ class SellerConfig:
     """The longest that it does; then it is ended with a full refund."""
     power_limit_watts: int = 0
     """For each GPU; 0 leaves it as it is."""
+    asks_owner: bool = False
+    """A paid job waits for the owner's yes."""
+    ask_seconds: int = 120
+    """Without an answer for so long it goes back."""
     minimum_charge: int = 0
     """What a job that was started costs at least."""
     term_seconds: float = 5.0

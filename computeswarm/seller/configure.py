@@ -9,6 +9,7 @@ from pathlib import Path
 from computeswarm.core.errors import ConfigError
 from computeswarm.core.money import ATOMS_PER_USDC, parse_usdc
 from computeswarm.core.nodes import Hardware
+from computeswarm.core.quotes import MAX_ASK_SECONDS
 from computeswarm.core.settings import Settings
 from computeswarm.core.text import clean_line
 from computeswarm.core.windows import Windows
@@ -19,6 +20,7 @@ _MAX_SLOTS = 256
 _MAX_QUEUE = 10_000
 _MAX_MINIMUM = ATOMS_PER_USDC
 _LEAST_TOKEN = 16
+_LEAST_ASK = 5
 
 
 def read_config(settings: Settings, folder: Path, hardware: Hardware) -> SellerConfig:
@@ -64,6 +66,8 @@ def read_config(settings: Settings, folder: Path, hardware: Hardware) -> SellerC
         pause_seconds=settings.pause_minutes * 60,
         power_limit_watts=settings.power_limit_watts,
         minimum_charge=parse_usdc(settings.minimum_charge),
+        asks_owner=settings.accept == "ask",
+        ask_seconds=settings.ask_seconds,
     )
 
 
@@ -75,6 +79,10 @@ def node_name(settings: Settings) -> str:
 def _check_owner(settings: Settings) -> None:
     if settings.window_end not in ("finish", "evict"):
         raise ConfigError(f"window_end is finish or evict, not {settings.window_end[:40]!r}.")
+    if settings.accept not in ("auto", "ask"):
+        raise ConfigError(f"accept is auto or ask, not {settings.accept[:40]!r}.")
+    if not _LEAST_ASK <= settings.ask_seconds <= MAX_ASK_SECONDS:
+        raise ConfigError(f"ask_seconds is from {_LEAST_ASK} to {MAX_ASK_SECONDS}.")
     if not 1 <= settings.queue_limit <= _MAX_QUEUE:
         raise ConfigError(f"queue_limit is from 1 to {_MAX_QUEUE}.")
     if not 1 <= settings.pause_minutes <= 24 * 60:

@@ -55,6 +55,7 @@ class JobDesk:
     Args:
         report: tells the market.
         expect: a waiting job's place, and the seconds until it starts at most.
+        asks: what the buyer of a job is told that waits for the owner's yes, and until when.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class JobDesk:
         *,
         report: Callable[[str, JobUpdate], None],
         expect: Callable[[str], tuple[int | None, int | None]],
+        asks: Callable[[str], tuple[str, int | None]],
     ) -> None:
         self.store = store
         self.meters: dict[str, Meter] = {}
@@ -84,7 +86,7 @@ class JobDesk:
         self._clock = clock
         self._notices = notices
         self._report = report
-        self._views = JobViews(node_id, inputs, accounts, expect)
+        self._views = JobViews(node_id, inputs, accounts, expect, asks)
         self._logs: dict[str, EventLog] = {}
 
     def close(self) -> None:

@@ -79,6 +79,7 @@ class Dispatcher:
             patience += uploaded_bytes(job.spec) / _SLOWEST_UPLOAD
             self.upload_until[job.job_id] = self._agent.clock.monotonic() + patience
         self.uploaded(job.job_id)
+        self._agent.asking.enter(job)
 
     def uploaded(self, job_id: str) -> None:
         """An input came in whole, or a part of one.
@@ -117,6 +118,7 @@ class Dispatcher:
 
     def _leave_queue(self, job_id: str) -> None:
         self.queue.remove(job_id)
+        self._agent.asking.leave(job_id)
         self.upload_seen.pop(job_id, None)
         self.upload_until.pop(job_id, None)
         self._told.pop(job_id, None)
@@ -129,9 +131,10 @@ class Dispatcher:
         started = False
         agent.bookkeeper.tick()
         self.slots.faulty = agent.unwell_gpus()
+        asking = agent.asking.jobs
         for job_id in self.queue:
             job = agent.desk.store.get(job_id)
-            if agent.inputs.missing(job_id, job.spec):
+            if job_id in asking or agent.inputs.missing(job_id, job.spec):
                 continue
             place = self.slots.take(job_id, job.spec)
             if place is None and not self.slots.possible(job.spec):
@@ -217,10 +220,10 @@ class Dispatcher:
 
     def _tell_places(self) -> None:
         """Say to each buyer who waits which place he has, when it has changed."""
-        now = self._agent.clock.monotonic()
+        now, asking = self._agent.clock.monotonic(), self._agent.asking.jobs
         for place, job_id in enumerate(self.queue, 1):
             known, since = self._told.get(job_id, (0, float("-inf")))
-            if place == known or now - since < _TELL_SECONDS:
+            if place == known or now - since < _TELL_SECONDS or job_id in asking:
                 continue
             self._told[job_id] = (place, now)
             why = "A job that pays more came before it. " if 0 < known < place else ""

@@ -21,12 +21,14 @@ class JobViews:
 
     Args:
         expect: a waiting job's place, and the seconds until it starts at most.
+        asks: what the buyer of a job is told that waits for the owner's yes, and until when.
     """
 
     node_id: str
     inputs: InputStore
     accounts: JobAccounts
     expect: Callable[[str], tuple[int | None, int | None]]
+    asks: Callable[[str], tuple[str, int | None]]
 
     def make(
         self, job: Job, meter: Meter | None, *, now: float, metered_at: int | None, last_seq: int
@@ -45,12 +47,13 @@ class JobViews:
             due = min(job.slices_paid * quote.slice_seconds, quote.max_seconds) * 1000
         waits = job.state is JobState.QUEUED
         position, starts_in = self.expect(job.job_id) if waits else (None, None)
+        asks, decide_by = self.asks(job.job_id) if waits else ("", None)
         wants = job.state in _TAKES_INPUTS
         return JobView(
             job_id=job.job_id,
             node_id=self.node_id,
             state=job.state,
-            reason=job.reason,
+            reason=job.reason or asks,
             name=job.spec.name,
             buyer=job.buyer,
             image=job.spec.image,
@@ -61,6 +64,7 @@ class JobViews:
             max_seconds=quote.max_seconds,
             queue_position=position,
             starts_in_seconds=starts_in,
+            owner_decides_by_ms=decide_by,
             paused=meter is not None and meter.paused,
             missing_inputs=self.inputs.missing(job.job_id, job.spec) if wants else (),
             exit_code=job.exit_code,

@@ -154,6 +154,7 @@ class Offers:
             evicted_at=None if closes is None else int(closes),
             pause_seconds=self._pause_seconds(spec),
             pulls_image=spec.image in self.images.to_pull(),
+            ask_seconds=config.ask_seconds if config.asks_owner else 0,
             keep_inputs_seconds=int(self.config.keep_inputs),
             keep_outputs_seconds=int(self.config.keep_outputs),
         )

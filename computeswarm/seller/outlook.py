@@ -48,7 +48,8 @@ class Outlook:
         frozen = frozenset(job_id for job_id, run in runs.items() if run.frozen)
         unwell = frozenset(self._agent.unwell_gpus())
         slots = self._dispatcher.slots.count
-        return self._dispatcher.queue.version, frozenset(runs), frozen, unwell, slots
+        asking = self._agent.asking.jobs
+        return self._dispatcher.queue.version, frozenset(runs), frozen, unwell, slots, asking
 
     def of_offer(self, spec: JobSpec, priority: int) -> tuple[int, int | None]:
         """For a job that would come now, its inputs with it: how many stand before it, and the
@@ -58,6 +59,8 @@ class Outlook:
         if not self._open():
             return len(before), None
         ahead, job = [self._waiting(i) for i in before], self._work(spec, spec.max_seconds)
+        if self._agent.config.asks_owner:  # who comes later may be let in earlier
+            return len(before), None
         return len(before), _whole(starts_in(self._running(), ahead, job, self._room))
 
     def _open(self) -> bool:
@@ -73,7 +76,8 @@ class Outlook:
 
     def _waiting(self, job_id: str) -> Work:
         job = self._job(job_id)
-        ready = not self._agent.inputs.missing(job.job_id, job.spec)
+        asks = job_id in self._agent.asking.jobs
+        ready = not asks and not self._agent.inputs.missing(job.job_id, job.spec)
         return self._work(job.spec, job.quote.max_seconds, ready=ready)
 
     def _work(self, spec: JobSpec, seconds: float, *, ready: bool = True) -> Work:

@@ -49,8 +49,10 @@ class OwnerGpu(Document):
     power_limit_mw: int | None = None
     job_id: str = ""
     """The job that has it now."""
+    held: bool = False
+    """Its owner keeps it: no new job until he releases it."""
     trouble: str = ""
-    """Why it takes no job: it is lost, or its owner uses it; empty while it does."""
+    """Why it takes no job: it is lost, or its owner uses or holds it; empty while it does."""
     samples: tuple[GpuSample, ...] = ()
 
 
@@ -62,6 +64,8 @@ class OwnerHost(Document):
     memory_bytes: int
     cpu_pct: int | None = None
     memory_used_bytes: int | None = None
+    held: bool = False
+    """Of a machine without a GPU: its owner keeps all of it."""
 
 
 class OwnerJob(Document):
@@ -91,6 +95,10 @@ class OwnerJob(Document):
     """At most; None where nobody can say."""
     paused: bool = False
     """It stands still, at no cost, for the owner uses its GPU. It keeps its graphics memory."""
+    waits_for_owner: bool = False
+    """It starts with the owner's yes only, and goes back without an answer."""
+    decide_by_ms: int | None = None
+    """Until then he has to answer, in unix milliseconds; None where it does not ask."""
     priority_seconds: int = 0
     """So much earlier than it came it counts in the queue, for what it pays."""
 
@@ -143,8 +151,10 @@ class OwnerStatus(Document):
     """New jobs are taken."""
     paused: bool
     draining: bool = False
+    asks_owner: bool = False
+    """Paid jobs wait for the owner's yes."""
     mood: str = "taking"
-    """taking, starting, stopping, paused, draining, drained, closed, in_use or no_gas."""
+    """taking, starting, stopping, paused, draining, drained, closed, held, in_use or no_gas."""
     mood_reason: str = ""
     """The mood in a sentence; empty where jobs are taken."""
     stopping: bool
@@ -179,6 +189,19 @@ class Wish(Document):
     reason: str = Field(default="", max_length=500)
     then_stop: bool = False
     """Of ``drain``: stop when no job is left."""
+
+
+class Rejection(Document):
+    """``POST /owner/jobs/{id}/reject``: why, in the owner's words, which the buyer sees."""
+
+    reason: str = Field(default="", max_length=500)
+
+
+class Hold(Document):
+    """``POST /owner/gpus/{index}/hold``: keep a GPU from new jobs, or release it. Index 0 is the
+    whole machine where it has no GPU."""
+
+    held: bool
 
 
 class PriceChange(Document):

@@ -86,6 +86,27 @@ class OwnerClient:
         """
         await self._call("POST", f"/owner/jobs/{job_id}/evict")
 
+    async def accept(self, job_id: str) -> None:
+        """Let a job in that waits for the owner's yes.
+
+        Raises:
+            JobNotFound: there is no such job.
+            Conflict: it does not wait for that, and why.
+        """
+        await self._call("POST", f"/owner/jobs/{job_id}/accept")
+
+    async def reject(self, job_id: str, reason: str = "") -> None:
+        """Turn it away; its buyer is told the reason and gets everything back. Raises as above."""
+        await self._call("POST", f"/owner/jobs/{job_id}/reject", {"reason": reason})
+
+    async def hold(self, index: int, held: bool) -> None:
+        """Keep a GPU (0 is the machine where it has none) from new jobs, or release it.
+
+        Raises:
+            NotFound: there is no such GPU.
+        """
+        await self._call("POST", f"/owner/gpus/{index}/hold", {"held": held})
+
     async def earnings(self, days: int, by: By) -> EarningsReport:
         """What selling brought and cost in the last ``days``, today included."""
         path = f"/owner/earnings?days={days}&by={by}"

@@ -24,6 +24,8 @@ _LIVE: dict[str, str] = {
     "pause_minutes": "pause_seconds",
     "power_limit_watts": "power_limit_watts",
     "minimum_charge": "minimum_charge",
+    "accept": "asks_owner",
+    "ask_seconds": "ask_seconds",
     "slots": "slots",
 }
 """Settings that may change, and the member of ``SellerConfig`` that each becomes."""
@@ -70,6 +72,8 @@ def reload(agent: SellerAgent, settings: Settings) -> list[str]:
     agent.settings = _with(settings, kept)
     for text in told:
         agent.notices.tell(text)
+    if old.accept != settings.accept:
+        agent.asking.follow_setting()
     agent.market.refresh(record=True)
     agent.dispatcher.schedule()
     return told

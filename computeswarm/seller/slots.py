@@ -79,6 +79,11 @@ class Slots:
         """Whether enough GPUs are well, free or not."""
         return len(self._fitting(spec)) >= spec.gpu_count
 
+    def any_free(self, unwell: set[int]) -> bool:
+        """Whether a GPU is well and nobody's; a machine without one has none to wait for."""
+        every = range(len(self.gpus))
+        return not self.gpus or any(i not in unwell and not self.holder(i) for i in every)
+
     def _fitting(self, spec: JobSpec) -> list[int]:
         return [
             index

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from computeswarm.seller.holding import HELD
 from computeswarm.seller.job import Job
 from computeswarm.seller.owner import (
     OwnerGpu,
@@ -41,6 +42,7 @@ class StatusPage:
             draining=agent.acceptance.choices.draining,
             mood=mood,
             mood_reason=agent.acceptance.why(),
+            asks_owner=config.asks_owner,
             stopping=agent.stopping,
             market=agent.market.link,
             price_per_hour=agent.offers.price_per_hour,
@@ -52,7 +54,7 @@ class StatusPage:
             slots=agent.slots.count,
             running=agent.running,
             queued=len(agent.queue),
-            host=agent.machine.host(),
+            host=agent.machine.host().model_copy(update={"held": agent.holds.machine}),
             gpus=tuple(self._gpu(index) for index in range(len(config.hardware.gpus))),
             earnings=agent.bookkeeper.summary(),
             advice=agent.bookkeeper.advisor.advice,
@@ -78,6 +80,7 @@ class StatusPage:
             memory_bytes=gpu.memory_bytes,
             power_limit_mw=agent.machine.reading(index).power_limit_mw,
             job_id=agent.slots.holder(index),
+            held=index in agent.holds.gpus,
             trouble=self._trouble(index),
             samples=tuple(agent.machine.samples(index)),
         )
@@ -86,6 +89,8 @@ class StatusPage:
         machine = self._agent.machine
         if fault := machine.reading(index).fault:
             return fault
+        if index in self._agent.holds.gpus:
+            return HELD
         if index in self._agent.owner_use.gpus:
             return f"Used by {machine.foreign().get(index) or 'its owner until just now'}."
         if index in self._agent.unwell_gpus():
@@ -121,5 +126,7 @@ class StatusPage:
             queue_position=view.queue_position,
             starts_in_seconds=view.starts_in_seconds,
             paused=view.paused,
+            waits_for_owner=view.owner_decides_by_ms is not None,
+            decide_by_ms=view.owner_decides_by_ms,
             priority_seconds=job.quote.priority_seconds,
         )

@@ -16,6 +16,8 @@ from computeswarm.core.jobs import JobSpec, Payment, Phases
 from computeswarm.core.quotes import Quote
 from computeswarm.core.states import JobState, check_recovery, check_transition
 from computeswarm.payments.storage import connect, transaction
+from computeswarm.seller.answers import SCHEMA as ANSWERS
+from computeswarm.seller.answers import Answers
 from computeswarm.seller.job import PAYMENTS_HELD, Job
 
 _SCHEMA = """
@@ -69,7 +71,8 @@ class JobStore:
     """``jobs.db``. Jobs that have not ended are held in memory too, since nobody else writes."""
 
     def __init__(self, path: Path) -> None:
-        self._db = connect(path, _SCHEMA)
+        self._db = connect(path, _SCHEMA + ANSWERS)
+        self.answers = Answers(self._db)
         ended = [state for state in JobState if state.terminal]
         marks = ",".join("?" * len(ended))
         rows = self._db.execute(
@@ -180,10 +183,12 @@ class JobStore:
                 " (SELECT job_id FROM jobs WHERE job_id = ? AND state = ?)",
                 (job_id, JobState.AWAITING_PAYMENT),
             )
-            db.execute(
+            dropped = db.execute(
                 "DELETE FROM jobs WHERE job_id = ? AND state = ?",
                 (job_id, JobState.AWAITING_PAYMENT),
-            )
+            ).rowcount
+            if dropped:
+                db.execute("DELETE FROM asked WHERE job_id = ?", (job_id,))
         job = self._live.get(job_id)
         if job is not None and job.state is JobState.AWAITING_PAYMENT:
             del self._live[job_id]
@@ -337,6 +342,8 @@ class JobStore:
         with transaction(self._db) as db:
             if job.state is JobState.RUNNING or job.state.terminal:
                 db.execute("DELETE FROM secrets WHERE job_id = ?", (job.job_id,))
+            if job.state.terminal:
+                db.execute("DELETE FROM asked WHERE job_id = ?", (job.job_id,))
             db.execute(
                 "UPDATE jobs SET state = ?, reason = ?, spec = ?, exit_code = ?, metered_ms = ?,"
                 " cost = ?, refund = ?, refund_filed = ?, channel = ?, deposit = ?, deposit_tx = ?,"

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable
 from typing import cast, get_args
 
 from aiohttp import web
 
 from computeswarm.core.errors import BadRequest, Forbidden, Unauthorized, Unprocessable
+from computeswarm.core.signing import Document
 from computeswarm.seller.agent import SellerAgent
 from computeswarm.seller.earnings_rows import MAX_DAYS, By, EarningsReport
-from computeswarm.seller.owner import OwnerStatus, PriceChange, Wish
+from computeswarm.seller.owner import Hold, OwnerStatus, PriceChange, Rejection, Wish
 from computeswarm.server.routes import Route
 from computeswarm.server.web import json_reply, read_model
 
 _TOKEN = {"Authorization": "Bearer and the owner's token"}
 _DIGITS = len(str(MAX_DAYS))
-_BODIES = {"/owner/price": PriceChange}
+_REJECT, _HOLD = "/owner/jobs/{id}/reject", "/owner/gpus/{index}/hold"
+_BODIES: dict[str, type[Document]] = {"/owner/price": PriceChange, _REJECT: Rejection, _HOLD: Hold}
+_INDEX = re.compile(r"\d{1,3}", re.ASCII)
 _Action = Callable[[web.Request], Awaitable[None]]
 
 
@@ -66,6 +70,9 @@ def owner_routes(agent: SellerAgent, token: str) -> list[Route]:
         post("/owner/resume", handlers.resume, "Take jobs again"),
         post("/owner/price", handlers.price, "Ask another price from now on"),
         post("/owner/jobs/{id}/evict", handlers.evict, "End a job and refund it"),
+        post("/owner/jobs/{id}/accept", handlers.accept, "Let a job in that asks"),
+        post(_REJECT, handlers.reject, "Turn a job away that asks, and refund it"),
+        post(_HOLD, handlers.hold, "Keep a GPU from new jobs, or release it"),
         post("/owner/stop", handlers.stop, "Hand jobs back and end"),
     ]
 
@@ -124,6 +131,19 @@ class _OwnerHandlers:
 
     async def evict(self, request: web.Request) -> None:
         await self._agent.evict(request.match_info["id"])
+
+    async def accept(self, request: web.Request) -> None:
+        self._agent.asking.accept(request.match_info["id"])
+
+    async def reject(self, request: web.Request) -> None:
+        said = await read_model(request, Rejection) if request.can_read_body else Rejection()
+        await self._agent.asking.reject(request.match_info["id"], said.reason)
+
+    async def hold(self, request: web.Request) -> None:
+        index = request.match_info["index"]
+        if not _INDEX.fullmatch(index):
+            raise BadRequest("A GPU is named by its number, such as 0.")
+        self._agent.holds.hold(int(index), (await read_model(request, Hold)).held)
 
     async def stop(self, _: web.Request) -> None:
         self._agent.stop_requested.set()
