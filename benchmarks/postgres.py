@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 
 @contextmanager
 def server() -> Iterator[str]:
     """Its URL, while it runs: the tests' server, so durable as Debian sets it up."""
-    file = Path(__file__).parent.parent / "tests" / "postgres_server.py"
-    spec = importlib.util.spec_from_file_location("postgres_server", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    tests = str(Path(__file__).parent.parent / "tests")
+    if tests not in sys.path:
+        sys.path.append(tests)
+    module = import_module("postgres_server")
     with tempfile.TemporaryDirectory(prefix="computeswarm-bench-") as folder:
         Path(folder).chmod(0o711)
         made = module.Postgres(Path(folder))
