@@ -20,8 +20,15 @@ from computeswarm.tui.screens.boot import BootScreen
 from computeswarm.tui.theme import FALLBACKS, SWARM
 
 if TYPE_CHECKING:  # what the first frame doesn't need
-    from computeswarm.tui.backend import Backends, BuyerBackend, Connect, SellerBackend
+    from computeswarm.tui.backend import (
+        Backends,
+        BuyerBackend,
+        Connect,
+        SellerBackend,
+        WalletBackend,
+    )
     from computeswarm.tui.draft import ExampleJob
+    from computeswarm.tui.memory import Memory
 
 FIRST_RETRY, LAST_RETRY = 1.0, 10.0
 
@@ -38,15 +45,23 @@ def _seller_screen() -> Screen[None]:
     return SellerScreen()
 
 
+def _wallet_screen() -> Screen[None]:
+    from computeswarm.tui.screens.wallet import WalletScreen
+
+    return WalletScreen()
+
+
 class ComputeSwarmApp(App[None]):
     """Buyer and Seller in one.
 
     Args:
         buyer: the buyer's backend, where it is ready already.
         seller: the owner's backend, where a seller runs on this machine.
+        wallet: the wallet's backend, where it is ready already.
         mode: ``buyer`` or ``seller``.
         connect: brings the backends after the first frame was drawn; tried again until it does.
         example: a job offered to whoever has none of his own.
+        memory: what is remembered from one run to the next; by default only until the app ends.
         clock: whose time the screens show.
     """
 
@@ -55,6 +70,7 @@ class ComputeSwarmApp(App[None]):
     MODES: ClassVar[dict[str, str | Callable[[], Screen]]] = {  # type: ignore[type-arg]
         "buyer": _buyer_screen,
         "seller": _seller_screen,
+        "wallet": _wallet_screen,
     }
     DEFAULT_MODE = "boot"
     ENABLE_COMMAND_PALETTE = True
@@ -67,7 +83,9 @@ class ComputeSwarmApp(App[None]):
         *,
         mode: str = "buyer",
         connect: Connect | None = None,
+        wallet: WalletBackend | None = None,
         example: ExampleJob | None = None,
+        memory: Memory | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__()
@@ -77,12 +95,22 @@ class ComputeSwarmApp(App[None]):
         if buyer is not None:
             from computeswarm.tui.backend import Backends
 
-            self.backends = Backends(buyer, seller)
+            self.backends = Backends(buyer, seller, wallet=wallet)
         self.example = example
+        self._memory = memory
         self.clock: Clock = clock or SystemClock()
         self._connect = connect
         self._first_mode = mode
         self.add_mode("boot", lambda: BootScreen(mode, self.clock, self._booted))
+
+    @property
+    def memory(self) -> Memory:
+        """What is remembered from one run to the next."""
+        if self._memory is None:
+            from computeswarm.tui.memory import Memory
+
+            self._memory = Memory()
+        return self._memory
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own variables, for the themes that don't have them."""
@@ -231,3 +259,6 @@ class ComputeSwarmApp(App[None]):
             if self.backends.seller is not None:
                 with suppress(ComputeSwarmError):
                     await self.backends.seller.close()
+            if self.backends.wallet is not None:
+                with suppress(ComputeSwarmError):
+                    await self.backends.wallet.close()

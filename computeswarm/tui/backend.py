@@ -22,6 +22,7 @@ from computeswarm.tui.views import (
     Meter,
     NodePage,
     OfferItem,
+    PriceTrend,
     SellerItem,
 )
 
@@ -39,8 +40,11 @@ class BuyerBackend(Protocol):
         """Open the wallet for paying. Raises WrongPassword, WalletError."""
         ...
 
-    async def nodes(self, query: str, *, sort: str, limit: int) -> NodePage:
-        """Raises InvalidQuery, MarketUnavailable."""
+    async def nodes(self, query: str, *, sort: str, limit: int, cursor: str = "") -> NodePage:
+        """A page of the nodes that match, at most 100; with a page's ``next``, those behind it.
+
+        Raises InvalidQuery, MarketUnavailable, BadRequest for a cursor of another search.
+        """
         ...
 
     async def facets(self, query: str) -> list[FacetItem]:
@@ -55,6 +59,13 @@ class BuyerBackend(Protocol):
 
         Ends where so much changes that looking now and then is less work. Raises InvalidQuery,
         MarketUnavailable, NotFound where the market can't be followed.
+        """
+        ...
+
+    async def prices(self, model: str) -> PriceTrend:
+        """What sellers of a model asked in the last thirty days.
+
+        Raises MarketUnavailable, also where the market keeps no history.
         """
         ...
 
@@ -122,6 +133,24 @@ class SellerBackend(Protocol):
 
     async def evict(self, job_id: str) -> None: ...
 
+    async def accept(self, job_id: str) -> None:
+        """Let a job in that asks. Raises Conflict where it does not, or no more."""
+        ...
+
+    async def reject(self, job_id: str, reason: str) -> None:
+        """Turn it away; all that was paid goes back. Raises Conflict."""
+        ...
+
+    async def hold(self, index: int, held: bool) -> None:
+        """Keep a GPU (0 is a machine without one) from new jobs, or release it."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class WalletBackend(Protocol):
+    """What Wallet mode shows, and the making of a wallet."""
+
     async def close(self) -> None: ...
 
 
@@ -131,6 +160,7 @@ class Backends:
 
     buyer: BuyerBackend
     seller: SellerBackend | None = None
+    wallet: WalletBackend | None = None
     attach: Callable[[], SellerBackend | None] = lambda: None
     """Looks again for a seller on this machine, where there was none."""
 

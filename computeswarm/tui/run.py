@@ -46,7 +46,10 @@ def run_tui(
         from computeswarm.tui.backends.connect import live_connect
 
         connect = live_connect(settings, paths)
-    app = ComputeSwarmApp(mode=mode, connect=connect, example=example)
+    from computeswarm.tui.memory import FILE, Memory
+
+    memory = Memory(paths.state / FILE)
+    app = ComputeSwarmApp(mode=mode, connect=connect, example=example, memory=memory)
     if settings.theme and settings.theme in app.available_themes:
         app.theme = settings.theme
     app.run()

@@ -450,7 +450,7 @@ async def test_a_locked_wallet_is_opened_when_it_is_needed(tmp_path: Path) -> No
 
 async def test_a_seller_that_starts_later_shows_up() -> None:
     found: list[FakeSeller] = []
-    backends = Backends(FakeBuyer(), None, lambda: found[0] if found else None)
+    backends = Backends(FakeBuyer(), attach=lambda: found[0] if found else None)
 
     async def connect() -> Backends:
         return backends

@@ -49,7 +49,7 @@ async def live_backends(
         except SellerUnavailable:
             return None
 
-    return Backends(buyer, attach(), attach)
+    return Backends(buyer, attach(), attach=attach)
 
 
 def _key(settings: Settings, paths: Paths) -> PrivateKey | None:

@@ -16,7 +16,7 @@ from computeswarm.tui.widgets.pane import Part, line
 LATE_SECONDS = 10.0
 """Without news for so long a connection is no longer called live."""
 _WORDMARK = " ◆ ComputeSwarm "
-_MODES = (("buyer", "1 Buyer"), ("seller", "2 Seller"))
+_MODES = (("buyer", "1 Buyer"), ("seller", "2 Seller"), ("wallet", "3 Wallet"))
 
 
 @dataclass(frozen=True, slots=True)
