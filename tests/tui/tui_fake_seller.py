@@ -92,6 +92,8 @@ class FakeSeller:
         self.state = state or seller_status()
         self.fault: ComputeSwarmError | None = None
         self.evicted: list[str] = []
+        self.accepted: list[str] = []
+        self.rejected: list[tuple[str, str]] = []
 
     async def status(self) -> SellerItem:
         if self.fault is not None:
@@ -115,5 +117,31 @@ class FakeSeller:
 
     async def evict(self, job_id: str) -> None:
         self.evicted.append(job_id)
+
+    async def accept(self, job_id: str) -> None:
+        self.accepted.append(job_id)
+        self._answered(job_id, decide_by=None)
+
+    async def reject(self, job_id: str, reason: str) -> None:
+        self.rejected.append((job_id, reason))
+        self._answered(
+            job_id, decide_by=None, state=JobState.SELLER_LOST, queue_position=None, starts_in=None
+        )
+
+    async def hold(self, index: int, held: bool) -> None:
+        gpus = tuple(
+            replace(gpu, held=held, trouble="Held by you." if held else "")
+            if gpu.index == index
+            else gpu
+            for gpu in self.state.gpus
+        )
+        host = self.state.host if gpus else replace(self.state.host, held=held)
+        self.state = replace(self.state, gpus=gpus, host=host)
+
+    def _answered(self, job_id: str, **changes: Any) -> None:
+        jobs = tuple(
+            replace(job, **changes) if job.job_id == job_id else job for job in self.state.jobs
+        )
+        self.state = replace(self.state, jobs=jobs)
 
     async def close(self) -> None: ...

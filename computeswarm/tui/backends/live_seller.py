@@ -53,5 +53,14 @@ class LiveSeller:
     async def evict(self, job_id: str) -> None:
         await self._client.evict(job_id)
 
+    async def accept(self, job_id: str) -> None:
+        await self._client.accept(job_id)
+
+    async def reject(self, job_id: str, reason: str) -> None:
+        await self._client.reject(job_id, reason)
+
+    async def hold(self, index: int, held: bool) -> None:
+        await self._client.hold(index, held)
+
     async def close(self) -> None:
         await self._client.close()

@@ -45,12 +45,14 @@ def seller_item(status: OwnerStatus) -> SellerItem:
             cpu_pct=host.cpu_pct,
             memory_used=host.memory_used_bytes,
             memory_total=host.memory_bytes,
+            held=host.held,
         ),
         network=clean_line(status.chain, limit=40),
         real_money=status.real_money,
         note=notes[0] if notes else "",
         mood=clean_line(status.mood, limit=20),
         mood_reason=clean_line(status.mood_reason),
+        asks_owner=status.asks_owner,
         advice=_advice(status),
         gpus=tuple(_gpu(gpu) for gpu in status.gpus),
         earnings=_earned(earned),
@@ -120,6 +122,7 @@ def _gpu(gpu: OwnerGpu) -> GpuItem:
         power_w=last.power_mw / 1000 if last and last.power_mw is not None else None,
         power_limit_w=limit / 1000 if limit is not None else None,
         job_id=gpu.job_id,
+        held=gpu.held,
         trouble=clean_line(gpu.trouble),
         is_slice=gpu.uuid.startswith("MIG-"),
     )
@@ -142,4 +145,5 @@ def _seller_job(job: OwnerJob) -> SellerJob:
         queue_position=job.queue_position,
         starts_in=job.starts_in_seconds,
         paused=job.paused,
+        decide_by=None if job.decide_by_ms is None else job.decide_by_ms / 1000,
     )

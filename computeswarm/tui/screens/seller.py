@@ -86,7 +86,8 @@ class SellerScreen(SellerOrders):
         status = self.status = event.status
         self.query_one(GpuPanel).load(status)
         self.query_one(EarningsPane).load(status.earnings)
-        self.query_one(QueuePane).load(status.jobs, status.paused)
+        self.query_one(QueuePane).load(status, self.now)
+        self.tell_of_questions(status)
         self.query_one(EventPane).load(status.events)
         header = self.query_one(Header)
         header.alarm = real_money(status.real_money)
@@ -174,6 +175,7 @@ _MOODS = {
     "draining": "↓ draining",
     "drained": "↓ drained",
     "closed": "◷ closed",
+    "held": "◼ held",
     "in_use": "◼ in use",
     "no_gas": "✗ no gas",
     "stopping": "■ stopping",

@@ -22,8 +22,10 @@ class GpuItem:
     power_w: float | None = None
     power_limit_w: float | None = None
     job_id: str = ""
+    held: bool = False
+    """Its owner keeps it: no new job until he releases it."""
     trouble: str = ""
-    """Why it takes no job: it is lost, or its owner uses it."""
+    """Why it takes no job: it is lost, or its owner uses or holds it."""
     is_slice: bool = False
     """A part of a GPU (MIG)."""
 
@@ -35,6 +37,8 @@ class HostItem:
     cpu_pct: float | None
     memory_used: int | None
     memory_total: int
+    held: bool = False
+    """A machine without a GPU that its owner keeps for himself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ class SellerJob:
     """Seconds at most; None where nobody can say."""
     paused: bool = False
     """Its owner uses the GPU; it costs nothing meanwhile."""
+    decide_by: float | None = None
+    """It asks the owner, who has until then (unix seconds) for a yes; None where it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,8 @@ class SellerItem:
     mood: str = "taking"
     """How it feels about new jobs, in the seller's own word."""
     mood_reason: str = ""
+    asks_owner: bool = False
+    """Paid jobs wait for the owner's yes."""
     advice: AdviceItem | None = None
     gpus: tuple[GpuItem, ...] = ()
     earnings: EarningsItem = field(default_factory=EarningsItem)

@@ -1,4 +1,4 @@
-"""The seller's jobs: who, what, how long, how much."""
+"""The seller's jobs: who, what, how long, how much; and which of them ask their seller's owner."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from computeswarm.tui.format import (
     short_job,
     spent,
 )
-from computeswarm.tui.views import SellerJob
+from computeswarm.tui.views import SellerItem, SellerJob
 from computeswarm.tui.widgets.pane import Notice, Pane
 from computeswarm.tui.widgets.table import Column, Table
 
 
 def _state(job: SellerJob) -> tuple[str, str]:
+    if job.decide_by is not None:
+        return "? asks you", "warning"
     if job.paused:
         return "◫ paused", "warning"
     glyph, word, tone = JOB_STATES[job.state]
@@ -27,48 +29,78 @@ def _state(job: SellerJob) -> tuple[str, str]:
     return f"{glyph} {word}{place}", tone
 
 
-def _time(job: SellerJob) -> tuple[str, str]:
-    """How long it has run; of one that waits, when it starts at the latest."""
-    if job.queue_position is None:
-        return clock(job.metered_ms / 1000), ""
-    return (DASH if job.starts_in is None else f"≤{clock(job.starts_in)}"), "muted"
-
-
-COLUMNS: tuple[Column[SellerJob], ...] = (
-    Column("JOB", 10, lambda j: (short_job(j.job_id), "muted")),
-    Column("BUYER", 11, lambda j: (short_address(j.buyer), ""), rank=3),
-    Column("NAME", 8, lambda j: (j.name, "bright"), rank=4, grow=True),
-    Column("IMAGE", 9, lambda j: (j.image, "muted"), rank=6),
-    Column("GPU", 3, lambda j: (str(j.gpu_count), ""), right=True, rank=7),
-    Column("STATE", 12, _state),
-    Column("TIME", 8, _time, right=True),
-    Column("LIMIT", 7, lambda j: (duration(j.max_seconds), "muted"), right=True, rank=5),
-    Column("$/H", 5, lambda j: (price(j.price), ""), right=True, rank=1),
-    Column("EARNED", 6, lambda j: (spent(j.cost), "accent"), right=True, rank=2),
-)
-
-
 class QueuePane(Pane):
     def compose(self) -> ComposeResult:
-        yield Table[SellerJob](COLUMNS, lambda job: job.job_id, id="queue")
+        self._now = 0.0
+        self._left_on = ""
+        """The ended job on which the cursor came to rest because no other was there."""
+        yield Table[SellerJob](self._columns(), lambda job: job.job_id, id="queue")
         yield Notice()
 
     def on_mount(self) -> None:
         self.head(("Queue", "bold"))
         self.notice("◌", "Asking the seller…")
 
+    def _columns(self) -> tuple[Column[SellerJob], ...]:
+        return (
+            Column("JOB", 10, lambda j: (short_job(j.job_id), "muted")),
+            Column("BUYER", 11, lambda j: (short_address(j.buyer), ""), rank=3),
+            Column("NAME", 8, lambda j: (j.name, "bright"), rank=4, grow=True),
+            Column("IMAGE", 9, lambda j: (j.image, "muted"), rank=6),
+            Column("GPU", 3, lambda j: (str(j.gpu_count), ""), right=True, rank=7),
+            Column("STATE", 12, _state),
+            Column("TIME", 8, self._time, right=True),
+            Column("LIMIT", 7, lambda j: (duration(j.max_seconds), "muted"), right=True, rank=5),
+            Column("$/H", 5, lambda j: (price(j.price), ""), right=True, rank=1),
+            Column("EARNED", 6, lambda j: (spent(j.cost), "accent"), right=True, rank=2),
+        )
+
+    def _time(self, job: SellerJob) -> tuple[str, str]:
+        """How long it has run; of one that waits, when it starts at the latest; of one that asks,
+        how long its owner has for an answer."""
+        if job.decide_by is not None:
+            return clock(max(0.0, job.decide_by - self._now)), "warning"
+        if job.queue_position is None:
+            return clock(job.metered_ms / 1000), ""
+        return (DASH if job.starts_in is None else f"≤{clock(job.starts_in)}"), "muted"
+
     @property
     def table(self) -> Table[SellerJob]:
         return self.query_one("#queue", Table)
 
-    def load(self, jobs: tuple[SellerJob, ...], paused: bool) -> None:
-        """Live jobs first."""
-        self.table.set_rows(jobs)
+    def load(self, status: SellerItem, now: float) -> None:
+        """Live jobs first; ``now`` in unix seconds, by which the time to answer is counted."""
+        jobs, self._now = status.jobs, now
+        self._show(jobs)
         live = sum(not job.state.terminal for job in jobs)
-        self.foot((f"{live} live · {len(jobs)} shown" if jobs else "", "$muted"))
+        asking = sum(job.decide_by is not None for job in jobs)
+        if asking:
+            asks = "1 asks you" if asking == 1 else f"{asking} ask you"
+            self.foot((f"? {asks} · a accept · r reject", "bold $warning"))
+        else:
+            self.foot((f"{live} live · {len(jobs)} shown" if jobs else "", "$muted"))
         if jobs:
             self.show_body()
-        elif paused:
+        elif status.paused:
             self.notice("◫", "No new jobs are taken", "o takes them again")
+        elif status.asks_owner:
+            self.notice("◇", "No job yet", "Listed and waiting; you decide which may run")
         else:
             self.notice("◇", "No job yet", "Listed and waiting; buyers come by themselves")
+
+    def _show(self, jobs: tuple[SellerJob, ...]) -> None:
+        """The cursor stays on its job, but leaves one that has ended for one that lives."""
+        table = self.table
+        before, place = table.current, table.cursor
+        table.set_rows(jobs)
+        after = table.current
+        if after is None or not after.state.terminal:
+            self._left_on = ""
+            return
+        ended = before is None or (before.job_id == after.job_id and not before.state.terminal)
+        if not ended and self._left_on != after.job_id:
+            return  # somebody put it there
+        live = [job for job in jobs if not job.state.terminal]
+        self._left_on = "" if live else after.job_id
+        if live:
+            table.select(live[min(place, len(live) - 1)].job_id)
