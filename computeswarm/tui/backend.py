@@ -16,14 +16,17 @@ from computeswarm.tui.views import (
     Balance,
     Download,
     FacetItem,
+    FundsItem,
     Identity,
     JobItem,
+    LedgerPage,
     LogLine,
     Meter,
     NodePage,
     OfferItem,
     PriceTrend,
     SellerItem,
+    WalletItem,
 )
 
 Report = Callable[[str, int, int], None]
@@ -150,6 +153,39 @@ class SellerBackend(Protocol):
 
 class WalletBackend(Protocol):
     """What Wallet mode shows, and the making of a wallet."""
+
+    async def status(self) -> WalletItem:
+        """The wallet, its caps and what of them is used; asks only this machine's disk.
+
+        Raises StorageFull, ConfigError where the books can't be read.
+        """
+        ...
+
+    async def funds(self) -> FundsItem:
+        """What it holds. Raises ChainUnavailable, ConfigError, WalletError without a wallet."""
+        ...
+
+    async def ledger(self, find: str, *, limit: int) -> LedgerPage:
+        """The newest ``limit`` lines of both sides' books that hold every word of ``find``.
+
+        Raises ConfigError where the books can't be read.
+        """
+        ...
+
+    async def ledger_csv(self, find: str) -> str:
+        """All that match, oldest first, as a CSV file. Raises ConfigError."""
+        ...
+
+    async def create(self, password: str) -> str:
+        """Make a wallet; its address. It is never written over one that is there.
+
+        Raises WalletError for a password that is too short, too; StorageFull.
+        """
+        ...
+
+    async def import_key(self, key_hex: str, password: str) -> str:
+        """The same with a private key of one's own. Raises WalletError, StorageFull."""
+        ...
 
     async def close(self) -> None: ...
 

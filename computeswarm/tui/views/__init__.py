@@ -15,7 +15,14 @@ from computeswarm.tui.views.jobs import (
     OfferItem,
     Transfer,
 )
-from computeswarm.tui.views.nodes import FacetItem, NodeItem, NodePage
+from computeswarm.tui.views.nodes import (
+    FacetItem,
+    Gap,
+    NodeItem,
+    NodePage,
+    PricePoint,
+    PriceTrend,
+)
 from computeswarm.tui.views.seller import (
     AdviceItem,
     EarningsItem,
@@ -26,28 +33,46 @@ from computeswarm.tui.views.seller import (
     SellerItem,
     SellerJob,
 )
-from computeswarm.tui.views.wallet import Balance, Identity
+from computeswarm.tui.views.wallet import (
+    Balance,
+    CapsItem,
+    FundsItem,
+    Identity,
+    LedgerItem,
+    LedgerPage,
+    LedgerSums,
+    WalletItem,
+)
 
 __all__ = [
     "REFUSED",
     "AdviceItem",
     "Balance",
+    "CapsItem",
     "Download",
     "EarningsItem",
     "EventItem",
     "FacetItem",
+    "FundsItem",
+    "Gap",
     "GpuEarned",
     "GpuItem",
     "HostItem",
     "Identity",
     "JobItem",
+    "LedgerItem",
+    "LedgerPage",
+    "LedgerSums",
     "LogKind",
     "LogLine",
     "Meter",
     "NodeItem",
     "NodePage",
     "OfferItem",
+    "PricePoint",
+    "PriceTrend",
     "SellerItem",
     "SellerJob",
     "Transfer",
+    "WalletItem",
 ]
