@@ -173,6 +173,13 @@ class Settings:
     log_level: str = _setting("info", "debug, info, warning or error")
     log_format: str = _setting("text", "of servers' logs: text, or json (an object a line)")
     theme: str = _setting("", "colour theme of the terminal app")
+    mouse: bool = _setting(True, "terminal app: take the mouse")
+    bell: bool = _setting(False, "terminal app: ring the bell when a job ends or comes in")
+    desktop_notifications: bool = _setting(
+        False, "terminal app: tell the desktop the same (OSC 9, where the terminal can)"
+    )
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """The terminal app's keys by the id of what they do: the table ``[keys]`` of the file alone."""
 
     @classmethod
     def load(
@@ -191,6 +198,8 @@ class Settings:
         paths = paths or Paths.find(environ)
         values: dict[str, Any] = _from_file(paths.config_file)
         known = {f.name: f for f in fields(cls)}
+        keys = _keys_of(paths.config_file, values.pop("keys", {}))
+        del known["keys"]
         for name in values:
             if name not in known:
                 raise ConfigError(_unknown(str(paths.config_file), name, known))
@@ -201,7 +210,8 @@ class Settings:
             if (given := environ.get(ENV_PREFIX + name.upper())) is not None:
                 values[name] = given
         values.update({k: v for k, v in (flags or {}).items() if k in known and v is not None})
-        found = cls(**{name: _convert(name, known[name].default, v) for name, v in values.items()})
+        converted = {name: _convert(name, known[name].default, v) for name, v in values.items()}
+        found = cls(**converted, keys=keys)
         found.check()
         return found
 
@@ -336,6 +346,13 @@ def _convert(name: str, default: Any, value: Any) -> Any:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise ConfigError(f"The setting {name} is a text, not {str(value)[:60]!r}.")
     return str(value)
+
+
+def _keys_of(path: Path, table: Any) -> dict[str, str]:
+    fits = isinstance(table, dict) and len(table) <= 4 * _MAX_ENTRIES
+    if not fits or not all(isinstance(keys, str) for keys in table.values()):
+        raise ConfigError(f'In {path}, [keys] is a table of lines such as "job.cancel" = "X".')
+    return dict(table)
 
 
 def _flag(name: str, value: Any) -> bool:

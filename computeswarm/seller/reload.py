@@ -32,7 +32,8 @@ _LIVE: dict[str, str] = {
 _ELSEWHERE = frozenset({"electricity_price"})
 """Settings that may change, and that others read from ``SellerAgent.settings``."""
 _OTHERS = frozenset(
-    {"max_payment", "max_job", "max_day", "allow_payees", "allow_hosts", "pay", "theme"}
+    {"max_payment", "max_job", "max_day", "allow_payees", "allow_hosts", "pay"}
+    | {"theme", "mouse", "bell", "desktop_notifications", "keys"}
 )
 """The buyer's and the app's: nothing here depends on them."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.notifications import SeverityLevel
@@ -15,9 +16,9 @@ from textual.worker import Worker, WorkerState
 
 from computeswarm.core.clock import Clock, SystemClock
 from computeswarm.core.errors import ComputeSwarmError
-from computeswarm.tui.keymap import KEYS
+from computeswarm.tui.keys import Keys
 from computeswarm.tui.screens.boot import BootScreen
-from computeswarm.tui.theme import FALLBACKS, SWARM
+from computeswarm.tui.theme import FALLBACKS, SWARM, THEMES
 
 if TYPE_CHECKING:  # what the first frame doesn't need
     from computeswarm.tui.backend import (
@@ -30,25 +31,16 @@ if TYPE_CHECKING:  # what the first frame doesn't need
     from computeswarm.tui.draft import ExampleJob
     from computeswarm.tui.memory import Memory
 
-FIRST_RETRY, LAST_RETRY = 1.0, 10.0
 
+def _mode(name: str) -> Callable[[], Screen[None]]:
+    """Makes a mode's screen; its module is read when somebody goes there."""
 
-def _buyer_screen() -> Screen[None]:
-    from computeswarm.tui.screens.buyer import BuyerScreen
+    def make() -> Screen[None]:
+        module = import_module(f"computeswarm.tui.screens.{name}")
+        screen: Screen[None] = getattr(module, f"{name.title()}Screen")()
+        return screen
 
-    return BuyerScreen()
-
-
-def _seller_screen() -> Screen[None]:
-    from computeswarm.tui.screens.seller import SellerScreen
-
-    return SellerScreen()
-
-
-def _wallet_screen() -> Screen[None]:
-    from computeswarm.tui.screens.wallet import WalletScreen
-
-    return WalletScreen()
+    return make
 
 
 class ComputeSwarmApp(App[None]):
@@ -62,15 +54,14 @@ class ComputeSwarmApp(App[None]):
         connect: brings the backends after the first frame was drawn; tried again until it does.
         example: a job offered to whoever has none of his own.
         memory: what is remembered from one run to the next; by default only until the app ends.
+        keys: the keymap with a person's own changes.
         clock: whose time the screens show.
     """
 
     CSS_PATH = "styles/app.tcss"
     TITLE = "ComputeSwarm"
     MODES: ClassVar[dict[str, str | Callable[[], Screen]]] = {  # type: ignore[type-arg]
-        "buyer": _buyer_screen,
-        "seller": _seller_screen,
-        "wallet": _wallet_screen,
+        name: _mode(name) for name in ("buyer", "seller", "wallet")
     }
     DEFAULT_MODE = "boot"
     ENABLE_COMMAND_PALETTE = True
@@ -86,16 +77,22 @@ class ComputeSwarmApp(App[None]):
         wallet: WalletBackend | None = None,
         example: ExampleJob | None = None,
         memory: Memory | None = None,
+        keys: Keys | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__()
-        self.register_theme(SWARM)
+        for theme in THEMES:
+            self.register_theme(theme)
         self.set_reactive(App.theme, SWARM.name)  # nothing is drawn yet that would have to change
         self.backends: Backends | None = None
         if buyer is not None:
             from computeswarm.tui.backend import Backends
 
             self.backends = Backends(buyer, seller, wallet=wallet)
+        self.keys = keys or Keys()
+        self.set_keymap(self.keys.textual)
+        self.rings = self.tells_desktop = False
+        """Whether an alert also rings the bell, and goes to the desktop."""
         self.example = example
         self._memory = memory
         self.clock: Clock = clock or SystemClock()
@@ -126,29 +123,13 @@ class ComputeSwarmApp(App[None]):
         """The first frame is out: now the widgets, then the connection."""
         await self.switch_mode(self._first_mode)
         if self._connect is not None:
-            self.run_worker(
-                self._keep_connecting(), group="connect", exclusive=True, exit_on_error=False
-            )
+            from computeswarm.tui.connecting import keep_connecting
 
-    async def _keep_connecting(self) -> None:
-        from computeswarm.tui.messages import Connected, ConnectFailed
+            work = keep_connecting(self, self._connect)
+            self.run_worker(work, group="connect", exclusive=True, exit_on_error=False)
 
-        assert self._connect is not None
-        wait = FIRST_RETRY
-        while True:
-            try:
-                self.backends = await self._connect()
-            except ComputeSwarmError as error:
-                for screen in self._mode_screens():
-                    screen.post_message(ConnectFailed(error, wait))
-                await asyncio.sleep(wait)
-                wait = min(LAST_RETRY, wait * 2)
-            else:
-                for screen in self._mode_screens():
-                    screen.post_message(Connected(self.backends))
-                return
-
-    def _mode_screens(self) -> list[Screen[None]]:
+    def mode_screens(self) -> list[Screen[None]]:
+        """The modes that were opened, without their dialogs."""
         return [stack[0] for stack in self._screen_stacks.values() if stack]
 
     # -- actions of the keymap
@@ -191,29 +172,30 @@ class ComputeSwarmApp(App[None]):
     def _live_jobs(self) -> list[str]:
         from computeswarm.tui.screens.buyer import BuyerScreen
 
-        for screen in self._mode_screens():
+        for screen in self.mode_screens():
             if isinstance(screen, BuyerScreen):
                 return screen.live_jobs()
         return []
 
-    def get_system_commands(self, screen: Screen) -> list[SystemCommand]:  # type: ignore[type-arg]
-        """The palette holds the keymap's actions, and the choice of a theme."""
-        own = [
-            SystemCommand(key.help, f"key {key.shown}", self._runner(key.action, screen))
-            for key in KEYS
-            if key.where in ("app", getattr(screen, "mode", "")) and key.id != "palette"
-        ]
-        return [*own, SystemCommand("Theme", "Change the colours", self.action_change_theme)]
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """What the palette offers."""
+        from computeswarm.tui.palette import commands
 
-    def _runner(self, action: str, screen: Screen) -> Callable[[], None]:  # type: ignore[type-arg]
-        def run() -> None:
-            self.call_later(self.run_action, action, screen)
-
-        return run
+        return commands(self, screen)
 
     def say(self, text: str, *, title: str = "", severity: SeverityLevel = "information") -> None:
         """A notice in the corner; never read as markup."""
         self.notify(text, title=title, severity=severity, markup=False)
+
+    def alert(self, text: str, *, title: str, severity: SeverityLevel = "information") -> None:
+        """A notice of what somebody waits for: where it is wanted, the bell and the desktop too."""
+        self.say(text, title=title, severity=severity)
+        if self.rings:
+            self.bell()
+        if self.tells_desktop and self._driver is not None:
+            from computeswarm.tui.notices import osc9
+
+            self._driver.write(osc9(f"{title}: {text}"))
 
     def copy(self, text: str, what: str) -> None:
         """Copy by OSC 52; without a terminal that takes it, the text is shown to copy by hand."""

@@ -38,6 +38,8 @@ GROUPS = {
     "wallet": "Wallet",
     "table": "Tables",
     "log": "Log",
+    "wizard": "New job",
+    "files": "Choosing files",
     "pay": "Payment",
 }
 
@@ -98,6 +100,20 @@ KEYS: tuple[Key, ...] = (
     Key("ledger.find", "slash", "filter", "/", "find", "Find in the books", "wallet", 14),
     Key("ledger.csv", "e", "export", "e", "csv", "Save the books as CSV", "wallet", 16),
     Key("wallet.qr", "Q", "qr", "Q", "QR", "The address as a QR code", "wallet", 18),
+    Key("next", "enter", "next", "⏎", "next", "Next step; a quote from the last", "wizard"),
+    Key("back", "escape", "leave", "esc", "back", "A step back, and out", "wizard"),
+    Key("files", "ctrl+o,f2", "browse", "^o", "browse", "Choose the field's files", "wizard"),
+    Key("fresh", "ctrl+n", "fresh", "^n", "fresh", "Start with empty fields", "wizard"),
+    Key("copy", "y", "copy", "y", "copy", "Copy the command line, on Review", "wizard"),
+    Key("down", "pagedown", "page_down", "PgDn", "page", "A page on in a step", "wizard"),
+    Key("up", "pageup", "page_up", "PgUp", "page", "A page back in a step", "wizard"),
+    Key("choose", "enter", "choose", "⏎", "choose", "Choose the file, open the folder", "files"),
+    Key("mark", "space", "mark", "␣", "mark", "Mark one of several", "files"),
+    Key("done", "ctrl+o,f2", "done", "^o", "done", "Take what is marked", "files"),
+    Key("open", "right", "open", "→", "open", "Into the folder", "files"),
+    Key("parent", "left", "parent", "←", "parent", "The folder above", "files"),
+    Key("hidden", "ctrl+t", "hidden", "^t", "hidden", "Hidden files, or not", "files"),
+    Key("pay.again", "n", "quote", "n", "quote", "A new quote when one has expired", "pay"),
     Key("pay.confirm", "p", "pay", "p", "pay", "Pay; only in the payment dialog", "pay"),
 )
 
@@ -109,8 +125,3 @@ def bindings(*places: str) -> list[BindingType]:
         for key in KEYS
         if key.where in places
     ]
-
-
-def footer_keys(*places: str) -> list[Key]:
-    """The keys a footer shows for these places, in its order."""
-    return sorted((k for k in KEYS if k.footer and k.where in places), key=lambda k: k.footer)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from computeswarm.core.settings import Paths, Settings
     from computeswarm.tui.backend import Connect
     from computeswarm.tui.draft import ExampleJob
+    from computeswarm.tui.memory import Memory
 
 INTERNAL_ERROR = 125
 """What an uncaught error exits with, as every error of our own does."""
@@ -22,6 +23,7 @@ def run_tui(
     mode: str = "buyer",
     connect: Connect | None = None,
     example: ExampleJob | None = None,
+    memory: Memory | None = None,
 ) -> int:
     """Run the app until it is left; the exit code for the shell.
 
@@ -31,6 +33,10 @@ def run_tui(
         mode: ``buyer`` or ``seller``, the one shown first.
         connect: brings the backends; by default the live ones for these settings.
         example: a job offered to whoever has none of his own.
+        memory: what is remembered; by default the file in ``paths.state``.
+
+    Raises:
+        ConfigError: a theme or a key that is none.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):  # Textual draws on stderr
         sys.stderr.write(
@@ -46,12 +52,21 @@ def run_tui(
         from computeswarm.tui.backends.connect import live_connect
 
         connect = live_connect(settings, paths)
+    from computeswarm.core.errors import ConfigError
+    from computeswarm.tui.keys import Keys
     from computeswarm.tui.memory import FILE, Memory
+    from computeswarm.tui.theme import THEMES, fitting
 
-    memory = Memory(paths.state / FILE)
-    app = ComputeSwarmApp(mode=mode, connect=connect, example=example, memory=memory)
-    if settings.theme and settings.theme in app.available_themes:
-        app.theme = settings.theme
-    app.run()
+    memory = Memory(paths.state / FILE) if memory is None else memory
+    keys = Keys(settings.keys)
+    app = ComputeSwarmApp(mode=mode, connect=connect, example=example, memory=memory, keys=keys)
+    theme = settings.theme or fitting()
+    if theme not in app.available_themes:
+        raise ConfigError(
+            f"There is no theme {theme[:40]!r}; choose one of {', '.join(t.name for t in THEMES)}."
+        )
+    app.set_reactive(type(app).theme, theme)  # nothing is drawn yet that would have to change
+    app.rings, app.tells_desktop = settings.bell, settings.desktop_notifications
+    app.run(mouse=settings.mouse)
     code = app.return_code or 0
     return INTERNAL_ERROR if code == 1 else code

@@ -45,6 +45,7 @@ def run(context: Context) -> int:
 
 def _with_app(context: Context, home: str) -> int:
     from computeswarm.cli.demo.child import HeadlessChild
+    from computeswarm.tui.memory import FILE, Memory
     from computeswarm.tui.run import run_tui
 
     args = context.args
@@ -64,8 +65,15 @@ def _with_app(context: Context, home: str) -> int:
             paths = Paths.find(environ)
             return await live_connect(Settings.load(environ=environ, paths=paths), paths)()
 
+        # a throwaway home is made anew each time: nothing of it is remembered
+        memory = Memory(Path(home).expanduser() / FILE if home else None)
         return run_tui(
-            context.settings, context.paths, mode=args.mode, connect=connect, example=_example()
+            context.settings,
+            context.paths,
+            mode=args.mode,
+            connect=connect,
+            example=_example(),
+            memory=memory,
         )
 
 

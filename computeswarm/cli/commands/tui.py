@@ -14,6 +14,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode", choices=("buyer", "seller"), default="buyer", help="the side shown first"
     )
+    parser.add_argument(
+        "--no-mouse",
+        dest="mouse",
+        action="store_const",
+        const="no",
+        help="leave the mouse to the terminal, for selecting text",
+    )
     add_settings(parser, "password_file", "theme")
 
 

@@ -7,7 +7,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from computeswarm.tui.keymap import GROUPS, KEYS
+from computeswarm.tui.keymap import GROUPS
 from computeswarm.tui.modals.dialog import Dialog
 from computeswarm.tui.widgets.pane import line, lines
 
@@ -46,7 +46,7 @@ class HelpModal(Dialog[None]):
         for where, name in GROUPS.items():
             keys = [
                 key
-                for key in KEYS
+                for key in self.swarm.keys.all
                 if key.where == where and needle in f"{key.shown} {key.label} {key.help}".lower()
             ]
             if keys:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from textual import events
 from textual.content import Content
 from textual.widget import Widget
 
-from computeswarm.tui.keymap import Key, footer_keys
+from computeswarm.tui.keymap import Key
 from computeswarm.tui.widgets.pane import Part, line
+
+if TYPE_CHECKING:
+    from computeswarm.tui.app import ComputeSwarmApp
 
 _KEPT = ("help", "quit")
 
@@ -24,9 +28,13 @@ class Footer(Widget):
         self._refusal = refusal
         self._spans: list[tuple[int, int, Key]] = []
 
+    @property
+    def _swarm(self) -> ComputeSwarmApp:
+        return self.app  # type: ignore[return-value]
+
     def render(self) -> Content:
         here = f"mode.{self._mode}"
-        keys = [key for key in footer_keys(self._mode, "app") if key.id != here]
+        keys = [key for key in self._swarm.keys.footer(self._mode, "app") if key.id != here]
         while len(keys) > len(_KEPT) and _width(keys) > self.size.width - 1:
             keys.remove([k for k in keys if k.id not in _KEPT][-1])
         parts: list[Part] = [" "]
