@@ -13,10 +13,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from computeswarm.core.x402 import HEADER_PAYMENT_V1, HEADER_PAYMENT_V2, encode_header
-from computeswarm.payments.storage import connect, transaction
+from computeswarm.payments.storage import connect, connect_to_read, transaction
 
 CLOCK_JUMP_SECONDS = 600
 """So far a machine's clock may be off, or be set while we run."""
@@ -122,6 +122,17 @@ class PaymentJournal:
 
     def __init__(self, path: Path) -> None:
         self._db = connect(path, _SCHEMA)
+
+    @classmethod
+    def reading(cls, path: Path) -> Self:
+        """The journal as it stands now, beside whoever writes it; it can't be written to.
+
+        Raises:
+            ConfigError: it can't be read.
+        """
+        journal = cls.__new__(cls)
+        journal._db = connect_to_read(path)
+        return journal
 
     def close(self) -> None:
         """Close the file."""

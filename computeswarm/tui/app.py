@@ -127,6 +127,10 @@ class ComputeSwarmApp(App[None]):
 
             work = keep_connecting(self, self._connect)
             self.run_worker(work, group="connect", exclusive=True, exit_on_error=False)
+        elif self.backends is not None and self.backends.wallet is not None:
+            from computeswarm.tui.welcome import greet
+
+            greet(self)
 
     def mode_screens(self) -> list[Screen[None]]:
         """The modes that were opened, without their dialogs."""
@@ -138,6 +142,12 @@ class ComputeSwarmApp(App[None]):
         """Buyer or seller; not from within a dialog."""
         if len(self.screen_stack) == 1:
             await self.switch_mode(mode)
+
+    def action_welcome(self) -> None:
+        """What this is, and how to begin."""
+        from computeswarm.tui.welcome import welcome
+
+        welcome(self)
 
     def action_help(self) -> None:
         from computeswarm.tui.modals.help import HelpModal

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui.messages import Connected, ConnectFailed
+from computeswarm.tui.welcome import greet
 
 if TYPE_CHECKING:
     from computeswarm.tui.app import ComputeSwarmApp
@@ -29,4 +30,5 @@ async def keep_connecting(app: ComputeSwarmApp, connect: Connect) -> None:
         else:
             for screen in app.mode_screens():
                 screen.post_message(Connected(app.backends))
+            greet(app)
             return

@@ -8,11 +8,13 @@ from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui.backend import Backends
 from computeswarm.tui.views import (
     Balance,
+    FundsItem,
     JobItem,
+    LedgerPage,
     LogLine,
     Meter,
-    NodePage,
     SellerItem,
+    WalletItem,
 )
 
 
@@ -41,11 +43,10 @@ class ConnectFailed(_Latest):
 
 
 class NodesLoaded(_Latest):
-    """The first nodes that match; ``asked`` is how many were asked for."""
+    """Pages of nodes were put in the roster; ``asked`` says for which list."""
 
-    def __init__(self, page: NodePage, asked: int) -> None:
+    def __init__(self, asked: int) -> None:
         super().__init__()
-        self.page = page
         self.asked = asked
 
 
@@ -63,6 +64,28 @@ class BalanceLoaded(_Latest):
     def __init__(self, balance: Balance) -> None:
         super().__init__()
         self.balance = balance
+
+
+class WalletOpened(Message):
+    """There is a wallet where there was none, and the buyer pays from it."""
+
+
+class WalletLoaded(_Latest):
+    def __init__(self, wallet: WalletItem) -> None:
+        super().__init__()
+        self.wallet = wallet
+
+
+class FundsLoaded(_Latest):
+    def __init__(self, funds: FundsItem) -> None:
+        super().__init__()
+        self.funds = funds
+
+
+class LedgerLoaded(_Latest):
+    def __init__(self, page: LedgerPage) -> None:
+        super().__init__()
+        self.page = page
 
 
 class SellerLoaded(_Latest):

@@ -30,12 +30,13 @@ def live_connect(settings: Settings, paths: Paths) -> Connect:
 async def live_backends(
     settings: Settings, paths: Paths, key: PrivateKey | None = None
 ) -> Backends:
-    """The buyer with that key, and the seller whose state lies in ``paths.seller``.
+    """The buyer with that key, the wallet, and the seller whose state lies in ``paths.seller``.
 
     Raises:
         ConfigError, StorageFull: a setting is wrong, or the journals can't be opened.
     """
     from computeswarm.tui.backends.live_buyer import LiveBuyer
+    from computeswarm.tui.backends.live_wallet import LiveWallet
 
     buyer = LiveBuyer(settings, paths, key)
     await buyer.open()
@@ -49,7 +50,7 @@ async def live_backends(
         except SellerUnavailable:
             return None
 
-    return Backends(buyer, attach(), attach=attach)
+    return Backends(buyer, attach(), LiveWallet(settings, paths), attach=attach)
 
 
 def _key(settings: Settings, paths: Paths) -> PrivateKey | None:
