@@ -61,13 +61,13 @@ def _rows(item: LedgerItem) -> list[Content]:
         ("Books", item.role),
         ("Job", item.job_id + (f" · slice {item.slice + 1}" if item.slice is not None else "")),
         ("Peer", item.peer),
-        ("Wallet", item.wallet),
-        ("Amount", f"{money(item.amount)} USDC"),
-        ("Changes", f"{moved} USDC" if item.signed else "nothing has moved"),
+        ("Ours", item.wallet),
+        ("Sum", f"{money(item.amount)} USDC"),
+        ("Moves", f"{moved} USDC" if item.signed else "nothing has moved"),
         ("Hash", item.transaction),
         ("Block", "" if item.block is None else f"{item.block:,}"),
         ("Gas", "" if item.gas_wei is None else f"{item.gas_wei / 10**18:.9f} ETH"),
-        ("Channel", item.channel),
+        ("Chan", item.channel),
         ("Nonce", item.nonce),
         ("Note", item.note),
     ]
@@ -76,5 +76,5 @@ def _rows(item: LedgerItem) -> list[Content]:
     return [
         head,
         line(""),
-        *(line((f"{label:<9}", "$muted"), (text, "")) for label, text in facts if text),
+        *(line((f"{label:<6}", "$muted"), (text, "")) for label, text in facts if text),
     ]

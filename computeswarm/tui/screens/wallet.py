@@ -68,7 +68,7 @@ class WalletScreen(ModeScreen):
     def _begin(self, backends: Backends) -> None:
         door = self._door = backends.wallet
         if door is None:
-            self.query_one(Header).link = Link("none")
+            self.query_one(Header).link = Link("none", none="no books")
             self.query_one("#no-wallet", Notice).say(
                 "◇", "No wallet can be shown here", "1 goes back to buying"
             )
@@ -108,7 +108,7 @@ class WalletScreen(ModeScreen):
         if event.wallet.address and "funds" not in self._polls and self._door is not None:
             self._ask_chain(self._door)
         if not event.wallet.address:
-            self.query_one(Header).link = Link("none")
+            self.query_one(Header).link = Link("none", none="no wallet")
         self._show()
 
     def on_wallet_opened(self) -> None:
@@ -162,8 +162,6 @@ class WalletScreen(ModeScreen):
         facts: list[Part] = [(wallet.network, "bold $error" if wallet.real_money else "$muted")]
         if wallet.address:
             facts.append((short_address(wallet.address), "$muted"))
-        else:
-            facts.append(("no wallet", "$warning"))
         if self.funds is not None:
             facts.append((f"{money(self.funds.usdc, 4)} USDC", "bold $bright"))
         header.facts = tuple(facts)

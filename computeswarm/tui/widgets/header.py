@@ -27,6 +27,8 @@ class Link:
     """``connecting``, ``live``, ``offline``, or ``none`` where there is nothing to connect to."""
     since: float = 0.0
     """The last good answer; for ``offline`` the moment it broke off."""
+    none: str = "not selling"
+    """What the state ``none`` is called."""
 
 
 def real_money(yes: bool) -> str:
@@ -59,7 +61,7 @@ class Header(Widget):
     def _link_parts(self) -> list[Part]:
         past = self._clock.now() - self.link.since
         if self.link.state == "none":
-            return [("○ not selling", "$muted")]
+            return [(f"○ {self.link.none}", "$muted")]
         if self.link.state == "connecting":
             return [("◌ connecting", "$warning")]
         if self.link.state == "offline":

@@ -47,8 +47,10 @@ def standing(item: LedgerItem) -> tuple[str, str]:
 def amount(item: LedgerItem) -> tuple[str, str]:
     """Signed where it has moved, in brackets where it has not."""
     if not item.signed:
-        return f"({money(item.amount)})", "muted"
-    return (f"+{money(item.signed)}", "success") if item.signed > 0 else (money(item.signed), "")
+        return f"({money(item.amount, 6)})", "muted"
+    if item.signed < 0:
+        return f"{money(item.signed, 6)} ", ""
+    return f"+{money(item.signed, 6)} ", "success"
 
 
 def _job(item: LedgerItem) -> str:
@@ -133,7 +135,7 @@ def _totals(sums: tuple[LedgerSums, ...]) -> list[Part]:
         parts += [
             (f"{side.role} ", "$muted"),
             (f"+{money(side.received)} ", "$success"),
-            (f"−{money(side.sent)} ", ""),
+            (f"-{money(side.sent)} ", ""),
             (f"net {money(side.net)}", "bold"),
         ]
         if side.owed:
