@@ -45,7 +45,7 @@ class QrModal(Dialog[bool]):
         if wallet.real_money:
             worth = line(("✗ REAL MONEY", "bold $error"))
         else:
-            worth = line(("Test money: worth nothing, costs nothing", "$muted"))
+            worth = line(("Test money, worth nothing", "$muted"))
         return [
             line(("Send USDC on", "$muted")),
             line((wallet.network, "bold $error" if wallet.real_money else "bold $bright")),

@@ -15,8 +15,8 @@ from computeswarm.tui.widgets.pane import line, lines
 
 ABOUT = (
     "Strangers rent each other GPUs here, and pay by the second in USDC.",
-    "Your script runs sealed off on somebody's machine; you watch it live",
-    "and pay while it runs. What you can lose is one short slice, never more.",
+    "Your script runs sealed off on somebody's machine; you watch it",
+    "live. The most a stranger can take is one short slice of time.",
 )
 
 
@@ -41,7 +41,7 @@ class WelcomeModal(Dialog[str]):
         super().__init__("Welcome to ComputeSwarm")
         buy = "Buy your first job" if has_wallet and example else "Buy compute"
         if not has_wallet:
-            how = "Makes you a wallet first: two minutes, no account anywhere."
+            how = "Makes you a wallet first: a minute, no account anywhere."
         elif example:
             how = f"An example stands ready: {example}, about a cent."
         else:
@@ -57,7 +57,6 @@ class WelcomeModal(Dialog[str]):
         )
 
     def content(self) -> ComposeResult:
-        yield Static(line(("◆ ", "bold $primary"), ("ComputeSwarm", "bold $primary")))
         yield Static(lines(*(line(text) for text in ABOUT)), id="welcome-about", markup=False)
         with Vertical(id="welcome-choices"):
             for name, key, title, detail in self._choices:

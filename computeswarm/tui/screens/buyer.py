@@ -14,7 +14,7 @@ from textual.widget import Widget
 from computeswarm.core.errors import InvalidQuery
 from computeswarm.core.states import JobState
 from computeswarm.tui import messages as m
-from computeswarm.tui.backend import Backends
+from computeswarm.tui.backend import Backends, BuyerBackend
 from computeswarm.tui.feeds import Poll, follow
 from computeswarm.tui.format import money, short_address, short_job
 from computeswarm.tui.keymap import bindings
@@ -80,14 +80,23 @@ class BuyerScreen(BuyerBrowse):
         async def jobs() -> m.JobsLoaded:
             return m.JobsLoaded(await buyer.jobs())
 
-        async def balance() -> m.BalanceLoaded:
-            return m.BalanceLoaded(await buyer.balance())
-
         self._poll("nodes", nodes, NODES_EVERY)
         self.watch_nodes()
         self._poll("jobs", jobs, JOBS_EVERY)
         if buyer.identity.address:
-            self._poll("balance", balance, BALANCE_EVERY)
+            self._watch_balance(buyer)
+
+    def _watch_balance(self, buyer: BuyerBackend) -> None:
+        async def balance() -> m.BalanceLoaded:
+            return m.BalanceLoaded(await buyer.balance())
+
+        self._poll("balance", balance, BALANCE_EVERY)
+
+    def on_wallet_opened(self) -> None:
+        """There is a wallet now; its jobs, if it is an old one, are followed and paid."""
+        if self.swarm.backends is not None:
+            self._facts(self.swarm.backends.buyer.identity)
+            self._watch_balance(self.swarm.backends.buyer)
 
     def _poll(self, name: str, fetch: Callable[[], Awaitable[Message]], period: float) -> None:
         poll = self._polls[name] = Poll(name, fetch, self.post_message, period)
