@@ -93,7 +93,7 @@ class BuyerScreen(BuyerBrowse):
         self._poll("balance", balance, BALANCE_EVERY)
 
     def on_wallet_opened(self) -> None:
-        """There is a wallet now; its jobs, if it is an old one, are followed and paid."""
+        """There is a wallet now; what it holds is shown."""
         if self.swarm.backends is not None:
             self._facts(self.swarm.backends.buyer.identity)
             self._watch_balance(self.swarm.backends.buyer)
