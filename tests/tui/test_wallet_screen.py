@@ -68,7 +68,7 @@ def pane_words(pilot: Pilot[None], kind: type[Any]) -> str:
         return str(pane.query_one("#wallet-text", Static).render())
     table = pane.table
     drawn = [table.render_line(y).text for y in range(min(30, len(table.rows) + 1))]
-    return "\n".join([*drawn, str(pane.border_title), str(pane.border_subtitle)])
+    return "\n".join([*drawn, pane._border_title.plain, pane._border_subtitle.plain])
 
 
 def words(pilot: Pilot[None]) -> str:
