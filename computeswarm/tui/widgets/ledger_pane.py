@@ -78,7 +78,7 @@ class LedgerPane(Pane):
         yield Notice()
 
     def on_mount(self) -> None:
-        self.head(("Books", "bold"))
+        self.head(("Ledger", "bold"))
         self.query_one("#ledger-find").display = False
         self.notice("◌", "Reading the books…")
 
@@ -107,7 +107,7 @@ class LedgerPane(Pane):
     def load(self, page: LedgerPage) -> None:
         self.table.set_rows(page.items)
         count = f"{page.total:,}" if page.total else ""
-        self.head(("Books", "bold"), (f"  {count} ", "$muted"))
+        self.head(("Ledger", "bold"), (f"  {count} ", "$muted"))
         self.foot(*_totals(page.sums))
         if page.items:
             self.show_body()

@@ -17,12 +17,12 @@ Frame = tuple[str, str, int]
 _TALL: dict[str, tuple[Frame, ...]] = {
     "buyer": (("Nodes", "Looking for nodes…", 0), ("Jobs", "", 11), ("Log", "", 12)),
     "seller": (("Machine", "Asking the seller…", 6), ("Queue", "", 0), ("Events", "", 16)),
-    "wallet": (("Wallet", "Looking for your wallet…", 21), ("Books", "", 0)),
+    "wallet": (("Wallet", "Looking for your wallet…", 21), ("Ledger", "", 0)),
 }
 _SHORT: dict[str, tuple[Frame, ...]] = {
     "buyer": (("Nodes", "Looking for nodes…", 0), ("Jobs", "", 5), ("Log", "", 7)),
     "seller": (("Machine", "Asking the seller…", 6), ("Queue", "", 0), ("Events", "", 7)),
-    "wallet": (("Wallet", "Looking for your wallet…", 10), ("Books", "", 0)),
+    "wallet": (("Wallet", "Looking for your wallet…", 10), ("Ledger", "", 0)),
 }
 
 
