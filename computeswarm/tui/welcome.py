@@ -5,6 +5,7 @@ Each step is a dialog that escape leaves; what was done by then stays done.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from computeswarm.core.errors import ComputeSwarmError
@@ -81,9 +82,14 @@ async def make_wallet(app: ComputeSwarmApp) -> bool:
 
 
 async def _first_job(app: ComputeSwarmApp) -> None:
+    from computeswarm.tui.messages import BalanceLoaded
     from computeswarm.tui.screens.buyer import BuyerScreen
 
     await app.switch_mode("buyer")
+    if not isinstance(app.screen, BuyerScreen) or app.backends is None:
+        return
+    with suppress(ComputeSwarmError):  # what came just now is not seen by the next look yet
+        app.screen.post_message(BalanceLoaded(await app.backends.buyer.balance()))
     if isinstance(app.screen, BuyerScreen):
         app.screen.action_new_job()
 
