@@ -35,7 +35,9 @@ async def _greet(app: ComputeSwarmApp) -> None:
     if app.current_mode not in MODES or await backends.buyer.jobs():
         return
     wallet = await _wallet(app)
-    if wallet is not None and (not wallet.address or app.example is not None):
+    if wallet is None or wallet.trouble:
+        return
+    if not wallet.address or app.example is not None:
         await _welcome(app)
 
 

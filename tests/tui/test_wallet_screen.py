@@ -279,6 +279,15 @@ async def test_a_day_that_is_used_up_names_the_setting() -> None:
         assert "and 1 more at only *.example" in text
 
 
+async def test_a_damaged_wallet_says_why_and_is_not_made_anew() -> None:
+    trouble = f"The wallet {FILE} is damaged; restore it from a backup."
+    async with shown(FakeWallet((), address="", trouble=trouble)) as pilot:
+        assert trouble in words(pilot)
+        await pilot.press("enter")
+        assert trouble in said(pilot)
+        assert isinstance(pilot.app.screen, WalletScreen)
+
+
 async def test_hostile_words_in_the_books_are_only_words() -> None:
     evil = "[@click=app.exit]x[/]"
     books = (entry(0, peer=evil, job_id="[/nope]", note=evil, kind="[b]"),)

@@ -40,6 +40,10 @@ from computeswarm.tui.views import (
     WalletItem,
 )
 
+REST = 10
+"""So many times as long as reading the books took, they are not read again: a running job writes
+every few seconds, and long books would be read all the time."""
+
 Stamp = tuple[tuple[int, int], ...]
 
 
@@ -51,6 +55,7 @@ class LiveWallet:
         self._chain = settings.chain
         self._funds = Funds(settings.rpc_urls, self._chain)
         self._page: tuple[Stamp, int, LedgerPage] | None = None
+        self._rest_until = 0.0
 
     # -- what there is
 
@@ -108,12 +113,16 @@ class LiveWallet:
 
     async def ledger(self, find: str, *, limit: int) -> LedgerPage:
         stamp = await asyncio.to_thread(self._stamp)
+        began = time.monotonic()
         if self._page is not None:
             known, kept, page = self._page
-            if (known, page.find) == (stamp, find) and (kept >= limit or page.total <= kept):
+            current = known == stamp or began < self._rest_until
+            if current and page.find == find and (kept >= limit or page.total <= kept):
                 return page
         page = await asyncio.to_thread(self._read, find, limit)
         self._page = stamp, limit, page
+        ended = time.monotonic()
+        self._rest_until = ended + REST * (ended - began)
         return page
 
     def _stamp(self) -> Stamp:

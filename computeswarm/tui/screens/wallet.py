@@ -200,6 +200,8 @@ class WalletScreen(ModeScreen):
             return ""
         if self._door is None or self.wallet is None:
             return "Not connected yet; this takes a moment."
+        if self.wallet.trouble and action in ("qr", "entry"):
+            return self.wallet.trouble
         if action == "qr":
             return "" if self.wallet.address else "There is no wallet yet; ⏎ makes one."
         if action == "entry" and not self.wallet.address:
