@@ -28,9 +28,12 @@ def find_node(wallet: str, name_or_id: str) -> NodeId:
 
 
 async def revoke_node(
-    key: PrivateKey, node: NodeId, market: str, chain: ChainInfo, clock: Clock
+    key: PrivateKey, node: NodeId, market: str, chain: ChainInfo, clock: Clock, *, called: str = ""
 ) -> Signed:
     """Revoke a node, and give the revocation, which anybody may take to other markets too.
+
+    Args:
+        called: its name, where the owner named it so; for the error's words.
 
     Raises:
         NodeNotFound: the market never had it.
@@ -49,8 +52,10 @@ async def revoke_node(
                 raise  # a wallet doesn't sign away all the numbers at a market's word
             return await _send(calls, key, node, chain, known + _LEAD_MS, now)
         except NodeNotFound:
+            what = f"a node {called[:60]!r} of this wallet" if called not in ("", node) else node
             raise NodeNotFound(
-                f"The market {calls.url} never had {node}; name the node as its seller does."
+                f"The market {calls.url} never had {what}; give the name that its seller goes by"
+                " (node_name), or its id, as computeswarm nodes shows it."
             ) from None
     finally:
         await calls.close()

@@ -63,12 +63,55 @@ async def test_the_owner_rules_a_running_seller_from_the_command_line(r: Rig) ->
     assert r.agent.stop_requested.is_set()
 
 
+async def test_the_owner_answers_jobs_and_holds_gpus_from_the_command_line(
+    devnet: Devnet, tmp_path: Path
+) -> None:
+    async with open_rig(devnet, tmp_path, accept="ask") as r:
+        home = r.paths.state
+        wanted, unwanted = await r.buy(spec(ENDLESS)), await r.buy(spec())
+        code, shown, _ = await seller(home, "status")
+        assert code == 0 and "asks (1m " in shown and "seller accept JOB" in shown
+        code, out, _ = await seller(home, "accept", wanted.job_id[:12])
+        assert code == 0 and f"{wanted.job_id} is let in" in out
+        await wanted.first_output()
+        code, out, _ = await seller(home, "reject", unwanted.job_id, "--reason", "lunch", "--json")
+        jobs = {job["job_id"]: job for job in json.loads(out)["jobs"]}
+        assert code == 0 and jobs[unwanted.job_id]["state"] == "seller_lost"
+        assert "turned the job away: lunch;" in (await unwanted.view()).reason
+        code, _, err = await seller(home, "accept", wanted.job_id)
+        assert code == 125 and "running already; evict ends it" in err
+        code, out, _ = await seller(home, "hold", "0")
+        assert code == 0 and "The machine is yours" in out and r.agent.holds.machine
+        code, shown, _ = await seller(home, "status")
+        assert "Held     the machine" in shown and "keeps the machine for himself" in shown
+        code, _, err = await seller(home, "hold", "7")
+        assert code == 125 and "no GPU 7 here" in err
+        assert (await seller(home, "release", "0"))[0] == 0 and not r.agent.holds.machine
+        assert (await wanted.view()).state is JobState.RUNNING
+        await wanted.call("POST", "/cancel")
+        await r.refunded(wanted)
+        await r.refunded(unwanted)
+
+
+async def test_a_price_that_must_be_a_slip_is_asked_for_again(r: Rig) -> None:
+    home = r.paths.state
+    code, out, err = await seller(home, "price", "1e9")
+    assert (code, out) == (125, "") and "more than 10 times your price now (3.60)" in err
+    assert "--yes" in err and r.agent.offers.price_per_hour == PRICE
+    code, out, _ = await seller(home, "price", "36")  # ten times is dear, and no slip
+    assert code == 0 and r.agent.offers.price_per_hour == 10 * PRICE
+    code, out, _ = await seller(home, "price", "400", "--yes")
+    assert code == 0 and r.agent.offers.price_per_hour == 400_000_000
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["status"], "No seller runs on this machine"),
         (["price"], "takes a price"),
         (["status", "x"], "takes nothing more"),
+        (["accept"], "takes the start of a job's id"),
+        (["hold"], "takes the number of a GPU"),
         (["pause", "--then-stop"], "goes with `seller drain`"),
         (["dance"], "choose from"),
     ],

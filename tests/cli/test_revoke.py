@@ -39,7 +39,9 @@ async def test_a_node_is_revoked_from_wherever_its_wallet_is(there: World) -> No
     asked = await revoke(there, node)
     assert asked.code == 125 and "--yes" in asked.err
     unknown = await revoke(there, "nobody", "--yes")
-    assert unknown.code == 125 and "never had" in unknown.err
+    assert unknown.code == 125 and "never had a node 'nobody' of this wallet" in unknown.err
+    strange = await revoke(there, "nd-" + "0" * 12, "--yes")
+    assert strange.code == 125 and "never had nd-000000000000; give" in strange.err
     assert await listed(there) == [node]
     done = await revoke(there, there.seller.record.name, "--yes", "--json")
     assert done.code == 0, done.err

@@ -32,7 +32,7 @@ _SETTINGS = (
         "password_file",
     ),
     *("windows", "window_end", "pause_when_used", "pause_minutes", "power_limit_watts"),
-    *("queue_limit", "minimum_charge", "allow_network"),
+    *("accept", "ask_seconds", "queue_limit", "minimum_charge", "allow_network"),
     *("facilitator", "rpc_confirm", "confirm_safe_above", "confirm_finalized_above"),
     *("max_gas_share", "eth_price", "electricity_price", "log_format"),
 )
