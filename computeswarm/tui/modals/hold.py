@@ -50,7 +50,7 @@ class HoldModal(Dialog[int]):
         self._gpus = gpus
 
     def content(self) -> ComposeResult:
-        words = "It takes no new job; one that runs on it goes on. Held ones are released."
+        words = "No new job on it; one that runs goes on. A held one is released."
         yield Static(line((words, "$muted")))
         yield Table[GpuItem](_COLUMNS, lambda gpu: str(gpu.index), id="hold")
 

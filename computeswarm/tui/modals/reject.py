@@ -26,7 +26,7 @@ class RejectModal(Dialog[str]):
         paid = money(self._job.paid)
         yield Static(
             lines(
-                line("It never started. The buyer gets back all that he paid: ", f"{paid} USDC."),
+                line(f"It never started; the buyer gets back {paid} USDC, all of it."),
                 line(("Why? He reads it; it may stay empty.", "$muted")),
             )
         )

@@ -7,10 +7,10 @@ from collections.abc import Awaitable
 from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui.backend import SellerBackend
 from computeswarm.tui.feeds import Poll
-from computeswarm.tui.format import clock, duration, money, price, short_job
+from computeswarm.tui.format import clock, money, short_job
 from computeswarm.tui.screens.base import ModeScreen
 from computeswarm.tui.views import SellerItem, SellerJob
-from computeswarm.tui.widgets.queue_pane import QueuePane
+from computeswarm.tui.widgets.queue_pane import QueuePane, wants
 
 _ANSWERS = ("accept", "reject")
 
@@ -37,10 +37,7 @@ class SellerOrders(ModeScreen):
     @property
     def asking(self) -> SellerJob | None:
         """The job that an answer is for: the one under the cursor, or else the only one."""
-        job, jobs = self.selected, self._questions()
-        if job is not None and job.decide_by is not None:
-            return job
-        return jobs[0] if len(jobs) == 1 else None
+        return self.query_one(QueuePane).asking
 
     def gpu_under_cursor(self) -> int | None:
         """The GPU that hold is for; None where the screen has no cursor on one."""
@@ -86,18 +83,16 @@ class SellerOrders(ModeScreen):
         fresh = [job for job_id, job in asking.items() if job_id not in self._asked]
         self._asked = frozenset(asking)
         if len(fresh) == 1:
-            self.swarm.say(self._question(fresh[0]), title="A job asks you", severity="warning")
+            self.swarm.alert(self._question(fresh[0]), title="A job asks you", severity="warning")
         elif fresh:
             text = f"{len(fresh)} jobs wait for your yes; a lets one in, r turns it away."
-            self.swarm.say(text, title="Jobs ask you", severity="warning")
+            self.swarm.alert(text, title="Jobs ask you", severity="warning")
 
     def _question(self, job: SellerJob) -> str:
         left = clock(max(0.0, (job.decide_by or self.now) - self.now))
-        gpus = {0: "the processor", 1: "1 GPU"}.get(job.gpu_count, f"{job.gpu_count} GPUs")
         return (
-            f"{short_job(job.job_id)} {job.name} wants {gpus} for {duration(job.max_seconds)} at"
-            f" most, at {price(job.price)} USDC/h. a lets it in, r turns it away; it goes back by"
-            f" itself in {left}."
+            f"{short_job(job.job_id)} {job.name} wants {wants(job)}. a lets it in, r turns it away;"
+            f" it goes back by itself in {left}."
         )
 
     def action_accept(self) -> None:

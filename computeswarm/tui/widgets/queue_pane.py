@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from textual import on
 from textual.app import ComposeResult
+from textual.widgets import Static
 
 from computeswarm.tui.format import (
     DASH,
     JOB_STATES,
     clock,
     duration,
+    money,
     price,
     short_address,
     short_job,
     spent,
 )
 from computeswarm.tui.views import SellerItem, SellerJob
-from computeswarm.tui.widgets.pane import Notice, Pane
+from computeswarm.tui.widgets.pane import Notice, Pane, line
 from computeswarm.tui.widgets.table import Column, Table
 
 
@@ -29,12 +32,20 @@ def _state(job: SellerJob) -> tuple[str, str]:
     return f"{glyph} {word}{place}", tone
 
 
+def wants(job: SellerJob) -> str:
+    """What a job that asks would take, and bring."""
+    gpus = {0: "the processor", 1: "1 GPU"}.get(job.gpu_count, f"{job.gpu_count} GPUs")
+    most = money(job.price * job.max_seconds // 3600, 2)
+    return f"{gpus} for {duration(job.max_seconds)} at most, up to {most} USDC"
+
+
 class QueuePane(Pane):
     def compose(self) -> ComposeResult:
         self._now = 0.0
         self._left_on = ""
         """The ended job on which the cursor came to rest because no other was there."""
         yield Table[SellerJob](self._columns(), lambda job: job.job_id, id="queue")
+        yield Static(id="queue-ask", markup=False)
         yield Notice()
 
     def on_mount(self) -> None:
@@ -73,9 +84,10 @@ class QueuePane(Pane):
         jobs, self._now = status.jobs, now
         self._show(jobs)
         live = sum(not job.state.terminal for job in jobs)
-        asking = sum(job.decide_by is not None for job in jobs)
+        asking = [job for job in jobs if job.decide_by is not None]
+        self._question()
         if asking:
-            asks = "1 asks you" if asking == 1 else f"{asking} ask you"
+            asks = "1 asks you" if len(asking) == 1 else f"{len(asking)} ask you"
             self.foot((f"? {asks} · a accept · r reject", "bold $warning"))
         else:
             self.foot((f"{live} live · {len(jobs)} shown" if jobs else "", "$muted"))
@@ -87,6 +99,25 @@ class QueuePane(Pane):
             self.notice("◇", "No job yet", "Listed and waiting; you decide which may run")
         else:
             self.notice("◇", "No job yet", "Listed and waiting; buyers come by themselves")
+
+    @property
+    def asking(self) -> SellerJob | None:
+        """The job that an answer is for: the one under the cursor, or else the only one."""
+        job = self.table.current
+        if job is not None and job.decide_by is not None:
+            return job
+        jobs = [job for job in self.table.rows if job.decide_by is not None]
+        return jobs[0] if len(jobs) == 1 else None
+
+    @on(Table.Moved, "#queue")
+    def _question(self) -> None:
+        """What the job that asks wants, in a line below the table."""
+        job = self.asking
+        self.set_class(job is not None, "-asks")
+        if job is not None and job.decide_by is not None:
+            left = clock(max(0.0, job.decide_by - self._now))
+            text = f"? {short_job(job.job_id)} wants {wants(job)}; goes back by itself in {left}"
+            self.query_one("#queue-ask", Static).update(line(text))
 
     def _show(self, jobs: tuple[SellerJob, ...]) -> None:
         """The cursor stays on its job, but leaves one that has ended for one that lives."""
