@@ -250,6 +250,7 @@ async def test_an_offer_buys_a_better_place_and_the_conditions_are_told_before(
         "minimum_charge": 5_000,
         "evicted_at": 1_800_000_000,
         "pause_seconds": 1800,
+        "ask_seconds": 90,
     }
     refused = await there.cli("run", "job.py", "--yes")
     assert refused.code == 126 and "dearer" in refused.err and not there.seller.paid
@@ -258,6 +259,7 @@ async def test_an_offer_buys_a_better_place_and_the_conditions_are_told_before(
     before, _, _ = ended.err.partition("café")
     assert "Price    7.20 USDC an hour" in before
     assert "Queue    2 before it; starts in 12m 30s at most; waiting is free" in before
+    assert "Owner    decides by hand, within 1m 30s; a no or silence pays all back" in before
     assert "Minimum  0.005 USDC once it was started" in before
     assert "is ended and paid back whole" in before
     assert "Pauses   free, if the owner needs the GPU; over 30m 00s all comes back" in before

@@ -114,9 +114,8 @@ class QueuePane(Pane):
         """What the job that asks wants, in a line below the table."""
         job = self.asking
         self.set_class(job is not None, "-asks")
-        if job is not None and job.decide_by is not None:
-            left = clock(max(0.0, job.decide_by - self._now))
-            text = f"? {short_job(job.job_id)} wants {wants(job)}; goes back by itself in {left}"
+        if job is not None:
+            text = f"? {short_job(job.job_id)} wants {wants(job)} · {job.name}"
             self.query_one("#queue-ask", Static).update(line(text))
 
     def _show(self, jobs: tuple[SellerJob, ...]) -> None:
