@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from channel_hands import DEPOSIT, buy_by_channel
 from lone_seller import moved, seller_process
 from seller_rig import Bought, Reply, Rig, open_rig, spec
 
@@ -96,6 +97,19 @@ async def test_a_no_gives_everything_back_and_the_buyer_learns_why(rig: OpenRig)
         for late in (owner.accept, owner.reject):
             with pytest.raises(Conflict, match="ended already"):
                 await late(bought.job_id)
+
+
+async def test_a_no_gives_the_whole_deposit_of_a_channel_back(rig: OpenRig) -> None:
+    async with rig(accept="ask", tick_seconds=5) as r:
+        before = await r.balance()
+        job = await buy_by_channel(r, spec())
+        assert "Waiting for the owner's yes" in (await job.view()).reason
+        assert (await job.tick(1)).status == 200  # he may pay ahead while he waits
+        await r.agent.asking.reject(job.job_id)
+        view = await r.refunded(job)
+        assert view.state is JobState.SELLER_LOST and view.cost == 0
+        assert view.refund is not None and view.refund.amount == DEPOSIT
+        assert await r.balance() == before
 
 
 async def test_silence_is_a_no(rig: OpenRig) -> None:
