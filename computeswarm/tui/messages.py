@@ -13,6 +13,7 @@ from computeswarm.tui.views import (
     LedgerPage,
     LogLine,
     Meter,
+    NodePage,
     SellerItem,
     WalletItem,
 )
@@ -43,10 +44,11 @@ class ConnectFailed(_Latest):
 
 
 class NodesLoaded(_Latest):
-    """Pages of nodes were put in the roster; ``asked`` says for which list."""
+    """The first nodes that match; ``asked`` is how many were asked for."""
 
-    def __init__(self, asked: int) -> None:
+    def __init__(self, page: NodePage, asked: int) -> None:
         super().__init__()
+        self.page = page
         self.asked = asked
 
 

@@ -17,11 +17,8 @@ from computeswarm.tui.views.jobs import (
 )
 from computeswarm.tui.views.nodes import (
     FacetItem,
-    Gap,
     NodeItem,
     NodePage,
-    PricePoint,
-    PriceTrend,
 )
 from computeswarm.tui.views.seller import (
     AdviceItem,
@@ -54,7 +51,6 @@ __all__ = [
     "EventItem",
     "FacetItem",
     "FundsItem",
-    "Gap",
     "GpuEarned",
     "GpuItem",
     "HostItem",
@@ -69,8 +65,6 @@ __all__ = [
     "NodeItem",
     "NodePage",
     "OfferItem",
-    "PricePoint",
-    "PriceTrend",
     "SellerItem",
     "SellerJob",
     "Transfer",
