@@ -122,15 +122,9 @@ class ComputeSwarmApp(App[None]):
     async def _enter(self) -> None:
         """The first frame is out: now the widgets, then the connection."""
         await self.switch_mode(self._first_mode)
-        if self._connect is not None:
-            from computeswarm.tui.connecting import keep_connecting
+        from computeswarm.tui.connecting import begin
 
-            work = keep_connecting(self, self._connect)
-            self.run_worker(work, group="connect", exclusive=True, exit_on_error=False)
-        elif self.backends is not None and self.backends.wallet is not None:
-            from computeswarm.tui.welcome import greet
-
-            greet(self)
+        begin(self, self._connect)
 
     def mode_screens(self) -> list[Screen[None]]:
         """The modes that were opened, without their dialogs."""

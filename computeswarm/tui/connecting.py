@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 FIRST_RETRY, LAST_RETRY = 1.0, 10.0
 
 
+def begin(app: ComputeSwarmApp, connect: Connect | None) -> None:
+    """Bring the backends, unless they are there already."""
+    if connect is not None:
+        work = keep_connecting(app, connect)
+        app.run_worker(work, group="connect", exclusive=True, exit_on_error=False)
+    elif app.backends is not None and app.backends.wallet is not None:
+        greet(app)
+
+
 async def keep_connecting(app: ComputeSwarmApp, connect: Connect) -> None:
     """Try until it works, and tell every mode how it goes."""
     wait = FIRST_RETRY
