@@ -24,6 +24,7 @@ from computeswarm.tui.views import (
     Meter,
     NodePage,
     OfferItem,
+    PriceTrend,
     SellerItem,
     WalletItem,
 )
@@ -42,8 +43,11 @@ class BuyerBackend(Protocol):
         """Open the wallet for paying. Raises WrongPassword, WalletError."""
         ...
 
-    async def nodes(self, query: str, *, sort: str, limit: int) -> NodePage:
-        """Raises InvalidQuery, MarketUnavailable."""
+    async def nodes(self, query: str, *, sort: str, limit: int, cursor: str = "") -> NodePage:
+        """A page of the nodes that match, at most 100; with a page's ``next``, those behind it.
+
+        Raises InvalidQuery, MarketUnavailable, BadRequest for a cursor of another search.
+        """
         ...
 
     async def facets(self, query: str) -> list[FacetItem]:
@@ -58,6 +62,13 @@ class BuyerBackend(Protocol):
 
         Ends where so much changes that looking now and then is less work. Raises InvalidQuery,
         MarketUnavailable, NotFound where the market can't be followed.
+        """
+        ...
+
+    async def prices(self, model: str) -> PriceTrend:
+        """What sellers of a model asked in the last thirty days.
+
+        Raises MarketUnavailable, also where the market keeps no history.
         """
         ...
 

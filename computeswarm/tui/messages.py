@@ -13,7 +13,6 @@ from computeswarm.tui.views import (
     LedgerPage,
     LogLine,
     Meter,
-    NodePage,
     SellerItem,
     WalletItem,
 )
@@ -44,11 +43,10 @@ class ConnectFailed(_Latest):
 
 
 class NodesLoaded(_Latest):
-    """The first nodes that match; ``asked`` is how many were asked for."""
+    """Pages of nodes were put in the roster; ``asked`` says for which list."""
 
-    def __init__(self, page: NodePage, asked: int) -> None:
+    def __init__(self, asked: int) -> None:
         super().__init__()
-        self.page = page
         self.asked = asked
 
 

@@ -11,10 +11,11 @@ from tui_fake import FakeBuyer, node
 from computeswarm.core.errors import MarketUnavailable
 from computeswarm.core.pages import FacetCount, Facets
 from computeswarm.core.query import parse
-from computeswarm.tui.backends.mapping import facet_items
+from computeswarm.tui.backends.market_mapping import facet_items
 from computeswarm.tui.modals.facets import FacetsModal
-from computeswarm.tui.screens.buyer_browse import NODES_EVERY, PAGE_NODES
-from computeswarm.tui.views import NodePage
+from computeswarm.tui.roster import Ask, Roster
+from computeswarm.tui.screens.buyer_pages import NODES_EVERY, PAGE_NODES
+from computeswarm.tui.views import Gap, NodePage
 from computeswarm.tui.widgets.filter_bar import FilterBar
 from computeswarm.tui.widgets.node_pane import NodePane
 
@@ -22,28 +23,43 @@ SIZE = (120, 40)
 MANY = tuple(node(number) for number in range(250))
 
 
-async def test_the_list_goes_on_when_its_end_comes_near() -> None:
+async def test_the_list_goes_on_and_its_end_is_one_key_away() -> None:
     buyer = FakeBuyer(MANY, jobs=[])
     app = make_app(buyer)
     async with app.run_test(size=SIZE) as pilot:
         await settled(pilot)
         screen = buyer_screen(pilot)
-        pane = screen.query_one(NodePane)
-        assert len(pane.table.rows) == PAGE_NODES
-        assert "1/100 of 250" in str(pane.border_subtitle)
+        table = screen.query_one(NodePane).table
+        assert len(table.rows) == PAGE_NODES
+        assert "1 of 250" in str(screen.query_one(NodePane).border_subtitle)
         await pilot.press("G")
-        held = pane.table.current
-        assert held is not None
-        await until(pilot, lambda: len(pane.table.rows) == 2 * PAGE_NODES, "the second page")
-        assert pane.table.current == held  # where it was, with more below
-        assert screen._polls["nodes"].period == 2 * NODES_EVERY
-        await pilot.press("G")
-        await until(pilot, lambda: len(pane.table.rows) == len(MANY), "the rest")
-        assert f"{pane.table.cursor + 1}/250[" in str(pane.border_subtitle)
-        await pilot.press("G")
-        assert screen.wanted == 3 * PAGE_NODES  # there is no more to ask for
+        await until(pilot, lambda: table.cursor == 2 * PAGE_NODES, "the end")
+        assert isinstance(table.rows[PAGE_NODES], Gap)
+        assert table.rows[PAGE_NODES].missing == 50
+        last = max(MANY, key=lambda n: (n.price, n.node_id))
+        assert screen.selected_node == last
+        assert "250 of 250" in str(screen.query_one(NodePane).border_subtitle)
+        table.cursor = PAGE_NODES - 1
+        await until(pilot, lambda: len(table.rows) == len(MANY), "what lay between")
+        assert len({row.node_id for row in table.rows}) == len(MANY)
         await pilot.press("s")
-        await until(pilot, lambda: len(pane.table.rows) == PAGE_NODES, "a new order, from the top")
+        ends = [screen.order.removeprefix("-"), len(table.rows)]
+        assert ends == ["cost", len(MANY)]  # all are here: they turn at once
+
+
+async def test_a_long_list_is_asked_for_page_by_page_where_somebody_looks() -> None:
+    buyer = FakeBuyer(MANY, jobs=[])
+    app = make_app(buyer)
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        screen = buyer_screen(pilot)
+        table = screen.query_one(NodePane).table
+        await pilot.press("G")
+        await until(pilot, lambda: table.cursor == 2 * PAGE_NODES, "the end")
+        assert max(buyer.limits) == PAGE_NODES
+        assert screen._polls["nodes"].period == NODES_EVERY
+        asks = screen.roster.due(*table.in_view)
+        assert len(asks) == 2  # the first, which counts, and the one in view
 
 
 async def test_a_count_narrows_the_filter() -> None:
@@ -145,10 +161,11 @@ async def test_the_keys_sort_by_the_columns_in_view() -> None:
         await settled(pilot)
         table = buyer_screen(pilot).query_one(NodePane).table
         seen = []
-        for _ in range(3):
+        for _ in range(len(table.sorts)):
             await pilot.press("s")
             seen.append(table.sort_key)
-        assert seen == ["reputation", "vram", "price"]  # DONE, then round again
+        assert sorted(seen) == sorted(table.sorts)  # each once, then round again
+        assert seen[-1] == "price"
         await until(pilot, lambda: buyer.asked[-1][1] == "price")
 
 
@@ -158,7 +175,12 @@ async def test_a_list_that_is_all_here_is_its_own_count() -> None:
         await settled(pilot)
         pane = buyer_screen(pilot).query_one(NodePane)
         count = pane.query_one("#filter-count", Static)
-        pane.load(NodePage(MANY, total=9_999, more=True), "")
-        assert "first 250 of 9,999 listed" in str(count.visual)
-        pane.load(NodePage(MANY, total=9_999), "")
+        roster = Roster()
+        roster.take(Ask("top", 0), NodePage(MANY, total=9_999, next="250"))
+        roster.arrange()
+        pane.load(roster, "")
+        assert "250 here of 9,999 listed" in str(count.visual)
+        roster.take(Ask("top", 0), NodePage(MANY, total=9_999))
+        roster.arrange()
+        pane.load(roster, "")
         assert str(count.visual).strip() == "250 listed"

@@ -20,7 +20,8 @@ from computeswarm.core.nodes import (
 from computeswarm.core.signing import Signed
 from computeswarm.core.states import JobState
 from computeswarm.seller.owner import OwnerStatus
-from computeswarm.tui.backends.mapping import EventReader, node_item
+from computeswarm.tui.backends.mapping import EventReader
+from computeswarm.tui.backends.market_mapping import node_item
 from computeswarm.tui.backends.seller_mapping import seller_item
 from computeswarm.tui.views import LogLine
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from textual.message import Message
-from tui_drive import LIMIT, buyer_screen, make_app, settled, until
+from tui_drive import buyer_screen, make_app, settled, until
 from tui_fake import FLEET, FakeBuyer
+from tui_steps import LIMIT
 
 from computeswarm.buyer.http.changes import Broken, Opened
 from computeswarm.core.changes import Change, NodeGone, StatsChanged
@@ -18,7 +19,8 @@ from computeswarm.core.errors import MarketUnavailable
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.stats import MarketStats
 from computeswarm.tui import feeds
-from computeswarm.tui.backends.live_buyer import LIVELY, LiveBuyer
+from computeswarm.tui.backends.live_buyer import LiveBuyer
+from computeswarm.tui.backends.live_market import LIVELY
 from computeswarm.tui.feeds import Poll
 from computeswarm.tui.widgets.header import Header
 

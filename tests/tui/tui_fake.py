@@ -11,6 +11,14 @@ from typing import Any
 
 from computeswarm.buyer.folder import WouldOverwrite
 from computeswarm.core.errors import ComputeSwarmError, NotFound, WrongPassword
+from computeswarm.core.query import parse, squeeze
+from computeswarm.core.query.facts import (
+    expected_cost,
+    price_of_throughput,
+    reliability,
+    reputation,
+)
+from computeswarm.core.query.terms import Term
 from computeswarm.core.states import JobState
 from computeswarm.tui.draft import JobDraft
 from computeswarm.tui.views import (
@@ -24,6 +32,8 @@ from computeswarm.tui.views import (
     NodeItem,
     NodePage,
     OfferItem,
+    PricePoint,
+    PriceTrend,
     Transfer,
 )
 
@@ -92,9 +102,21 @@ def node(number: int, **changes: Any) -> NodeItem:
         "last_seen": int(NOW) - 4,
         "version": "0.1.0",
     }
-    return NodeItem(**(values | changes))
+    values |= changes
+    rel = reliability(values["uptime_permille"], values["jobs_succeeded"], values["jobs_failed"])
+    values.setdefault("tflops", _TFLOPS.get(model, 0))
+    worked_out = {
+        "model": model or "cpu",
+        "gpu_vram": vram * GIB // max(1, count),
+        "rel": rel,
+        "cost": expected_cost(values["price"], rel),
+        "value": price_of_throughput(values["price"], values["tflops"]),
+        "reputation": reputation(values["jobs_succeeded"], values["jobs_failed"]),
+    }
+    return NodeItem(**(worked_out | values))
 
 
+_TFLOPS = {"RTX 4090": 165, "A100": 312, "RTX 3090": 71, "H100": 989, "L40S": 362}
 FLEET = tuple(node(number) for number in range(18))
 
 
@@ -153,6 +175,41 @@ LOG = [
 ]  # fmt: skip
 
 
+def _holds(item: NodeItem, term: Term) -> bool:
+    """As the market finds it, for the fields that tests ask for."""
+    if term.field == "id":
+        held = any(item.node_id.removeprefix("nd-").startswith(w) for w in term.words)
+    elif term.field == "region":
+        held = any(squeeze(item.region).startswith(word) for word in term.words)
+    elif term.words:
+        held = any(word in squeeze(f"{item.title} {item.region}") for word in term.words)
+    else:
+        held = True
+    return held != term.negated
+
+
+def trend(model: str, price: int, days: int = 30) -> PriceTrend:
+    """A month in which the price fell by a third, and swung."""
+    points = tuple(
+        PricePoint(int(NOW) - (days - 1 - day) * 86_400, *(
+            (price * (150 - day * 50 // days + (day % 3) * 4) // 100) * share // 100
+            for share in (70, 85, 100, 118, 140)
+        ), 12)
+        for day in range(days)
+    )  # fmt: skip
+    return PriceTrend(model, int(NOW) - days * 86_400, int(NOW), points)
+
+
+TRENDS = {
+    "RTX 4090": trend("RTX 4090", 380_000),
+    "A100": trend("A100", 1_100_000),
+    "H100": trend("H100", 1_900_000),
+}
+
+
+_FALLING = ("vram", "reputation", "tflops", "rel", "uptime", "cores", "gpus")
+
+
 class FakeBuyer:
     """Answers at once, or raises ``fault`` where one is set."""
 
@@ -181,6 +238,10 @@ class FakeBuyer:
         self.usdc = 42_180_000
         self.asked: list[tuple[str, str]] = []
         self.limits: list[int] = []
+        self.trends = dict(TRENDS)
+        self.trends_asked: list[str] = []
+        self.prices_fault: ComputeSwarmError | None = None
+        self.slow_prices: asyncio.Event | None = None
         self.bought: list[str] = []
         self.cancelled: list[str] = []
         self.closed = False
@@ -196,18 +257,30 @@ class FakeBuyer:
             raise WrongPassword("The password does not open the wallet; try again.")
         self.identity = replace(self.identity, locked=False)
 
-    async def nodes(self, query: str, *, sort: str, limit: int) -> NodePage:
+    async def nodes(self, query: str, *, sort: str, limit: int, cursor: str = "") -> NodePage:
         self.asked.append((query, sort))
         if self.fault is not None:
             raise self.fault
-        field = {"vram": "vram_bytes", "reputation": "jobs_succeeded"}.get(sort.strip("-"), "price")
+        name = sort.removeprefix("-")
+        field = {"vram": "gpu_vram", "uptime": "uptime_permille"}.get(name, name)
         found = self._found(query)
         found.sort(
-            key=lambda n: getattr(n, field),
-            reverse=sort.startswith("-") != (sort.strip("-") in ("vram", "reputation")),
+            key=lambda n: (getattr(n, field), n.node_id),
+            reverse=sort.startswith("-") != (name in _FALLING),
         )
         self.limits.append(limit)
-        return NodePage(tuple(found[:limit]), len(found), more=len(found) > limit)
+        start = int(cursor or 0)
+        end = start + min(limit, 100)
+        following = str(end) if end < len(found) else ""
+        return NodePage(tuple(found[start:end]), len(found), next=following)
+
+    async def prices(self, model: str) -> PriceTrend:
+        self.trends_asked.append(model)
+        if self.slow_prices is not None:
+            await self.slow_prices.wait()
+        if self.prices_fault is not None:
+            raise self.prices_fault
+        return self.trends.get(model, PriceTrend(model, int(NOW) - 30 * 86_400, int(NOW)))
 
     async def facets(self, query: str) -> list[FacetItem]:
         if self.fault is not None:
@@ -231,8 +304,8 @@ class FakeBuyer:
             yield news
 
     def _found(self, query: str) -> list[NodeItem]:
-        word = query.split(":")[-1].replace('"', "").lower()
-        return [n for n in self.listed if word in f"{n.title} {n.region}".lower()]
+        terms = parse(query).terms
+        return [n for n in self.listed if all(_holds(n, term) for term in terms)]
 
     async def balance(self) -> Balance:
         return Balance(self.usdc)

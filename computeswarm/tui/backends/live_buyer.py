@@ -9,12 +9,10 @@ from pathlib import Path
 
 from computeswarm.buyer.client import Buyer
 from computeswarm.buyer.conditions import conditions
-from computeswarm.buyer.http.changes import Broken
 from computeswarm.buyer.journal import JobRecord
 from computeswarm.buyer.offer import Offer
 from computeswarm.buyer.progress import Progress
 from computeswarm.buyer.spec import JobPlan, plan_job
-from computeswarm.core.changes import StatsChanged, Topic
 from computeswarm.core.crypto import PrivateKey
 from computeswarm.core.errors import (
     NoNodeFits,
@@ -23,21 +21,20 @@ from computeswarm.core.errors import (
     WalletError,
 )
 from computeswarm.core.events import EndEvent
-from computeswarm.core.nodes import ComputeNode
 from computeswarm.core.quotes import scheme_of
 from computeswarm.core.settings import Paths, Settings
 from computeswarm.core.text import clean_line
 from computeswarm.payments.wallet import open_wallet
 from computeswarm.tui.backend import Report
+from computeswarm.tui.backends.live_market import LiveMarket
 from computeswarm.tui.backends.mapping import (
     EventReader,
     deposit,
-    facet_items,
-    node_item,
     payments,
     phases,
     refund,
 )
+from computeswarm.tui.backends.market_mapping import node_item
 from computeswarm.tui.draft import JobDraft
 from computeswarm.tui.views import (
     REFUSED,
@@ -50,10 +47,9 @@ from computeswarm.tui.views import (
     Meter,
     NodePage,
     OfferItem,
+    PriceTrend,
 )
 
-LIVELY = 100
-"""Changes between two statistics; what is livelier is looked at now and then."""
 SELLERS_ASKED = 3
 """So many of the cheapest nodes are asked for a quote before giving up."""
 
@@ -65,7 +61,7 @@ class LiveBuyer:
         self._settings, self._paths = settings, paths
         self._buyer = Buyer(settings, paths, key)
         self._locked = key is None
-        self._nodes: dict[str, ComputeNode] = {}
+        self._market = LiveMarket(lambda: self._buyer)
         self._offers: dict[str, Offer] = {}
         self._buying: dict[str, asyncio.Event] = {}
         self._steps: dict[str, str] = {}
@@ -112,36 +108,21 @@ class LiveBuyer:
         self._locked = False
         await old.close()
 
-    async def nodes(self, query: str, *, sort: str, limit: int) -> NodePage:
-        """The first nodes that match, as many pages as ``limit`` asks for."""
-        found: list[ComputeNode] = []
-        rejected = 0
-        async for page in self._buyer.find_all(query, sort=sort, most=limit):
-            found += page.nodes
-            rejected += page.rejected
-        self._nodes = {node.node_id: node for node in found}
-        more = page.next is not None
-        return NodePage(tuple(map(node_item, found)), page.total, rejected, more, page.exact)
+    # -- the market
+
+    async def nodes(self, query: str, *, sort: str, limit: int, cursor: str = "") -> NodePage:
+        return await self._market.nodes(query, sort=sort, limit=limit, cursor=cursor)
 
     async def facets(self, query: str) -> list[FacetItem]:
-        return facet_items(await self._buyer.facets(query))
+        return await self._market.facets(query)
 
-    async def watch(self, query: str) -> AsyncIterator[bool]:
-        topics = (Topic.NODES, Topic.STATS)
-        told = 0
-        # as a search: a stream without a query shows who is offline, too
-        async with aclosing(self._buyer.changes(topics, query or "online")) as changes:
-            async for change in changes:
-                if isinstance(change, Broken):
-                    raise change.error
-                if isinstance(change, StatsChanged):  # every other second
-                    told = 0
-                    yield False
-                else:
-                    told += 1
-                    yield True
-                if told > LIVELY:
-                    return
+    def watch(self, query: str) -> AsyncIterator[bool]:
+        return self._market.watch(query)
+
+    async def prices(self, model: str) -> PriceTrend:
+        return await self._market.prices(model)
+
+    # -- buying
 
     async def balance(self) -> Balance:
         usdc, _ = await self._buyer.balance()
@@ -169,7 +150,7 @@ class LiveBuyer:
 
     async def _quote(self, draft: JobDraft, plan: JobPlan) -> Offer:
         if draft.node_id:
-            node = self._nodes.get(draft.node_id) or await self._buyer.node(draft.node_id)
+            node = self._market.seen(draft.node_id) or await self._buyer.node(draft.node_id)
             return await self._buyer.quote(node, plan, scheme=scheme_of(draft.pay))
         fitting = await self._buyer.candidates(
             draft.query,

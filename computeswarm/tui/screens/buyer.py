@@ -19,7 +19,8 @@ from computeswarm.tui.feeds import Poll, follow
 from computeswarm.tui.format import money, short_address, short_job
 from computeswarm.tui.keymap import bindings
 from computeswarm.tui.logbuffer import LogBuffer
-from computeswarm.tui.screens.buyer_browse import NODES_EVERY, BuyerBrowse
+from computeswarm.tui.screens.buyer_browse import BuyerBrowse
+from computeswarm.tui.screens.buyer_pages import NODES_EVERY
 from computeswarm.tui.views import REFUSED, Identity, JobItem, LogLine, Meter
 from computeswarm.tui.widgets.filter_bar import FilterBar
 from computeswarm.tui.widgets.header import Header, real_money

@@ -1,84 +1,31 @@
-"""Looking through the market: the filter, the order, counts, and a list without an end."""
+"""Looking through the market: the filter, the order, favourites, saved searches, counts."""
 
 from __future__ import annotations
 
 from textual import on
 
 from computeswarm.core.errors import ComputeSwarmError
-from computeswarm.tui import messages as m
-from computeswarm.tui.backend import BuyerBackend
-from computeswarm.tui.feeds import Poll, watch
-from computeswarm.tui.screens.buyer_orders import BuyerOrders
+from computeswarm.tui.memory import SavedSearch
+from computeswarm.tui.screens.buyer_pages import BuyerPages
+from computeswarm.tui.searching import WORD, split
 from computeswarm.tui.views import FacetItem
 from computeswarm.tui.widgets.filter_bar import FilterBar
-from computeswarm.tui.widgets.node_detail import NodeDetail
 from computeswarm.tui.widgets.node_pane import NodePane
-from computeswarm.tui.widgets.table import Table
 
-NODES_EVERY = 2.0
-PAGE_NODES = 100
-"""So many are asked for at first, and so many more each time the cursor comes near the end."""
-NEAR = 20
-MOST_NODES = 10_000
 FACETS_FOR = 60.0
 
 
-class BuyerBrowse(BuyerOrders):
-    """The nodes of Buyer mode."""
+class BuyerBrowse(BuyerPages):
+    """The keys that change what is listed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.query_text = ""
-        self.sort = "price"
-        self.descending = False
-        self.wanted = PAGE_NODES
-        self._more = False
-        """Whether the last answer left nodes out that were not asked for yet."""
-        self._polls: dict[str, Poll] = {}
         self._facets_at = float("-inf")
 
-    # -- the list
-
-    async def fetch_nodes(self, buyer: BuyerBackend) -> m.NodesLoaded:
-        """What the filter finds, as far as somebody has looked."""
-        order = f"-{self.sort}" if self.descending else self.sort
-        asked = self.wanted
-        page = await buyer.nodes(self.query_text, sort=order, limit=asked)
-        return m.NodesLoaded(page, asked)
-
-    def on_nodes_loaded(self, event: m.NodesLoaded) -> None:
-        self.link_good()
-        self._more = event.page.more and event.asked == self.wanted
-        self.query_one(NodePane).load(event.page, self.query_text)
-        self.refresh_footer()
-
-    def on_market_alive(self) -> None:
-        self.link_good()
-
-    def watch_nodes(self) -> None:
-        """Follow the market's changes to what the filter finds."""
-        poll = self._polls.get("nodes")
-        if poll is not None and self.swarm.backends is not None:
-            poll.followed = False
-            work = watch(self.swarm.backends.buyer, self.query_text, poll, self.post_message)
-            self.run_worker(work, group="watch", exclusive=True, exit_on_error=False)
-
-    @on(Table.Moved, "#nodes")
-    def _node_moved(self) -> None:
-        pane = self.query_one(NodePane)
-        table = pane.table
-        if self._more and self.wanted < MOST_NODES and len(table.rows) - table.cursor <= NEAR:
-            self._more = False
-            self._want(self.wanted + PAGE_NODES)
-        pane.place()
-        self.query_one(NodeDetail).show(self.selected_node, self.now)
-
-    def _want(self, count: int) -> None:
-        """Ask for so many nodes from now on; long lists are asked for less often."""
-        self.wanted = count
-        if poll := self._polls.get("nodes"):
-            poll.period = NODES_EVERY * (count / PAGE_NODES)
-        self.kick("nodes")
+    def refusal(self, action: str) -> str:
+        if action == "favourite":
+            return "" if self.selected_node else "No node is under the cursor."
+        return super().refusal(action)
 
     # -- the filter and the order
 
@@ -123,24 +70,62 @@ class BuyerBrowse(BuyerOrders):
 
     def _sort(self, key: str, descending: bool) -> None:
         self.sort, self.descending = key, descending
-        self._from_the_top()
+        self._from_the_top(same=True)
 
-    def _from_the_top(self) -> None:
-        """Another list: only its beginning is asked for."""
-        self._show_order()
-        self._more = False
-        if self.wanted > PAGE_NODES:
-            self.query_one(NodePane).table.cursor = 0  # down there the new one has nothing yet
-        self._want(PAGE_NODES)
+    # -- favourites and saved searches
 
-    def _show_order(self) -> None:
-        """Mark the column of the order; the filter's own ``sort:`` comes before the keys'."""
-        from computeswarm.core.query import parse  # after the first frame: brings the models
+    def action_favourite(self) -> None:
+        """Mark the node under the cursor, or take the mark off."""
+        node = self.selected_node
+        if self.refused("favourite") or node is None:
+            return
+        memory = self.swarm.memory
+        marked = node.node_id not in memory.favourites
+        memory.mark(node.node_id, marked)
+        self._tell_trouble()
+        if split(self.query_text)[1]:
+            self.kick("nodes")
+            self.watch_nodes()
+        self._show_nodes()
+        self.show_node()
+        if marked and len(memory.favourites) == 1:
+            self.swarm.say(f"{WORD} in the filter, or v, lists your favourites.", title="♥ Marked")
 
-        order = parse(self.query_text, sort=f"{'-' * self.descending}{self.sort}").sort
-        table = self.query_one(NodePane).table
-        table.sort_key, table.descending = order.removeprefix("-"), order.startswith("-")
-        table.refresh()
+    def action_searches(self) -> None:
+        """Choose a saved search, or save the present one."""
+        from computeswarm.tui.modals.searches import SearchesModal
+
+        present = SavedSearch("", self.query_text, f"{'-' * self.descending}{self.sort}")
+
+        def chosen(search: SavedSearch | None) -> None:
+            self._tell_trouble()
+            if search is not None:
+                self._apply(search)
+
+        self.app.push_screen(SearchesModal(present, self.swarm.memory), chosen)
+
+    def action_apply_search(self, name: str) -> None:
+        """The saved search of that name; the palette calls it."""
+        for search in self.swarm.memory.searches:
+            if search.name == name:
+                self._apply(search)
+
+    def _apply(self, search: SavedSearch) -> None:
+        from computeswarm.core.query import SORTABLE
+
+        name = search.sort.removeprefix("-")
+        if name in SORTABLE:
+            self.sort, self.descending = name, search.sort.startswith("-")
+        bar = self.query_one(FilterBar)
+        if search.query == self.query_text == bar.text:
+            self._from_the_top(same=True)
+        else:
+            bar.ask(search.query)
+        self.query_one(NodePane).table.focus()
+
+    def _tell_trouble(self) -> None:
+        if trouble := self.swarm.memory.trouble:
+            self.swarm.say(trouble, title="Not kept for next time", severity="warning")
 
     # -- counts
 
@@ -152,7 +137,7 @@ class BuyerBrowse(BuyerOrders):
     async def _count(self) -> None:
         assert self.swarm.backends is not None  # or it was refused
         try:
-            items = await self.swarm.backends.buyer.facets(self.query_text)
+            items = await self.swarm.backends.buyer.facets(split(self.query_text)[0].strip())
         except ComputeSwarmError as error:
             self.swarm.say(error.detail, title=error.title, severity="error")
             return

@@ -17,8 +17,11 @@ from computeswarm.tui.views.jobs import (
 )
 from computeswarm.tui.views.nodes import (
     FacetItem,
+    Gap,
     NodeItem,
     NodePage,
+    PricePoint,
+    PriceTrend,
 )
 from computeswarm.tui.views.seller import (
     AdviceItem,
@@ -51,6 +54,7 @@ __all__ = [
     "EventItem",
     "FacetItem",
     "FundsItem",
+    "Gap",
     "GpuEarned",
     "GpuItem",
     "HostItem",
@@ -65,6 +69,8 @@ __all__ = [
     "NodeItem",
     "NodePage",
     "OfferItem",
+    "PricePoint",
+    "PriceTrend",
     "SellerItem",
     "SellerJob",
     "Transfer",

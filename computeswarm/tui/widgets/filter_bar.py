@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from rich.cells import cell_len
+from textual.actions import SkipAction
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
 from computeswarm.core.errors import InvalidQuery
-from computeswarm.tui.widgets.pane import line, lines
+from computeswarm.tui.searching import completions, split
+from computeswarm.tui.widgets.pane import Part, line, lines
 
+MOST_WORDS = 12
 PAUSE_SECONDS = 0.2
 """A query counts once nobody typed for so long."""
 
@@ -26,11 +31,21 @@ class _Fields(Suggester):
         self.known: Mapping[str, Sequence[str]] = {}
 
     async def get_suggestion(self, value: str) -> str | None:
-        from computeswarm.core.query import completions  # after the first frame: brings the models
-
         found = completions(value, self.known)
         word = value.rpartition(" ")[2]
         return value + found[0][len(word) :] if word and found else None
+
+
+class _Query(Input):
+    """Tab takes what is proposed; where nothing is, it goes to the next pane as everywhere."""
+
+    BINDINGS: ClassVar = [Binding("tab", "complete", show=False, id="filter.complete")]
+
+    def action_complete(self) -> None:
+        if not self._suggestion:
+            raise SkipAction
+        self.value = self._suggestion
+        self.cursor_position = len(self.value)
 
 
 class FilterBar(Vertical):
@@ -54,7 +69,7 @@ class FilterBar(Vertical):
     def compose(self) -> ComposeResult:
         with Horizontal():
             yield Static("/", id="filter-slash", markup=False)
-            yield Input(
+            yield _Query(
                 placeholder="gpu:4090|a100 vram>=24 price<2 online",
                 id="filter-input",
                 compact=True,
@@ -63,6 +78,7 @@ class FilterBar(Vertical):
                 suggester=self._fields,
             )
             yield Static("", id="filter-count", markup=False)
+        yield Static("", id="filter-words", markup=False)
         yield Static("", id="filter-error", markup=False)
 
     def on_mount(self) -> None:
@@ -94,11 +110,20 @@ class FilterBar(Vertical):
     def clear(self) -> None:
         self.fill("")
 
+    def ask(self, text: str) -> None:
+        """Fill it in and ask at once."""
+        self.fill(text)
+        self._ask()
+
     def on_descendant_focus(self) -> None:
         self.post_message(self.Entered())
 
+    def on_descendant_blur(self) -> None:
+        self.set_class(False, "-words")
+
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
+        self._show_words(event.value)
         self._timer.stop()
         self._timer = self.set_timer(PAUSE_SECONDS, self._ask)
 
@@ -108,6 +133,17 @@ class FilterBar(Vertical):
         if not self.has_class("-wrong"):
             self.post_message(self.Left())
 
+    def _show_words(self, text: str) -> None:
+        """What the word being typed may become, the one that tab takes first."""
+        typing = self.query_one(Input).has_focus and bool(text.rpartition(" ")[2])
+        found = completions(text, self.known)[:MOST_WORDS] if typing else []
+        self.set_class(bool(found), "-words")
+        if found:
+            rest: list[Part] = [(f"  {word}", "$muted") for word in found[1:]]
+            self.query_one("#filter-words", Static).update(
+                line(("  tab ", "$faint"), (found[0], "bold $primary"), *rest)
+            )
+
     def key_down(self) -> None:
         self.post_message(self.Left())
 
@@ -116,7 +152,7 @@ class FilterBar(Vertical):
         from computeswarm.core.query import parse
 
         try:
-            parse(self.text)
+            parse(split(self.text)[0])
         except InvalidQuery as error:
             self.blame(error)
         else:

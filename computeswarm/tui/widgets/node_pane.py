@@ -2,73 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.app import ComposeResult
 
 from computeswarm.core.errors import ComputeSwarmError
-from computeswarm.tui.format import DASH, NODE_STATES, duration, price, size
-from computeswarm.tui.views import NodeItem, NodePage
+from computeswarm.tui.marks import Marks
+from computeswarm.tui.roster import Roster
+from computeswarm.tui.searching import split
 from computeswarm.tui.widgets.filter_bar import FilterBar
-from computeswarm.tui.widgets.pane import Notice, Pane
-from computeswarm.tui.widgets.table import Column, Table
-
-
-def _state(node: NodeItem) -> tuple[str, str]:
-    glyph, tone = NODE_STATES.get(node.status, ("?", "warning"))
-    waiting = f" +{node.queued}" if node.queued else ""
-    return f"{glyph} {node.status}{waiting}", tone
-
-
-def _record(node: NodeItem) -> tuple[str, str]:
-    total = node.jobs_succeeded + node.jobs_failed
-    if not total:
-        return "new", "muted"
-    return f"{node.jobs_succeeded}/{total}", "" if not node.jobs_failed else "warning"
-
-
-def _price(node: NodeItem) -> tuple[str, str]:
-    text = price(node.price)
-    return text.ljust(text.index(".") + 5), "accent"  # the points stand below one another
-
-
-COLUMNS: tuple[Column[NodeItem], ...] = (
-    Column("NODE", 9, lambda n: (n.node_id[:9], "muted"), rank=2),
-    Column("NAME", 10, lambda n: (n.name, "bright"), "name", rank=4, grow=True),
-    Column("HARDWARE", 16, lambda n: (n.title, ""), grow=True),
-    Column(
-        "VRAM",
-        6,
-        lambda n: (size(n.vram_bytes) if n.vram_bytes else DASH, ""),
-        "vram",
-        True,
-        falls=True,
-    ),
-    Column("$/H", 8, _price, "price", True),
-    Column("WALLS", 9, lambda n: (n.isolation, "muted"), rank=6),
-    Column("REGION", 8, lambda n: (n.region or DASH, "muted"), "region", rank=7),
-    Column(
-        "UP",
-        6,
-        lambda n: (f"{n.uptime_permille / 10:.1f}%", ""),
-        "uptime",
-        True,
-        rank=5,
-        falls=True,
-    ),
-    Column("DONE", 7, _record, "reputation", right=True, rank=3, falls=True),
-    Column("LONGEST", 8, lambda n: (duration(n.max_job_seconds), "muted"), right=True, rank=8),
-    Column("STATE", 11, _state),
+from computeswarm.tui.widgets.node_columns import (
+    Row,
+    gap_text,
+    marks_cell,
+    node_columns,
+    row_key,
 )
-"""``DONE`` is jobs that ended well of all that ended; ``WALLS`` is the job's isolation. A column's
-``sort`` is a key of ``core.query.SORT_KEYS``."""
+from computeswarm.tui.widgets.pane import Notice, Pane
+from computeswarm.tui.widgets.table import Table
 
 
 class NodePane(Pane):
-    _total = ""
-    """How many match in all, where not all are here yet."""
+    """Shows a roster. ``marks`` and ``favourites`` are read when a row is drawn."""
+
+    marks = Marks()
+    favourites: frozenset[str] = frozenset()
+    _count = ""
+    """How many match in all, where not all are here."""
+    _gap: int | None = None
+    _missing = 0
 
     def compose(self) -> ComposeResult:
+        cell = marks_cell(lambda: self.favourites, lambda: self.marks.best)
         yield FilterBar()
-        yield Table[NodeItem](COLUMNS, lambda node: node.node_id, id="nodes")
+        yield Table[Row](node_columns(cell), row_key, spans=gap_text, id="nodes")
         yield Notice()
 
     def on_mount(self) -> None:
@@ -76,25 +43,38 @@ class NodePane(Pane):
         self.notice("◌", "Looking for nodes…", tone="$muted")
 
     @property
-    def table(self) -> Table[NodeItem]:
+    def table(self) -> Table[Any]:
+        """Its rows are nodes, and a ``Gap`` where some are missing."""
         return self.query_one("#nodes", Table)
 
-    def load(self, page: NodePage, query: str) -> None:
-        """An answer of the market."""
-        self.table.set_rows(page.nodes)
-        shown, word = len(page.nodes), "match" if query else "listed"
+    def load(self, roster: Roster, query: str) -> None:
+        """What is here of the list."""
+        rest, marked = split(query)
+        shown, word = roster.shown, "match" if rest.strip() else "listed"
         # where all are here, they are the count: pages that came after one another, perhaps from
         # several instances, may have counted otherwise
-        count = f"{page.total:,}{'' if page.exact else '+'}" if page.more else f"{shown:,}"
-        text = f"first {shown:,} of {count} {word}" if page.more else f"{count} {word}"
-        self._total = count if page.more else ""
-        if page.rejected:
-            text += f" · {page.rejected} with a bad signature left out"
+        known = f"{roster.total:,}{'' if roster.exact else '+'}"
+        self._count = "" if roster.whole else known
+        text = f"{shown:,} {word}" if roster.whole else f"{shown:,} here of {known} {word}"
+        if marked:
+            text = f"{shown:,} of {len(self.favourites):,} favourites"
+        if roster.rejected:
+            text += f" · {roster.rejected} with a bad signature left out"
+        self._gap, self._missing = roster.gap, roster.total - shown
         self.query_one(FilterBar).count(text)
-        if page.nodes:
+        self.table.set_rows(roster.rows)
+        if roster.rows:
             self.show_body()
-        elif query:
-            self.notice("○", "No node matches", "esc clears the filter, / changes it")
+        else:
+            self._say_empty(rest, marked=marked)
+
+    def _say_empty(self, rest: str, *, marked: bool) -> None:
+        if marked and not self.favourites:
+            self.notice("♡", "You have no favourite yet", "f marks the node under the cursor",
+                        "esc shows all nodes")  # fmt: skip
+        elif marked or rest.strip():
+            which = "None of your favourites matches" if marked else "No node matches"
+            self.notice("○", which, "esc clears the filter, / changes it")
         else:
             self.notice(
                 "◇",
@@ -114,8 +94,13 @@ class NodePane(Pane):
                 tone="$error",
             )
 
-    def place(self) -> None:
-        """Say in the lower edge where the cursor is."""
-        rows = self.table.rows
-        of = f" of {self._total}" if self._total else ""
-        self.foot((f"{self.table.cursor + 1}/{len(rows)}{of}" if rows else "", "$muted"))
+    def place(self, busy: str = "") -> None:
+        """Say in the lower edge where the cursor is in the whole list, and what is under way."""
+        cursor = self.table.cursor
+        if not self.table.rows:
+            self.foot((busy, "$muted"))
+            return
+        behind = self._gap is not None and cursor >= self._gap
+        number = cursor + (self._missing if behind else 1)
+        count = self._count or f"{len(self.table.rows):,}"
+        self.foot((f"{busy}  " if busy else "", "$warning"), (f"{number:,} of {count}", "$muted"))

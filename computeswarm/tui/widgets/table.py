@@ -1,7 +1,7 @@
 """A table that draws only what is seen: 100,000 rows cost as much as ten.
 
 Textual's DataTable blocks for seconds at 10,000 rows. Here rows stay the caller's own values, and
-a cell is made when its line is drawn.
+a line is made when it is drawn first, and kept while only the cursor moves.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from textual.widget import Widget
 from computeswarm.tui.keymap import bindings
 
 Row = TypeVar("Row")
+KEPT = 1_000
+"""Lines that are kept."""
+NEAR = 64
+"""Rows round its old place among which a row is looked for before all are numbered."""
 TONES = ("muted", "faint", "bright", "success", "warning", "error", "accent", "secondary")
 
 
@@ -92,17 +96,36 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         def control(self) -> Widget:
             return self.table
 
+    class End(Message):
+        """Somebody asked for the last row of all; here may be more than these."""
+
+        def __init__(self, table: Table[Row]) -> None:
+            super().__init__()
+            self.table = table
+
+        @property
+        def control(self) -> Widget:
+            return self.table
+
     def __init__(
         self,
         columns: Sequence[Column[Row]],
         key: Callable[[Row], str],
         *,
+        spans: Callable[[Row], str] = lambda _: "",
         id: str | None = None,  # noqa: A002 -- Textual's own name for it
     ) -> None:
+        """``spans`` gives the one text of a row that has no cells."""
         super().__init__(id=id)
         self.rows: Sequence[Row] = ()
         self._columns = columns
         self._key = key
+        self._spans = spans
+        self._numbers: dict[str, int] | None = None
+        """Each row's place by its key; made when it is needed."""
+        self._strips: dict[int, Strip] = {}
+        """Lines that were drawn, by their row's place; without the one under the cursor."""
+        self._shades: dict[tuple[str, str], Style] = {}
         self._places: list[tuple[Column[Row], int]] = []
         self._laid_out_for = -1
 
@@ -116,16 +139,29 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         """The keys of the columns there is room for, from left to right."""
         return tuple(c.sort for c, _ in self._lay_out(self.size.width) if c.sort)
 
+    @property
+    def in_view(self) -> tuple[int, int]:
+        """The places of the first and the last row on screen."""
+        first = int(self.scroll_y)
+        return first, max(first, min(len(self.rows), first + self.size.height - 1) - 1)
+
     def set_rows(self, rows: Sequence[Row]) -> None:
         """Show these rows; the cursor stays on its row, or at its place if that row is gone."""
         held = self.current
         self.rows = rows
-        if held is not None:
+        self._numbers = None
+        self._strips.clear()
+        if held is not None and not self._spans(held):
             self._find(self._key(held))
         self.set_reactive(Table.cursor, max(0, min(self.cursor, len(rows) - 1)))
         self.virtual_size = Size(0, len(rows) + 1)  # columns fit: nothing scrolls sideways
         self.refresh()
         self.post_message(self.Moved(self, self.current))
+
+    def changed(self) -> None:
+        """What the cells say of the same rows is another."""
+        self._strips.clear()
+        self.refresh()
 
     def select(self, key: str) -> None:
         """Put the cursor on the row with that key, if there is one."""
@@ -135,19 +171,31 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             self.post_message(self.Moved(self, self.current))
 
     def _find(self, key: str) -> bool:
-        if (row := self.current) is not None and self._key(row) == key:
-            return True
-        for index, row in enumerate(self.rows):
-            if self._key(row) == key:
-                self.set_reactive(Table.cursor, index)
-                return True
-        return False
+        place = self._place_of(key)
+        if place is not None:
+            self.set_reactive(Table.cursor, place)
+        return place is not None
+
+    def _place_of(self, key: str) -> int | None:
+        if self._numbers is None:
+            # most lists change little: a row is where it was, or close to that
+            near = range(max(0, self.cursor - NEAR), min(len(self.rows), self.cursor + NEAR))
+            for place in sorted(near, key=lambda place: abs(place - self.cursor)):
+                if self._key(self.rows[place]) == key:
+                    return place
+            self._numbers = {self._key(row): place for place, row in enumerate(self.rows)}
+        return self._numbers.get(key)
 
     # -- movement
 
-    def watch_cursor(self) -> None:
+    def watch_cursor(self, before: int, after: int) -> None:
+        top = self.scroll_y
         self._show_cursor()
-        self.refresh()
+        if self.scroll_y == top:  # nothing moved but the cursor
+            lines = (place + 1 - int(top) for place in (before, after))
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in lines if y > 0))
+        else:
+            self.refresh()
         self.post_message(self.Moved(self, self.current))
 
     def validate_cursor(self, cursor: int) -> int:
@@ -175,6 +223,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         self.cursor = 0
 
     def action_last(self) -> None:
+        self.post_message(self.End(self))  # before it moves: who listens knows where to
         self.cursor = len(self.rows) - 1
 
     def on_click(self, event: events.Click) -> None:
@@ -209,15 +258,38 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         width = self.size.width
         if width != self._laid_out_for:
             self._places, self._laid_out_for = self._lay_out(width), width
+            self._strips.clear()
         if y == 0:
             return self._heading(width)
         index = y - 1 + int(self.scroll_y)
         if index >= len(self.rows):
             return Strip.blank(width, self.rich_style)
-        return self._row(self.rows[index], width, selected=index == self.cursor)
+        if index == self.cursor:
+            return self._row(self.rows[index], width, selected=True)
+        strip = self._strips.get(index)
+        if strip is None:
+            if len(self._strips) > KEPT:
+                self._strips.clear()
+            strip = self._strips[index] = self._row(self.rows[index], width, selected=False)
+        return strip
+
+    def notify_style_update(self) -> None:
+        """Another theme, or other classes: nothing that was drawn holds."""
+        super().notify_style_update()
+        self._strips.clear()
+        self._shades.clear()
 
     def _tone(self, name: str) -> Style:
         return self.get_component_rich_style(name, partial=True)
+
+    def _shade(self, base: str, tone: str) -> Style:
+        """The style of a cell: that of its line, and its own tone."""
+        shade = self._shades.get((base, tone))
+        if shade is None:
+            shade = self.rich_style + self._tone(base) if base else self.rich_style
+            shade = shade + self._tone(f"tone--{tone}") if tone else shade
+            self._shades[base, tone] = shade
+        return shade
 
     def _heading(self, width: int) -> Strip:
         plain = self.rich_style + self._tone("table--header")
@@ -234,17 +306,18 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         return Strip(segments).adjust_cell_length(width, plain)
 
     def _row(self, row: Row, width: int, *, selected: bool) -> Strip:
-        style = self.rich_style
-        mark = "  "
+        mark, base = "  ", ""
         if selected:
             mark = "▸ " if self.has_focus else "› "
-            style += self._tone("table--cursor" if self.has_focus else "table--cursor-quiet")
-        lit = self._tone("tone--accent")
-        segments = [Segment(mark, style + lit if selected else style)]
+            base = "table--cursor" if self.has_focus else "table--cursor-quiet"
+        style = self._shade(base, "")
+        segments = [Segment(mark, self._shade(base, "accent" if selected else ""))]
+        if text := self._spans(row):
+            segments.append(Segment(_fit(text, width - 3, False), self._shade(base, "muted")))
+            return Strip(segments).adjust_cell_length(width, style)
         for column, cells in self._places:
             text, tone = column.cell(row)
-            shade = style + self._tone(f"tone--{tone}") if tone else style
-            segments.append(Segment(_fit(text, cells, column.right), shade))
+            segments.append(Segment(_fit(text, cells, column.right), self._shade(base, tone)))
             segments.append(Segment("  ", style))
         return Strip(segments).adjust_cell_length(width, style)
 
