@@ -43,14 +43,13 @@ class Insight:
 def describe(node: NodeItem, now: float, insight: Insight, *, width: int = 20) -> Content:
     """The node in nine lines; ``width`` cells for its prices over time."""
     glyph, tone = NODE_STATES.get(node.status, ("?", "warning"))
-    heart = (f"  {HEART} favourite", "$warning") if insight.favourite else ""
+    heart = (f" · {HEART} favourite", "$warning") if insight.favourite else ""
     queue = f" · {node.running} running, {node.queued} waiting"
     unit = "GPU and hour" if node.gpu_count else "hour"
     ahead = cost_atoms(node.price * max(1, node.gpu_count), node.slice_seconds)
     disk = f" · {file_size(node.disk_bytes)} disk" if node.disk_bytes else ""
     return lines(
-        line((node.title, "bold $bright"), "  ", (f"{glyph} {node.status}", f"${tone}"), queue,
-             heart),
+        line((node.title, "bold $bright"), "  ", (f"{glyph} {node.status}", f"${tone}"), heart, queue),
         line(_hardware(node)),
         line((f"{node.cpu_model} · {node.cpu_cores} cores · "
               f"{file_size(node.memory_bytes)} memory{disk}", "$muted")),
@@ -120,7 +119,7 @@ def prices_line(node: NodeItem, told: Told, width: int) -> Content:
 
 class NodeDetail(Pane):
     def compose(self) -> ComposeResult:
-        yield Static(id="detail-text", markup=False)
+        yield Static(id="detail-text", markup=False, classes="body")
         yield Notice()
 
     def on_mount(self) -> None:
