@@ -32,6 +32,7 @@ async def test_f_marks_a_node_and_the_filter_lists_the_marked(tmp_path: Path) ->
         assert memory.favourites == {marked.node_id}
         line = "".join(s.text for s in screen.query_one(NodePane).table.render_line(2))
         assert "♥" in line
+        assert f"{marked.rel / 10_000:.1f}".removesuffix(".0") in line
         screen.query_one(FilterBar).fill("is:favourite")
         table = screen.query_one(NodePane).table
         await until(pilot, lambda: [row.node_id for row in table.rows] == [marked.node_id])

@@ -55,7 +55,7 @@ def _value(node: NodeItem) -> tuple[str, str]:
 
 
 def _reliable(node: NodeItem) -> tuple[str, str]:
-    text = f"{node.rel // 100_000 / 10:.1f}" if node.rel < 1_000_000 else "100"
+    text = f"{node.rel // 1000 / 10:.1f}" if node.rel < 1_000_000 else "100"
     return text, "" if node.rel >= 950_000 else "warning"
 
 

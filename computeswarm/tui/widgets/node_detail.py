@@ -49,7 +49,8 @@ def describe(node: NodeItem, now: float, insight: Insight, *, width: int = 20) -
     ahead = cost_atoms(node.price * max(1, node.gpu_count), node.slice_seconds)
     disk = f" · {file_size(node.disk_bytes)} disk" if node.disk_bytes else ""
     return lines(
-        line((node.title, "bold $bright"), "  ", (f"{glyph} {node.status}", f"${tone}"), heart, queue),
+        line((node.title, "bold $bright"), "  ", (f"{glyph} {node.status}", f"${tone}"), heart,
+             queue),
         line(_hardware(node)),
         line((f"{node.cpu_model} · {node.cpu_cores} cores · "
               f"{file_size(node.memory_bytes)} memory{disk}", "$muted")),
