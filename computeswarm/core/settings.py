@@ -178,8 +178,10 @@ class Settings:
     desktop_notifications: bool = _setting(
         False, "terminal app: tell the desktop the same (OSC 9, where the terminal can)"
     )
-    keys: Mapping[str, str] = field(default_factory=dict)
-    """The terminal app's keys by the id of what they do: the table ``[keys]`` of the file alone."""
+    keys: Mapping[str, str] = field(
+        default_factory=dict, metadata={"help": "terminal app: keys by the id of what they do"}
+    )
+    """The table ``[keys]`` of the file alone."""
 
     @classmethod
     def load(

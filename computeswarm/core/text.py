@@ -28,6 +28,7 @@ _INVISIBLE = re.compile(
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
     "\ud800-\udfff\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+_UNSEEN = re.compile(f"[\\t\\n]|{_INVISIBLE.pattern}")
 # More marks than this on one letter only serve to smear over the neighbouring lines.
 _ZALGO = re.compile(
     r"([\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{3})"
@@ -51,6 +52,15 @@ def clean_line(text: str, *, limit: int = 200) -> str:
     """One line for a label: cleaned, white space folded, cut at ``limit`` characters."""
     # cut before cleaning too: a megabyte of name is not worth a millisecond
     return _cut(" ".join(clean(text[: limit * 8]).split()), limit)
+
+
+def visible(text: str) -> str:
+    """The same text with ``�`` for each character that a terminal would obey or hide.
+
+    For names that have to stay tellable apart, and editable in place: nothing is dropped, so the
+    result is exactly as long.
+    """
+    return _UNSEEN.sub("�", text)
 
 
 def squeeze(text: str) -> str:

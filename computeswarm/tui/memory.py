@@ -18,6 +18,8 @@ from computeswarm.tui.draft import JobDraft
 FILE = "terminal.json"
 MOST = 200
 """So many favourites and saved searches are kept; the newest."""
+MOST_JOBS = 50
+"""Drafts of so many jobs are kept, so that they can be had again."""
 _NEVER_KEPT = ("secret_values",)
 
 T = TypeVar("T", JobDraft, "SavedSearch")
@@ -91,6 +93,22 @@ class Memory:
     def last_job(self, draft: JobDraft) -> None:
         self._keep("last_job", _without_secrets(draft))
 
+    def bought(self, job_id: str, draft: JobDraft) -> None:
+        """A draft has become a job: there is none any more, and the job can be had again."""
+        self._values["draft"] = None
+        self._values["jobs"] = [
+            *(e for e in _list(self._values.get("jobs")) if _job_of(e) != job_id),
+            {"job_id": job_id, **(_without_secrets(draft) or {})},
+        ][-MOST_JOBS:]
+        self.last_job = draft
+
+    def job_draft(self, job_id: str) -> JobDraft | None:
+        """What a job was bought from; None where that is not known any more."""
+        for entry in _list(self._values.get("jobs")):
+            if _job_of(entry) == job_id:
+                return _made(JobDraft, entry)
+        return None
+
     @property
     def welcomed(self) -> bool:
         """Whether the welcome has been seen."""
@@ -134,6 +152,10 @@ class Memory:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _job_of(entry: Any) -> Any:
+    return entry.get("job_id") if isinstance(entry, dict) else None
 
 
 def _texts(value: Any) -> list[str]:

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import replace
 from pathlib import Path
 
 from textual import on
 
 from computeswarm.core.errors import ComputeSwarmError
-from computeswarm.tui.draft import JobDraft
 from computeswarm.tui.format import short_job
 from computeswarm.tui.logbuffer import LogBuffer
-from computeswarm.tui.screens.base import ModeScreen
+from computeswarm.tui.screens.buyer_buying import BuyerBuying
 from computeswarm.tui.views import JobItem, NodeItem
 from computeswarm.tui.widgets.job_pane import JobPane
 from computeswarm.tui.widgets.log_view import LogView
 from computeswarm.tui.widgets.node_pane import NodePane
 
 
-class BuyerOrders(ModeScreen):
+class BuyerOrders(BuyerBuying):
     """The actions of Buyer mode, and why one can't run; ``BuyerScreen`` fills the panes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.draft: JobDraft | None = None
-        self.balance: int | None = None
         self._logs: dict[str, LogBuffer] = {}
-        self._folders: dict[str, str] = {}
-        self._bought_job = ""
-
-    def kick(self, *names: str) -> None:
-        """Fetch now what has surely changed."""
-        raise NotImplementedError
 
     @property
     def selected_job(self) -> JobItem | None:
@@ -43,7 +33,7 @@ class BuyerOrders(ModeScreen):
         return self.query_one(NodePane).table.current
 
     def refusal(self, action: str) -> str:
-        if action in ("new_job", "rent"):
+        if action in ("new_job", "rent", "again"):
             return self._cannot_buy(action)
         if action == "facets":
             return "" if self.swarm.backends else "Not connected yet; this takes a moment."
@@ -64,12 +54,19 @@ class BuyerOrders(ModeScreen):
         if self.swarm.backends is None:
             return "Not connected yet; this takes a moment."
         if not self.swarm.backends.buyer.identity.address:
-            return "You have no wallet yet:  computeswarm wallet new"
+            return "You have no wallet yet: W leads through making one, or  computeswarm wallet new"
         if barred := self.swarm.backends.buyer.identity.barred:
             return barred
         if action == "rent" and self.selected_node is None:
             return "No node is under the cursor."
+        if action == "again" and self.draft_of(self.selected_job) is None:
+            return "This app remembers no job that it bought; n starts one."
         return ""
+
+    def action_again(self) -> None:
+        """The selected job once more, or the last one that is remembered."""
+        if not self.refused("again") and (draft := self.draft_of(self.selected_job)):
+            self.buy_again(draft)
 
     def action_rent(self) -> None:
         """Enter: on a node rent it, on a job show its log or receipt."""
@@ -80,48 +77,11 @@ class BuyerOrders(ModeScreen):
             else:
                 self.action_logs()
         elif not self.refused("rent") and (node := self.selected_node):
-            self._open_wizard(node)
+            self.open_wizard(node)
 
     def action_new_job(self) -> None:
         if not self.refused("new_job"):
-            self._open_wizard(None)
-
-    def _open_wizard(self, node: NodeItem | None) -> None:
-        backends = self.swarm.backends
-        if backends is not None and backends.buyer.identity.locked:
-            from computeswarm.tui.modals.unlock import UnlockModal
-
-            unlock = UnlockModal(backends.buyer)
-            self.app.push_screen(unlock, lambda opened: self._open_wizard(node) if opened else None)
-            return
-        from computeswarm.tui.modals.wizard import WizardModal
-
-        example = self.swarm.example
-        fresh = JobDraft.from_example(example) if example else JobDraft()
-        if backends is not None:
-            fresh = replace(fresh, pay=backends.buyer.identity.pay)
-        if node is not None and node.gpu_count:
-            fresh = replace(fresh, gpus="1")
-        draft = replace(self.draft or fresh, node_id=node.node_id if node else "")
-        step = "Review" if node is None and draft.complete else "Script"
-        self.app.push_screen(WizardModal(draft, node, step), self._drafted)
-
-    def _drafted(self, result: tuple[JobDraft, bool] | None) -> None:
-        if result is None:
-            return
-        self.draft, wanted = result
-        if wanted:
-            from computeswarm.tui.modals.payment import PaymentModal
-
-            self.app.push_screen(PaymentModal(self.draft, self.balance), self._bought)
-
-    def _bought(self, job_id: str | None) -> None:
-        self.kick("jobs", "balance", "nodes")
-        if job_id:
-            if self.draft is not None:
-                self._folders[job_id] = self.draft.output
-            self._bought_job = job_id  # the cursor goes there as soon as the journal lists it
-            self.query_one(LogView).focus()
+            self.open_wizard(None)
 
     def action_detail(self) -> None:
         node = self.selected_node

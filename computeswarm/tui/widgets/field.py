@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rich.text import Text
 from textual import events
+from textual.suggester import Suggester
 from textual.widgets import Input
+
+from computeswarm.core.text import visible
 
 
 class Field(Input):
@@ -24,20 +28,30 @@ class Field(Input):
         entered: Callable[[], None],
         choices: tuple[str, ...] = (),
         hides: Callable[[str], bool] = lambda _: False,
+        suggester: Suggester | None = None,
     ) -> None:
         """``entered`` is called at Enter, before another key is looked at; up and down go through
-        the ``choices``; what ``hides`` says yes to is never drawn."""
+        the ``choices``; what ``hides`` says yes to is never drawn; right takes what the
+        ``suggester`` proposes."""
         self._hides = hides
         super().__init__(
             value,
             id=f"field-{name}",
             compact=True,
             select_on_focus=False,
-            max_length=4_000,
+            max_length=20_000,
             password=hides(value),
+            suggester=suggester,
         )
         self._entered = entered
         self._choices = choices
+
+    @property
+    def _value(self) -> Text:
+        """What is drawn: a file's name may hold what a terminal would obey."""
+        if self.password:
+            return super()._value
+        return Text(visible(self.value), no_wrap=True, overflow="ignore", end="")
 
     def watch_value(self, value: str) -> None:
         """Called before the new text is drawn."""

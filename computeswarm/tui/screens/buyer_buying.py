@@ -1,0 +1,99 @@
+"""From a node to a job: which draft the wizard begins with, the payment, and what is kept of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from computeswarm.tui.draft import JobDraft
+from computeswarm.tui.modals.wizard import Start, WizardModal
+from computeswarm.tui.modals.wizard_notes import Facts
+from computeswarm.tui.screens.base import ModeScreen
+from computeswarm.tui.views import JobItem, NodeItem
+from computeswarm.tui.widgets.log_view import LogView
+
+
+class BuyerBuying(ModeScreen):
+    """The way to a purchase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draft: JobDraft | None = None
+        """What was written and not bought, with the secrets that were typed."""
+        self.balance: int | None = None
+        self.jobs: list[JobItem] = []
+        self._folders: dict[str, str] = {}
+        self._bought_job = ""
+
+    def kick(self, *names: str) -> None:
+        """Fetch now what has surely changed."""
+        raise NotImplementedError
+
+    def draft_of(self, job: JobItem | None) -> JobDraft | None:
+        """What to buy a job again from: its own draft, or the last that was bought."""
+        memory = self.swarm.memory
+        return (memory.job_draft(job.job_id) if job is not None else None) or memory.last_job
+
+    def buy_again(self, draft: JobDraft) -> None:
+        """The wizard's last step with everything filled in."""
+        self._open(draft, None, f"The same again: {draft.name}")
+
+    def open_wizard(self, node: NodeItem | None) -> None:
+        """A job for one node, or for the cheapest that fits."""
+        memory = self.swarm.memory
+        draft, banner = self.draft or memory.draft, ""
+        if draft is not None:
+            banner = f"Your draft of {draft.name or 'a job'}; ^n starts with empty fields"
+        elif (draft := memory.last_job) is not None:
+            banner = f"As your last job, {draft.name}; ^n starts with empty fields"
+        self._open(draft, node, banner)
+
+    def _open(self, draft: JobDraft | None, node: NodeItem | None, banner: str) -> None:
+        backends = self.swarm.backends
+        assert backends is not None  # or it was refused
+        if backends.buyer.identity.locked:
+            from computeswarm.tui.modals.unlock import UnlockModal
+
+            unlock = UnlockModal(backends.buyer)
+            self.app.push_screen(unlock, lambda opened: self._opened(opened, draft, node, banner))
+            return
+        fresh = replace(JobDraft(), pay=backends.buyer.identity.pay)
+        if node is not None and node.gpu_count:
+            fresh = replace(fresh, gpus="1")
+        example = self.swarm.example
+        offered = JobDraft.from_example(example) if example else fresh
+        if draft is None:
+            draft = replace(offered, pay=fresh.pay, gpus=fresh.gpus)
+        draft = replace(draft, node_id=node.node_id if node else "")
+        facts = Facts(draft, node, self.jobs, backends.buyer.identity.pay)
+        step = "Review" if node is None and draft.complete else "Script"
+        start = Start(step, banner, fresh)
+        self.app.push_screen(WizardModal(facts, start, self._keep), self._drafted)
+
+    def _opened(
+        self, opened: bool | None, draft: JobDraft | None, node: NodeItem | None, banner: str
+    ) -> None:
+        if opened:
+            self._open(draft, node, banner)
+
+    def _keep(self, draft: JobDraft) -> None:
+        self.draft = draft
+        self.swarm.memory.draft = draft
+
+    def _drafted(self, result: tuple[JobDraft, bool] | None) -> None:
+        if result is None:
+            return
+        self.draft, wanted = result
+        if wanted:
+            from computeswarm.tui.modals.payment import PaymentModal
+
+            self.app.push_screen(PaymentModal(self.draft, self.balance), self._bought)
+
+    def _bought(self, job_id: str | None) -> None:
+        self.kick("jobs", "balance", "nodes")
+        if job_id:
+            if self.draft is not None:
+                self._folders[job_id] = self.draft.output
+                self.swarm.memory.bought(job_id, self.draft)
+                self.draft = None
+            self._bought_job = job_id  # the cursor goes there as soon as the journal lists it
+            self.query_one(LogView).focus()
