@@ -47,7 +47,6 @@ KEYS: tuple[Key, ...] = (
     Key("mode.buyer", "1", "app.mode('buyer')", "1", "buyer", "Buyer mode", "app", 81),
     Key("mode.seller", "2", "app.mode('seller')", "2", "seller", "Seller mode", "app", 80),
     Key("mode.wallet", "3", "app.mode('wallet')", "3", "wallet", "Wallet", "app", 82),
-    Key("settings", "comma", "app.settings", ",", "settings", "Settings", "app"),
     Key("pane.next", "tab", "app.focus_next", "tab", "pane", "Next pane", "app", 70),
     Key("pane.back", "shift+tab", "app.focus_previous", "⇧tab", "pane", "Previous pane", "app"),
     Key("pane.zoom", "z", "zoom", "z", "zoom", "Zoom the pane, and back", "app", 60),
@@ -77,8 +76,6 @@ KEYS: tuple[Key, ...] = (
     Key("seller.accept", "a", "accept", "a", "accept", "Let the waiting job in", "seller", 8),
     Key("seller.reject", "r", "reject", "r", "reject", "Turn it away, all paid back", "seller", 9),
     Key("seller.hold", "space", "hold", "␣", "hold", "Keep the GPU for yourself", "seller", 15),
-    Key("seller.period", "t", "period", "t", "period", "Earnings by day, week, month", "seller"),
-    Key("seller.health", "h", "health", "h", "health", "What the seller finds wrong", "seller"),
     Key("seller.evict", "x", "evict", "x", "evict", "End the job, refund all of it", "seller", 14),
     Key("seller.csv", "e", "export", "e", "csv", "Save the earnings as CSV", "seller", 16),
     Key("row.down", "j,down", "down", "j ↓", "down", "Next row", "table"),
@@ -91,7 +88,6 @@ KEYS: tuple[Key, ...] = (
     Key("log.wrap", "w", "wrap", "w", "wrap", "Wrap long lines", "log"),
     Key("log.save", "ctrl+s", "save", "^s", "save", "Save the log to a file", "log"),
     Key("log.error", "e", "next_error", "e", "error", "To the first error, then the next", "log"),
-    Key("log.meters", "m", "meters", "m", "meters", "GPU metrics beside the log", "log"),
     Key("log.next", "n", "next_match", "n", "next", "Next match", "log"),
     Key("log.previous", "N", "previous_match", "N", "previous", "Previous match", "log"),
     Key("log.down", "j,down", "scroll_down", "j ↓", "down", "A line on", "log"),
@@ -115,7 +111,6 @@ KEYS: tuple[Key, ...] = (
     Key("open", "right", "open", "→", "open", "Into the folder", "files"),
     Key("parent", "left", "parent", "←", "parent", "The folder above", "files"),
     Key("hidden", "ctrl+t", "hidden", "^t", "hidden", "Hidden files, or not", "files"),
-    Key("pay.again", "n", "quote", "n", "quote", "A new quote when one has expired", "pay"),
     Key("pay.confirm", "p", "pay", "p", "pay", "Pay; only in the payment dialog", "pay"),
 )
 

@@ -117,7 +117,7 @@ def _spelled(name: str, text: str) -> str:
 
 def _unknown(name: str, ids: set[str]) -> str:
     near = get_close_matches(name, ids, n=1)
-    hint = f'did you mean "{near[0]}"?' if near else "the settings screen lists all of them."
+    hint = f'did you mean "{near[0]}"?' if near else "? in the app shows each key's id."
     return f'[keys]: there is no "{name[:40]}"; {hint}'
 
 

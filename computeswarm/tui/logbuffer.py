@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from rich.cells import cell_len, get_character_cell_size
@@ -11,6 +12,10 @@ from computeswarm.tui.views import LogLine
 MAX_LINES = 10_000
 _SLACK = (
     1_000  # lines are dropped from the front so many at a time: cutting a list costs its length
+)
+_ERROR = re.compile(
+    r"^Traceback \(most recent|\b\w*(Error|Exception)\b|(?i:\berror\b ?:|\bfatal\b|\bpanic\b)"
+    r"|out of memory|^Killed\b|Segmentation fault|core dumped"
 )
 
 
@@ -51,6 +56,14 @@ class LogBuffer:
         start = min(max(start, self.first), self.end - 1)
         for number in range(start, stop, step):
             if low in self[number].text.lower():
+                return number
+        return None
+
+    def find_error(self, start: int) -> int | None:
+        """The first line from ``start`` on that tells of an error, as programs usually write it."""
+        for number in range(max(start, self.first), self.end):
+            line = self[number]
+            if line.kind == "bad" or _ERROR.search(line.text):
                 return number
         return None
 

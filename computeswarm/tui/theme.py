@@ -95,8 +95,8 @@ CONTRAST = Theme(
     error="#ff9c9c",
     dark=True,
     variables=_own(
-        line="#8f8f8f", muted="#d6d6d6", faint="#b8b8b8", bright="#ffffff", cursor="#3a3a00",
-        quiet="#2b2b2b", background="#000000", accent="#ffd75f", on_accent="#000000",
+        line="#8f8f8f", muted="#d6d6d6", faint="#b8b8b8", bright="#ffffff", cursor="#332f00",
+        quiet="#242424", background="#000000", accent="#ffd75f", on_accent="#000000",
         hover="#ffffff",
     ),
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -72,3 +73,17 @@ async def test_the_cursor_stays_on_its_row_when_rows_move() -> None:
         table.set_rows([])
         assert table.current is None
         await pilot.pause()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Traceback (most recent call last):", "ValueError: no", "torch.cuda.OutOfMemoryError: CUDA",
+     "main.c:3: error: expected ';'", "ERROR: it broke", "Killed", "Segmentation fault",
+     "fatal: not a git repository"],
+)  # fmt: skip
+def test_lines_that_tell_of_an_error(line: str) -> None:
+    buffer = LogBuffer()
+    fine = ["epoch 3 error_rate 0.02", "0 errors so far", "terror", "mean absolute error 0.3"]
+    buffer.extend(LogLine(text) for text in [*fine, line, "and on"])
+    assert buffer.find_error(0) == len(fine)
+    assert buffer.find_error(len(fine) + 1) is None

@@ -43,7 +43,7 @@ def test_how_keys_are_shown() -> None:
     ("changes", "words"),
     [
         ({"job.cancle": "X"}, 'did you mean "job.cancel"?'),
-        ({"zzz": "X"}, "the settings screen lists"),
+        ({"zzz": "X"}, "shows each key's id"),
         ({"job.cancel": "nothing"}, "names no key"),
         ({"job.cancel": ""}, "names no key"),
         ({"job.cancel": "d"}, '"job.download"'),

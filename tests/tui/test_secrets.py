@@ -49,7 +49,7 @@ async def test_what_is_typed_for_a_secret_is_never_drawn_and_reaches_the_buyer(
                 drawn.append(app.export_screenshot())
 
         await settled(pilot)
-        await press("n", "escape", "escape", "down", "tab")
+        await press("n", *["escape"] * 3, *["tab"] * 4, "down", "enter", "tab", "tab")
         wizard = app.screen
         assert isinstance(wizard, WizardModal)
         await press(*"HF_TOKEN KEY=@key.pem PIN", "enter")
@@ -59,7 +59,7 @@ async def test_what_is_typed_for_a_secret_is_never_drawn_and_reaches_the_buyer(
             await press(character)
         assert wizard.query_one("#field-secret_values", Input).password
         await press("enter", "enter")
-        assert wizard.step == 5
+        assert wizard.step == 4
         line = wizard.draft.command_line()
         assert "--secret HF_TOKEN --secret KEY=@key.pem --secret PIN --internet" in line
         await press("enter")
@@ -84,7 +84,7 @@ async def test_a_value_in_the_wrong_field_is_hidden_at_once_and_refused(
     app = make_app(FakeBuyer(), example=example)
     async with app.run_test(size=SIZE) as pilot:
         await settled(pilot)
-        await pilot.press("n", "escape", "escape", "tab")
+        await pilot.press("n", "escape", "escape", "tab", "tab")
         wizard = app.screen
         assert isinstance(wizard, WizardModal)
         field = wizard.query_one("#field-secrets", Input)
@@ -93,7 +93,7 @@ async def test_a_value_in_the_wrong_field_is_hidden_at_once_and_refused(
         await until(pilot, lambda: CANARY in field.value)
         assert field.password and CANARY not in app.export_screenshot()
         await pilot.press("enter")
-        assert wizard.step == 3
+        assert wizard.step == 2
         assert "stay hidden" in str(wizard.query_one("#problem-secrets").visual)  # type: ignore[attr-defined]
         assert CANARY not in app.export_screenshot()
 

@@ -78,7 +78,7 @@ def test_a_crash_shows_no_locals_and_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    "opened", [b"n", b"?", b",", b"i"], ids=["wizard", "help", "settings", "info"]
+    "opened", [b"n", b"?", b"i", b"c"], ids=["wizard", "help", "info", "counts"]
 )
 def test_a_signal_gives_the_terminal_back_from_a_dialog_too(opened: bytes) -> None:
     terminal = Terminal(APP)

@@ -7,7 +7,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from computeswarm.tui.keymap import GROUPS
+from computeswarm.tui.keymap import GROUPS, Key
 from computeswarm.tui.modals.dialog import Dialog
 from computeswarm.tui.widgets.pane import line, lines
 
@@ -47,16 +47,24 @@ class HelpModal(Dialog[None]):
             keys = [
                 key
                 for key in self.swarm.keys.all
-                if key.where == where and needle in f"{key.shown} {key.label} {key.help}".lower()
+                if key.where == where
+                and needle in f"{key.shown} {key.label} {key.help} {key.id}".lower()
             ]
             if keys:
                 rows.append(line((name, "bold $primary")))
-                rows += [line((f"  {k.shown:<7}", "bold"), (k.help, "$muted")) for k in keys]
+                rows += [
+                    line((f"  {k.shown:<7}", "bold"), (f"{k.help:<36}", "$muted"), (k.id, "$faint"))
+                    for k in keys
+                ]
                 rows.append(line(""))
         rows += _language(needle)
         if not rows:
             rows.append(line(("No key does that.", "$muted")))
         self.query_one("#help-text", Static).update(lines(*rows))
+
+
+def _says(key: Key, needle: str) -> bool:
+    return needle in f"{key.shown} {key.label} {key.help} {key.id}".lower()
 
 
 def _language(needle: str) -> list[Content]:

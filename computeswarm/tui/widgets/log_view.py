@@ -61,6 +61,8 @@ class LogView(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.buffer = LogBuffer()
         self.match: int | None = None
+        self._at_error = False
+        """Whether the match was found as an error, not as the needle."""
         self._rows: list[tuple[int, str]] = []  # number of the line, and a piece of its text
         self._end = 0  # the next line that has no rows yet
         self._widest = 0
@@ -164,6 +166,20 @@ class LogView(ScrollView, can_focus=True):
     def action_previous_match(self) -> None:
         self._step(-1)
 
+    def action_next_error(self) -> None:
+        """To the first line that tells of an error, then to the next; round the end again."""
+        if not self.buffer.lines:
+            return
+        here = self.match + 1 if self.match is not None and self._at_error else self.buffer.first
+        found = self.buffer.find_error(here)
+        if found is None:
+            found = self.buffer.find_error(self.buffer.first)
+        if found is None:
+            self.notify("No line of this log tells of an error.", markup=False)
+            return
+        self._jump(found)
+        self._at_error = True
+
     def _step(self, step: int) -> None:
         if not self.needle:
             raise SkipAction  # without a search these letters are the screen's
@@ -179,6 +195,7 @@ class LogView(ScrollView, can_focus=True):
 
     def _jump(self, number: int | None) -> None:
         self.match = number
+        self._at_error = False
         if number is not None:
             self.follow = False
             row = _bisect(self._rows, number)
