@@ -74,6 +74,13 @@ class Recording:
                 raise TimeoutError(f"The screen never showed {text!r}:\n{shown}")
         self.look(PAUSE)
 
+    def until_gone(self, text: str) -> None:
+        """Go on when the screen shows ``text`` no more."""
+        end = time.monotonic() + LIMIT
+        while any(text in line for line in self.screen.display):
+            if time.monotonic() > end or not self.read(0.1):
+                raise TimeoutError(f"The screen never lost {text!r}.")
+
     def look(self, seconds: float) -> None:
         """Record for so long."""
         end = time.monotonic() + seconds
@@ -96,10 +103,9 @@ class Recording:
 
 def walk(tape: Recording) -> None:
     """From the first screen to a finished job and its receipt."""
-    tape.until("idle")
-    if any("Welcome" in line for line in tape.screen.display):
-        tape.type("\x1b")
-    tape.type("n")
+    tape.until("Welcome")
+    tape.look(PAUSE)
+    tape.type("\r")
     tape.until("computeswarm run")
     tape.type("\r")
     tape.until("Most you can lose")
@@ -109,6 +115,7 @@ def walk(tape: Recording) -> None:
     tape.type("r")
     tape.until("Receipt")
     tape.type("\x1b")
+    tape.until_gone("Receipt")
     tape.type("2")
     tape.until("Earnings")
     tape.look(2 * PAUSE)

@@ -2,7 +2,7 @@
 
     [keys]
     "job.cancel" = "X"
-    "row.down" = "n,down"
+    "row.down" = "J,down"
 
 An id stands for every place that has it. Dialogs' Enter and Escape are not in the table: whatever
 is changed, a dialog can be left.

@@ -92,7 +92,7 @@ CONTRAST = Theme(
     panel="#1c1c1c",
     success="#8dff8d",
     warning="#ffbf66",
-    error="#ff9c9c",
+    error="#ffa6a6",
     dark=True,
     variables=_own(
         line="#8f8f8f", muted="#d6d6d6", faint="#b8b8b8", bright="#ffffff", cursor="#332f00",

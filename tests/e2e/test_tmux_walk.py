@@ -44,10 +44,9 @@ def test_a_job_from_start_to_its_receipt(tmp_path: Path, size: str) -> None:
     with tmux(
         command, cwd=REPOSITORY, env=_environment(tmp_path), columns=columns, rows=rows
     ) as walk:
-        walk.until("idle", "USDC")
-        if "Welcome" in walk.screen:
-            walk.keys("Escape")
-            walk.until("idle", gone="Welcome")
+        walk.until("Welcome")
+        walk.keys("Escape")
+        walk.until("idle", "USDC", gone="Welcome")
         walk.keys("n")
         walk.until("Review", "computeswarm run")
         walk.keys("Enter")
@@ -57,6 +56,7 @@ def test_a_job_from_start_to_its_receipt(tmp_path: Path, size: str) -> None:
         walk.keys("r")
         walk.until("Receipt")
         walk.keys("Escape")
+        walk.until("Jobs", gone="Receipt")  # else the next key and the escape are one: Alt+2
         walk.keys("2")
         walk.until("Earnings")
         walk.keys("3")

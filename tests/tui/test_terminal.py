@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 EVIL = "\\x1b]0;owned\\x07\\x1b]52;c;aGk=\\x07\\x9b31m\\x1b[2J[red]x[/red][/nope]\\u202egnp"
 APP = f"""
 import sys
-sys.path.insert(0, {str(HERE)!r})
+sys.path[:0] = [{str(HERE)!r}, {str(HERE.parent)!r}]
 from computeswarm.core.text import clean, clean_line
 from computeswarm.tui.views import LogLine
 from tui_drive import make_app

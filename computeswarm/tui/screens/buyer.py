@@ -184,7 +184,7 @@ class BuyerScreen(BuyerBrowse):
     def _tell_end(self, job: JobItem) -> None:
         back = f", {money(job.refund.amount)} back" if job.refund else ""
         good = job.state == "succeeded"
-        self.swarm.say(
+        self.swarm.alert(
             f"cost {money(job.cost)} USDC{back} · r shows the receipt",
             title=f"{job.name or short_job(job.job_id)} {'is done' if good else job.state}",
             severity="information" if good else "warning",
