@@ -16,6 +16,7 @@ from textual.worker import Worker, WorkerState
 
 from computeswarm.core.clock import Clock, SystemClock
 from computeswarm.core.errors import ComputeSwarmError
+from computeswarm.core.text import clean
 from computeswarm.tui.keys import Keys
 from computeswarm.tui.screens.boot import BootScreen
 from computeswarm.tui.theme import FALLBACKS, SWARM, THEMES
@@ -169,9 +170,7 @@ class ComputeSwarmApp(App[None]):
         )
         self.push_screen(question, lambda sure: self.exit() if sure else None)
 
-    def action_help_quit(self) -> None:
-        """Ctrl+C, which Textual only answers with the name of another key."""
-        self.action_ask_quit()
+    action_help_quit = action_ask_quit  # Ctrl+C, which Textual answers with another key's name
 
     def _live_jobs(self) -> list[str]:
         from computeswarm.tui.screens.buyer import BuyerScreen
@@ -189,7 +188,7 @@ class ComputeSwarmApp(App[None]):
 
     def say(self, text: str, *, title: str = "", severity: SeverityLevel = "information") -> None:
         """A notice in the corner; never read as markup."""
-        self.notify(text, title=title, severity=severity, markup=False)
+        self.notify(clean(text), title=clean(title), severity=severity, markup=False)
 
     def alert(self, text: str, *, title: str, severity: SeverityLevel = "information") -> None:
         """A notice of what somebody waits for: where it is wanted, the bell and the desktop too."""
