@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +91,58 @@ async def test_the_last_job_is_offered_and_one_key_brings_it_again(tmp_path: Pat
         await until(pilot, lambda: isinstance(app.screen, WizardModal))
         assert isinstance(app.screen, WizardModal)
         assert STEPS[app.screen.step] == "Review"
-        assert "The same again: monte_carlo.py" in _text(app.screen, "#wizard-banner")
+        assert _text(app.screen, "#wizard-banner") == "The same again: monte_carlo.py"
         await pilot.press(*["escape"] * 5)
         await until(pilot, lambda: app.screen is buyer_screen(pilot))
+
+
+async def test_a_job_that_nobody_waited_for_is_not_offered_as_a_draft(tmp_path: Path) -> None:
+    memory, buyer = Memory(), FakeBuyer()
+    buyer.slow_buy = asyncio.Event()
+    app = make_app(buyer, memory=memory, example=example(tmp_path))
+    async with app.run_test(size=SIZE) as pilot:
+        await settled(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, WizardModal))
+        chosen = buyer_screen(pilot).selected_node
+        assert chosen is not None
+        await pilot.press(*["enter"] * 5)
+        await until(pilot, lambda: isinstance(app.screen, PaymentModal))
+        await until(pilot, lambda: not app.screen.query_one("#pay").disabled)
+        await pilot.press("p", "escape")
+        await until(pilot, lambda: app.screen is buyer_screen(pilot))
+        assert memory.draft is not None
+        buyer.slow_buy.set()
+        await until(pilot, lambda: memory.draft is None)
+        assert memory.last_job is not None
+        await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, WizardModal))
+        assert isinstance(app.screen, WizardModal)
+        assert app.screen.draft.node_id == chosen.node_id  # where it ran before
+
+
+async def test_the_pay_button_is_in_sight_however_long_the_terms(tmp_path: Path) -> None:
+    buyer = FakeBuyer()
+    asked = buyer.offer
+
+    async def offer(draft: JobDraft) -> Any:
+        terms = tuple((f"Term {n}", "a sentence that fills its line " * 2) for n in range(8))
+        return replace(await asked(draft), conditions=terms)
+
+    buyer.offer = offer  # type: ignore[method-assign]
+    app = make_app(buyer, example=example(tmp_path))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "enter")
+        await until(pilot, lambda: isinstance(app.screen, PaymentModal))
+        button = app.screen.query_one("#pay")
+        await until(pilot, lambda: not button.disabled)
+        assert button.region.height == 1
+        assert button.region.bottom < 24
+        scroll = app.screen.query_one("#pay-scroll")
+        assert scroll.max_scroll_y > 0
+        await pilot.press("down")
+        await until(pilot, lambda: scroll.scroll_y > 0)
 
 
 async def test_a_script_is_chosen_from_a_folder(tmp_path: Path, monkeypatch: Any) -> None:

@@ -6,10 +6,11 @@ the purchase, so no way of pressing pays twice.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Static
 
@@ -37,15 +38,22 @@ class PaymentModal(Dialog[str]):
 
     BINDINGS: ClassVar = bindings("pay")
 
-    def __init__(self, draft: JobDraft, balance: int | None) -> None:
+    def __init__(
+        self,
+        draft: JobDraft,
+        balance: int | None,
+        bought: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``bought`` is called with the job's id, also when nobody waited for it here."""
         super().__init__("Confirm payment")
-        self._draft, self._balance = draft, balance
+        self._draft, self._balance, self._told = draft, balance, bought
         self._offer: OfferItem | None = None
         self._pressed = False
         self._over = False
 
     def content(self) -> ComposeResult:
-        yield Static(line(("◌ Asking for a signed quote…", "$muted")), id="pay-text")
+        with VerticalScroll(id="pay-scroll", can_focus=False):  # the buttons stay in sight
+            yield Static(line(("◌ Asking for a signed quote…", "$muted")), id="pay-text")
         yield Static("", id="pay-status", markup=False)
         with Horizontal(classes="buttons"):
             yield Button(Content("Cancel (esc)"), id="cancel", compact=True)
@@ -134,6 +142,7 @@ class PaymentModal(Dialog[str]):
             self.query_one("#cancel", Button).label = Content("Close (esc)")
             self.foot(("not started", "$error"))
         else:
+            self._told(job_id)
             if self.is_attached:
                 self.dismiss(job_id)
 
@@ -150,6 +159,12 @@ class PaymentModal(Dialog[str]):
             self.action_pay()
         else:
             self.action_leave()
+
+    def key_down(self) -> None:
+        self.query_one("#pay-scroll").scroll_down(animate=False)
+
+    def key_up(self) -> None:
+        self.query_one("#pay-scroll").scroll_up(animate=False)
 
     def key_left(self) -> None:
         self.query_one("#cancel").focus()

@@ -35,7 +35,13 @@ class BuyerBuying(ModeScreen):
 
     def buy_again(self, draft: JobDraft) -> None:
         """The wizard's last step with everything filled in."""
-        self._open(draft, None, f"The same again: {draft.name}")
+        node = {n.node_id: n for n in self.listed_nodes()}.get(draft.node_id)
+        where = "" if node or not draft.node_id else "; its node is not listed here now"
+        self._open(draft, node, f"The same again: {draft.name}{where}")
+
+    def listed_nodes(self) -> list[NodeItem]:
+        """The nodes that are shown now."""
+        raise NotImplementedError
 
     def open_wizard(self, node: NodeItem | None) -> None:
         """A job for one node, or for the cheapest that fits."""
@@ -65,7 +71,8 @@ class BuyerBuying(ModeScreen):
             draft = replace(offered, pay=fresh.pay, gpus=fresh.gpus)
         draft = replace(draft, node_id=node.node_id if node else "")
         facts = Facts(draft, node, self.jobs, backends.buyer.identity.pay)
-        step = "Review" if node is None and draft.complete else "Script"
+        again = banner.startswith("The same")
+        step = "Review" if (again or node is None) and draft.complete else "Script"
         start = Start(step, banner, fresh)
         self.app.push_screen(WizardModal(facts, start, self._keep), self._drafted)
 
@@ -86,14 +93,19 @@ class BuyerBuying(ModeScreen):
         if wanted:
             from computeswarm.tui.modals.payment import PaymentModal
 
-            self.app.push_screen(PaymentModal(self.draft, self.balance), self._bought)
+            draft = self.draft
+            modal = PaymentModal(draft, self.balance, lambda job_id: self._became(job_id, draft))
+            self.app.push_screen(modal, self._bought)
+
+    def _became(self, job_id: str, draft: JobDraft) -> None:
+        """A draft is a job now: it is not to be offered as one that was never bought."""
+        self._folders[job_id] = draft.output
+        self.swarm.memory.bought(job_id, draft)
+        if self.draft == draft:
+            self.draft = None
 
     def _bought(self, job_id: str | None) -> None:
         self.kick("jobs", "balance", "nodes")
         if job_id:
-            if self.draft is not None:
-                self._folders[job_id] = self.draft.output
-                self.swarm.memory.bought(job_id, self.draft)
-                self.draft = None
             self._bought_job = job_id  # the cursor goes there as soon as the journal lists it
             self.query_one(LogView).focus()

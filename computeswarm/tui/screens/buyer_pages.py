@@ -41,6 +41,9 @@ class BuyerPages(BuyerTrends):
         """Counts the lists that were asked for: an answer for an earlier one is dropped."""
         self._to_end = False
 
+    def listed_nodes(self) -> list[NodeItem]:
+        return [row for row in self.roster.rows if isinstance(row, NodeItem)]
+
     @property
     def selected_node(self) -> NodeItem | None:
         row = self.query_one(NodePane).table.current
@@ -111,7 +114,7 @@ class BuyerPages(BuyerTrends):
             await self._compare()
 
     async def _compare(self) -> None:
-        nodes = [row for row in self.roster.rows if isinstance(row, NodeItem)]
+        nodes = self.listed_nodes()
         many = len(nodes) > MANY
         self.marks = await asyncio.to_thread(compare, nodes) if many else compare(nodes)
 
@@ -195,7 +198,7 @@ class BuyerPages(BuyerTrends):
 
     def _turn(self) -> None:
         """What is all here takes the new order at once; the market's answer comes after it."""
-        nodes = [row for row in self.roster.rows if isinstance(row, NodeItem)]
+        nodes = self.listed_nodes()
         if self.roster.whole and self.order.removeprefix("-") in LOCAL and len(nodes) <= MANY:
             self.roster.rows = list(ordered(nodes, self.order))
             self._show_nodes()
