@@ -22,7 +22,7 @@ from computeswarm.payments.ledger.entries import Entry, Kind, Standing
 from computeswarm.payments.ledger.refunds import Promise, RefundBook
 
 CHAIN = BASE_SEPOLIA.chain_id
-LATER = time.time() + 1_000
+LATER = time.time() + 1_000_000  # later than a slow run of all tests comes here
 """After the wallets got their first money, which no books know."""
 
 

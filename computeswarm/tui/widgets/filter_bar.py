@@ -42,7 +42,7 @@ class _Query(Input):
     BINDINGS: ClassVar = [Binding("tab", "complete", show=False, id="filter.complete")]
 
     def action_complete(self) -> None:
-        if not self._suggestion:
+        if len(self._suggestion) <= len(self.value):  # what stands there is proposed, too
             raise SkipAction
         self.value = self._suggestion
         self.cursor_position = len(self.value)
