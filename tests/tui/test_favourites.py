@@ -87,7 +87,7 @@ async def test_tab_takes_what_is_proposed_and_else_goes_on() -> None:
         assert field.has_focus
         await until(pilot, lambda: not field._suggestion)
         await pilot.press("tab")
-        assert not field.has_focus
+        await until(pilot, lambda: not field.has_focus)
 
 
 async def test_prices_come_when_the_cursor_rests_or_say_why_not() -> None:
