@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from time import perf_counter
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -27,6 +28,10 @@ from computeswarm.tui.widgets.table import TONES
 
 TIMES_FROM = 70
 """Cells of width from which each line has its time before it."""
+FOLDING_SECONDS = 0.01
+"""So long lines are folded at once, before keys and other widgets have their turn …"""
+BREATH_SECONDS = 0.01
+"""… for so long."""
 _TONE_OF = {
     "stderr": "warning",
     "note": "secondary",
@@ -65,6 +70,7 @@ class LogView(ScrollView, can_focus=True):
         """Whether the match was found as an error, not as the needle."""
         self._rows: list[tuple[int, str]] = []  # number of the line, and a piece of its text
         self._end = 0  # the next line that has no rows yet
+        self._folding = False  # whether a timer will make the rows that are missing
         self._widest = 0
 
     def show(self, buffer: LogBuffer) -> None:
@@ -101,22 +107,36 @@ class LogView(ScrollView, can_focus=True):
         self._append()
 
     def _append(self) -> None:
+        """Make rows of what has none yet. Folding is bounded in time: whoever writes long lines of
+        wide characters would hold up the whole app by it; what is left comes a moment later."""
         room = self._room()
-        for number in range(self._end, self.buffer.end):
+        stop = perf_counter() + FOLDING_SECONDS
+        number = self._end
+        while number < self.buffer.end:
             line = self.buffer[number]
             text = _MARK_OF.get(line.kind, "") + line.text
-            if self.wrap:
-                self._rows.extend((number, piece) for piece in fold(text, room))
-            else:
-                self._rows.append((number, text))
+            number += 1
+            if not self.wrap:
+                self._rows.append((number - 1, text))
                 self._widest = max(self._widest, len(text))
-        self._end = self.buffer.end
+                continue
+            self._rows.extend((number - 1, piece) for piece in fold(text, room))
+            if perf_counter() > stop:
+                break
+        self._end = number
+        if number < self.buffer.end and not self._folding:
+            self._folding = True
+            self.set_timer(BREATH_SECONDS, self._fold_on)
         width = self.size.width if self.wrap else max(self.size.width, self._widest + 10)
         self.virtual_size = Size(width, len(self._rows))
         if self.follow:
             self.scroll_end(animate=False, force=True, immediate=True, x_axis=False)
         self.refresh()
         self.post_message(self.Changed())
+
+    def _fold_on(self) -> None:
+        self._folding = False
+        self.grew()
 
     def on_resize(self) -> None:
         self._rebuild()
