@@ -12,6 +12,7 @@ from computeswarm.core.errors import BadRequest
 from computeswarm.core.money import cost_atoms, seconds_bought
 from computeswarm.core.states import JobState
 from computeswarm.core.text import clean, visible
+from computeswarm.tui import draft_checks
 from computeswarm.tui.draft import JobDraft, local
 from computeswarm.tui.format import duration, file_size, money, price
 from computeswarm.tui.views import JobItem, NodeItem
@@ -59,7 +60,7 @@ def note(step: str, facts: Facts) -> Content:
 
 def rate(facts: Facts) -> int:
     """Atoms an hour of the whole job by the node's list; 0 without a node."""
-    return facts.node.price * max(1, int(facts.draft.gpus or 0)) if facts.node else 0
+    return draft_checks.rate(facts.draft, facts.node) if facts.node else 0
 
 
 def expected(facts: Facts) -> tuple[int, float] | None:

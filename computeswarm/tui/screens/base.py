@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
@@ -67,6 +68,15 @@ class ModeScreen(Screen[None]):
         if why:
             self.swarm.say(why, severity="warning")
         return bool(why)
+
+    async def attempt(self, work: Awaitable[None], done: str) -> None:
+        """Do what was ordered, and say that it is done, or why not."""
+        try:
+            await work
+        except ComputeSwarmError as error:
+            self.swarm.say(error.detail, title=error.title, severity="error")
+        else:
+            self.swarm.say(done)
 
     @property
     def now(self) -> float:

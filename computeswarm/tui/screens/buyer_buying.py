@@ -37,7 +37,7 @@ class BuyerBuying(ModeScreen):
         """The wizard's last step with everything filled in."""
         node = {n.node_id: n for n in self.listed_nodes()}.get(draft.node_id)
         where = "" if node or not draft.node_id else "; its node is not listed here now"
-        self._open(draft, node, f"The same again: {draft.name}{where}")
+        self._open(draft, node, f"The same again: {draft.name}{where}", review=True)
 
     def listed_nodes(self) -> list[NodeItem]:
         """The nodes that are shown now."""
@@ -51,36 +51,32 @@ class BuyerBuying(ModeScreen):
             banner = f"Your draft of {draft.name or 'a job'}; ^n starts with empty fields"
         elif (draft := memory.last_job) is not None:
             banner = f"As your last job, {draft.name}; ^n starts with empty fields"
-        self._open(draft, node, banner)
+        self._open(draft, node, banner, review=node is None)
 
-    def _open(self, draft: JobDraft | None, node: NodeItem | None, banner: str) -> None:
+    def _open(
+        self, draft: JobDraft | None, node: NodeItem | None, banner: str, *, review: bool
+    ) -> None:
         backends = self.swarm.backends
         assert backends is not None  # or it was refused
         if backends.buyer.identity.locked:
             from computeswarm.tui.modals.unlock import UnlockModal
 
-            unlock = UnlockModal(backends.buyer)
-            self.app.push_screen(unlock, lambda opened: self._opened(opened, draft, node, banner))
-            return
-        fresh = replace(JobDraft(), pay=backends.buyer.identity.pay)
-        if node is not None and node.gpu_count:
-            fresh = replace(fresh, gpus="1")
-        example = self.swarm.example
-        offered = JobDraft.from_example(example) if example else fresh
-        if draft is None:
-            draft = replace(offered, pay=fresh.pay, gpus=fresh.gpus)
-        draft = replace(draft, node_id=node.node_id if node else "")
-        facts = Facts(draft, node, self.jobs, backends.buyer.identity.pay)
-        again = banner.startswith("The same")
-        step = "Review" if (again or node is None) and draft.complete else "Script"
-        start = Start(step, banner, fresh)
-        self.app.push_screen(WizardModal(facts, start, self._keep), self._drafted)
+            def opened(yes: bool | None) -> None:
+                if yes:
+                    self._open(draft, node, banner, review=review)
 
-    def _opened(
-        self, opened: bool | None, draft: JobDraft | None, node: NodeItem | None, banner: str
-    ) -> None:
-        if opened:
-            self._open(draft, node, banner)
+            self.app.push_screen(UnlockModal(backends.buyer), opened)
+            return
+        pay = backends.buyer.identity.pay
+        fresh = replace(JobDraft(), pay=pay, gpus="1" if node and node.gpu_count else "0")
+        if draft is None:
+            example = self.swarm.example
+            draft = JobDraft.from_example(example) if example else fresh
+            draft = replace(draft, pay=fresh.pay, gpus=fresh.gpus)
+        draft = replace(draft, node_id=node.node_id if node else "")
+        start = Start("Review" if review and draft.complete else "Script", banner, fresh)
+        wizard = WizardModal(Facts(draft, node, self.jobs, pay), start, self._keep)
+        self.app.push_screen(wizard, self._drafted)
 
     def _keep(self, draft: JobDraft) -> None:
         self.draft = draft

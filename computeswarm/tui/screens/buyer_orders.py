@@ -7,7 +7,6 @@ from pathlib import Path
 
 from textual import on
 
-from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui.format import short_job
 from computeswarm.tui.logbuffer import LogBuffer
 from computeswarm.tui.screens.buyer_buying import BuyerBuying
@@ -133,12 +132,7 @@ class BuyerOrders(BuyerBuying):
         )
 
     async def _attempt(self, work: Awaitable[None], done: str) -> None:
-        try:
-            await work
-        except ComputeSwarmError as error:
-            self.swarm.say(error.detail, title=error.title, severity="error")
-        else:
-            self.swarm.say(done)
+        await self.attempt(work, done)
         self.kick("jobs", "balance")
 
     def action_download(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from computeswarm.core.errors import ComputeSwarmError
 from computeswarm.tui.backend import SellerBackend
 from computeswarm.tui.feeds import Poll
 from computeswarm.tui.format import clock, money, short_job
@@ -185,11 +184,6 @@ class SellerOrders(ModeScreen):
         self.run_worker(self._attempt(work, done), group="owner", exit_on_error=False)
 
     async def _attempt(self, work: Awaitable[None], done: str) -> None:
-        try:
-            await work
-        except ComputeSwarmError as error:
-            self.swarm.say(error.detail, title=error.title, severity="error")
-        else:
-            self.swarm.say(done)
+        await self.attempt(work, done)
         if self._poll is not None:
             self._poll.kick()
