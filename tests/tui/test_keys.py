@@ -1,37 +1,48 @@
-"""Every key does what the keymap says, and money is spent only where it should be."""
+"""Every key does what the keymap says; its dialogs and the seller's have files of their own."""
 
 from __future__ import annotations
 
-import asyncio
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from textual import events
-from textual.widgets import Button, Input
-from tui_drive import buyer_screen, example, make_app, seller_screen, settled, until
-from tui_fake import FLEET, JOBS, NOW, FakeBuyer, FixedClock, job
-from tui_fake_seller import FakeSeller, seller_status
+from tui_drive import buyer_screen, example, make_app, settled, until
+from tui_fake import FLEET, JOBS, FakeBuyer
+from tui_fake_seller import FakeSeller
 
-from computeswarm.core.errors import MarketUnavailable, NoNodeFits, SellerUnavailable
+from computeswarm.core.errors import MarketUnavailable
 from computeswarm.core.states import JobState
+from computeswarm.tui.app import ComputeSwarmApp
 from computeswarm.tui.backend import Backends
-from computeswarm.tui.draft import ExampleJob, JobDraft
-from computeswarm.tui.keymap import KEYS
+from computeswarm.tui.keymap import KEYS, Key
+from computeswarm.tui.modals.files import FilesModal
 from computeswarm.tui.modals.payment import PaymentModal
 from computeswarm.tui.modals.receipt import ReceiptModal
 from computeswarm.tui.modals.wizard import WizardModal
 from computeswarm.tui.screens.buyer import BuyerScreen
 from computeswarm.tui.screens.seller import SellerScreen
-from computeswarm.tui.views import REFUSED
+from computeswarm.tui.screens.wallet import WalletScreen
 from computeswarm.tui.widgets.filter_bar import FilterBar
 from computeswarm.tui.widgets.header import Header
-from computeswarm.tui.widgets.job_pane import state_of
 from computeswarm.tui.widgets.log_view import LogView
+from computeswarm.tui.widgets.table import Table
 
 SIZE = (120, 40)
+OWNERS = {
+    "app": (BuyerScreen, SellerScreen, WalletScreen),
+    "buyer": (BuyerScreen,),
+    "seller": (SellerScreen,),
+    "wallet": (WalletScreen,),
+    "table": (Table,),
+    "log": (LogView,),
+    "wizard": (WizardModal,),
+    "files": (FilesModal,),
+    "pay": (PaymentModal,),
+}
+"""By place: the screens and widgets that bind its keys."""
 
 
 def test_every_key_has_its_own_id() -> None:
@@ -42,135 +53,12 @@ def test_every_key_has_its_own_id() -> None:
         assert len(set(keys)) == len(keys), where
 
 
-async def test_the_first_example_is_bought_with_enter_and_p(tmp_path: Path) -> None:
-    buyer = FakeBuyer(jobs=[])
-    app = make_app(buyer, example=example(tmp_path))
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, WizardModal))
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, PaymentModal))
-        await until(pilot, lambda: not app.screen.query_one("#pay", Button).disabled)
-        assert app.focused is app.screen.query_one("#cancel")
-        await pilot.press("p", "p")
-        await until(pilot, lambda: buyer_screen(pilot).selected_job is not None)
-        assert buyer.bought == ["offer-1"]
-        await until(pilot, lambda: isinstance(app.focused, LogView))
-        await until(pilot, lambda: app.focused.buffer.end == len(buyer.lines))  # type: ignore[union-attr]
-
-
-async def test_enter_in_the_payment_dialog_cancels(tmp_path: Path) -> None:
-    buyer = FakeBuyer()
-    app = make_app(buyer, example=example(tmp_path))
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        await pilot.press("n", "enter")
-        await until(pilot, lambda: isinstance(app.screen, PaymentModal))
-        await until(pilot, lambda: not app.screen.query_one("#pay", Button).disabled)
-        await pilot.press("enter")
-        await until(pilot, lambda: not isinstance(app.screen, PaymentModal))
-    assert buyer.bought == []
-
-
-async def test_an_expired_quote_cannot_be_paid(tmp_path: Path) -> None:
-    buyer, clock = FakeBuyer(), FixedClock()
-    app = make_app(buyer, example=example(tmp_path), clock=clock)
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        await pilot.press("n", "enter")
-        await until(pilot, lambda: isinstance(app.screen, PaymentModal))
-        await until(pilot, lambda: not app.screen.query_one("#pay", Button).disabled)
-        clock.time = NOW + 300
-        await until(pilot, lambda: app.screen.query_one("#pay", Button).disabled)
-        await pilot.press("p")
-    assert buyer.bought == []
-
-
-async def test_leaving_the_dialog_while_paying_still_starts_the_job(tmp_path: Path) -> None:
-    buyer = FakeBuyer(jobs=[])
-    buyer.slow_buy = asyncio.Event()
-    app = make_app(buyer, example=example(tmp_path))
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        await pilot.press("n", "enter")
-        await until(pilot, lambda: isinstance(app.screen, PaymentModal))
-        await until(pilot, lambda: not app.screen.query_one("#pay", Button).disabled)
-        await pilot.press("p")
-        await until(pilot, lambda: buyer.bought)
-        await pilot.press("escape")
-        await until(pilot, lambda: not isinstance(app.screen, PaymentModal))
-        buyer.slow_buy.set()
-        await until(pilot, lambda: len(buyer_screen(pilot).jobs) == 1)
-
-
-async def test_wizard_stops_at_what_is_wrong_and_keeps_the_draft() -> None:
-    app = make_app(FakeBuyer())
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, WizardModal))
-        await pilot.press(*"nosuch.py", "enter", "enter")
-        wizard = app.screen
-        assert isinstance(wizard, WizardModal)
-        assert wizard.step == 0
-        assert "no such file" in str(wizard.query_one("#problem-script").visual)  # type: ignore[attr-defined]
-        await pilot.press("escape")
-        await until(pilot, lambda: app.screen is buyer_screen(pilot))
-        await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, WizardModal))
-        assert app.screen.query_one("#field-script", Input).value == "nosuch.py"
-
-
-async def test_keys_that_come_in_a_burst_count_in_their_order(tmp_path: Path) -> None:
-    app = make_app(FakeBuyer(), example=example(tmp_path))
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        await pilot.press("n", *["escape"] * 3)
-        wizard = app.screen
-        assert isinstance(wizard, WizardModal)
-        assert wizard.step == 1
-        await pilot.press(*"gpu:p2")
-        burst = ["backspace", "backspace", "4", "0", "backspace", "enter", "x", "enter", "enter"]
-        for key in burst:  # all at once, as a terminal sends what was typed fast
-            app.post_message(events.Key(key, key if len(key) == 1 else None))
-        await until(pilot, lambda: wizard.draft.inputs == "x")
-        assert wizard.draft.query == "gpu:4"
-        await until(pilot, lambda: app.focused is wizard.query_one("#field-inputs"))
-        assert wizard.step == 2
-        assert "x does not exist" in str(wizard.query_one("#problem-inputs").visual)  # type: ignore[attr-defined]
-        app.post_message(events.Key("backspace", None))
-        app.post_message(events.Key("enter", "\r"))
-        app.post_message(events.Key("enter", "\r"))
-        app.post_message(events.Key("enter", "\r"))
-        await until(pilot, lambda: isinstance(app.screen, PaymentModal))
-
-
-async def test_no_fitting_node_is_said_and_nothing_can_be_paid(tmp_path: Path) -> None:
-    buyer = FakeBuyer()
-    buyer.offer_fault = NoNodeFits("Ask for less.")
-    app = make_app(buyer, example=example(tmp_path))
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        await pilot.press("n", "enter")
-        await until(pilot, lambda: isinstance(app.screen, PaymentModal))
-        await until(
-            pilot,
-            lambda: "No node fits" in str(app.screen.query_one("#pay-text").visual),  # type: ignore[attr-defined]
-        )
-        assert not app.screen.query_one("#pay").display
-        await pilot.press("p", "enter")
-        await until(pilot, lambda: app.screen is buyer_screen(pilot))
-    assert buyer.bought == []
-
-
-def test_an_example_is_named_from_the_folder_one_is_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    inside, outside = ExampleJob(tmp_path / "a" / "b.py"), ExampleJob(Path("/elsewhere/b.py"))
-    assert JobDraft.from_example(inside).script == "a/b.py"
-    assert JobDraft.from_example(outside).script == "/elsewhere/b.py"
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: f"{key.where}.{key.id}")
+def test_every_key_does_something(key: Key) -> None:
+    action = re.sub(r"^app\.|\(.*", "", key.action)
+    owners = (ComputeSwarmApp,) if key.action.startswith("app.") else OWNERS[key.where]
+    for owner in owners:
+        assert callable(getattr(owner, f"action_{action}", None)), (owner, action)
 
 
 async def test_sort_filter_and_the_cursor_stay_on_their_node() -> None:
@@ -298,80 +186,6 @@ async def test_modes_switch_and_keep_the_cursor() -> None:
         assert buyer_screen(pilot).selected_node == held
 
 
-async def test_seller_keys() -> None:
-    seller = FakeSeller()
-    app = make_app(FakeBuyer(), seller, mode="seller")
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        await pilot.press("o")
-        await until(pilot, lambda: seller.state.paused)
-        await until(pilot, lambda: seller_screen(pilot).status.paused)  # type: ignore[union-attr]
-        await pilot.press("o")
-        await until(pilot, lambda: not seller.state.paused)
-        await pilot.press("p")
-        await until(pilot, lambda: app.screen.query("#price-note"))
-        await pilot.press(*"0.55", "enter")
-        await until(pilot, lambda: seller.state.price == 550_000)
-        await pilot.press("x", "enter")
-        assert seller.evicted == []
-        await pilot.press("x", "right", "enter")
-        await until(pilot, lambda: len(seller.evicted) == 1)
-
-
-async def test_a_suggested_price_is_set_by_nobody_but_the_owner() -> None:
-    seller = FakeSeller()
-    app = make_app(FakeBuyer(), seller, mode="seller")
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        await pilot.press("p")
-        await until(pilot, lambda: app.screen.query("#price-advice"))
-        assert "Suggested: 0.41" in str(app.screen.query_one("#price-advice").visual)  # type: ignore[attr-defined]
-        await pilot.press("up")
-        await until(pilot, lambda: app.screen.query_one(Input).value == "0.41")
-        assert seller.state.price == 380_000
-        await pilot.press("enter")
-        await until(pilot, lambda: seller.state.price == 410_000)
-
-
-async def test_drain_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    seller = FakeSeller()
-    app = make_app(FakeBuyer(), seller, mode="seller")
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        await pilot.press("d")
-        await until(pilot, lambda: seller_screen(pilot).status.mood == "draining")  # type: ignore[union-attr]
-        await pilot.press("d")
-        await until(pilot, lambda: seller_screen(pilot).status.mood == "taking")  # type: ignore[union-attr]
-        await pilot.press("e")
-        await until(pilot, lambda: app.screen.query("#save-path"))
-        await pilot.press("enter")
-        saved = tmp_path / "earnings-2025-11-25.csv"
-        await until(pilot, saved.exists)
-        assert saved.read_bytes() == b"by,key\r\nday,2025-11-25\r\n"
-
-
-async def test_a_seller_that_dies_is_said_and_can_not_be_ordered_about() -> None:
-    seller = FakeSeller(seller_status(real_money=True))
-    seller.fault = SellerUnavailable("The seller does not answer.")
-    app = make_app(FakeBuyer(real_money=True), seller, mode="seller")
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        screen = seller_screen(pilot)
-        assert screen.query_one(Header).alarm == "REAL MONEY"  # also before its first answer
-        seller.fault = None
-        await until(pilot, lambda: screen.query_one(Header).link.state == "live")
-        seller.fault = SellerUnavailable("The seller does not answer.")
-        await until(pilot, lambda: screen.query_one(Header).link.state == "offline")
-        foot = str(screen.query_one("#event-pane").border_subtitle)
-        assert "does not answer" in foot and "by itself" in foot
-        await pilot.press("o")
-        assert not seller.state.paused and "does not answer" in screen.refusal("price")
-        seller.fault = None
-        await until(pilot, lambda: screen.query_one(Header).link.state == "live")
-        assert screen.refusal("price") == ""
-
-
 async def test_quit_asks_while_a_job_runs() -> None:
     app = make_app(FakeBuyer())
     async with app.run_test(size=SIZE) as pilot:
@@ -447,54 +261,6 @@ async def test_a_locked_wallet_is_opened_when_it_is_needed(tmp_path: Path) -> No
         await until(pilot, lambda: isinstance(app.screen, WizardModal))
 
 
-async def test_a_seller_that_starts_later_shows_up() -> None:
-    found: list[FakeSeller] = []
-    backends = Backends(FakeBuyer(), attach=lambda: found[0] if found else None)
-
-    async def connect() -> Backends:
-        return backends
-
-    app = make_app(connect=connect, mode="seller")
-    async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: app.screen.has_class("-no-seller"))
-        found.append(FakeSeller())
-        await until(pilot, lambda: seller_screen(pilot).status is not None)
-        assert not app.screen.has_class("-no-seller")
-
-
-def test_the_command_line_of_a_draft_is_quoted() -> None:
-    draft = JobDraft(script="my job.py", inputs="'a b.csv' c.csv", args="--n 3", node_id="nd-1")
-    assert draft.command_line() == (
-        "computeswarm run 'my job.py' --node nd-1 --gpus 0 --budget 0.50 --max-time 10m"
-        " --input 'a b.csv' --input c.csv -- --n 3"
-    )
-
-
-async def test_the_wizard_goes_through_the_ways_to_pay(tmp_path: Path) -> None:
-    buyer = FakeBuyer()
-    app = make_app(buyer, example=example(tmp_path))
-    async with app.run_test(size=SIZE) as pilot:
-        await settled(pilot)
-        await pilot.press("n", "escape", "tab")
-        wizard = app.screen
-        assert isinstance(wizard, WizardModal)
-        field = wizard.query_one("#field-pay", Input)
-        await until(pilot, lambda: app.focused is field)
-        await pilot.press("down")
-        assert field.value == "channel"
-        await pilot.press("down", "up", "s", "enter")
-        assert "slices or channel" in str(wizard.query_one("#problem-pay").visual)  # type: ignore[attr-defined]
-        await pilot.press("down", "up", "enter")
-        await until(pilot, lambda: wizard.step == 4)
-        assert "--pay channel" in wizard.draft.command_line()
-        await pilot.press("enter")
-        await until(pilot, lambda: app.screen is not wizard and app.screen.query("#pay-text"))
-        await until(
-            pilot,
-            lambda: "every 2 s by voucher" in str(app.screen.query_one("#pay-text").visual),  # type: ignore[attr-defined]
-        )
-
-
 def test_a_bare_terminal_gets_the_text_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     from computeswarm.tui.modals.copy import takes_osc52
 
@@ -504,17 +270,3 @@ def test_a_bare_terminal_gets_the_text_to_copy(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("TERM_PROGRAM", raising=False)
     driver: Any = object()
     assert takes_osc52(driver)
-
-
-@pytest.mark.parametrize(("step", "followed"), [("", True), (REFUSED, False)])
-async def test_a_purchase_that_was_refused_is_not_carried_on_by_itself(
-    step: str, followed: bool
-) -> None:
-    old = job(0, state=JobState.AWAITING_PAYMENT, created_at=NOW - 500, step=step)
-    app = make_app(FakeBuyer(jobs=[old]))
-    async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: isinstance(app.screen, BuyerScreen) and app.screen.jobs)
-        screen = buyer_screen(pilot)
-        await until(pilot, lambda: not followed or old.job_id in screen._followed)
-        assert (old.job_id in screen._followed) is followed
-        assert ("refused" in state_of(screen.jobs[0])[0]) is not followed
