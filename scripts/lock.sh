@@ -22,4 +22,4 @@ compile() {
   mv "$out.new" "$out"
 }
 compile requirements/run.lock
-compile requirements/dev.lock --extra web --group test --group lint
+compile requirements/dev.lock --group test --group lint
