@@ -20,7 +20,7 @@ import sys
 import termios
 import time
 
-GOAL = 1.35
+GOAL = 1.2
 MARK = b"Looking for nodes"
 FULL_MARK = b"gpu:4090"  # stands in the filter of the mode itself, which replaces the skeleton
 BARE = f"""
