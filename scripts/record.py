@@ -29,6 +29,8 @@ COLUMNS, ROWS = 110, 34
 LIMIT = 120.0
 PAUSE = 1.2
 """Seconds for which a viewer looks at each screen."""
+SAME_FRAME = 0.02
+"""Seconds within which what comes belongs together."""
 MOST_GAP = 2.0
 """Waiting is cut to so much in the cast."""
 
@@ -57,13 +59,21 @@ class Recording:
         """Take what comes within ``wait`` seconds; False once the program is gone."""
         if not select.select([self._master], [], [], wait)[0]:
             return True
-        try:
-            data = os.read(self._master, 65_536)
-        except OSError:
+        data = b""
+        # a frame comes in pieces that mean nothing by themselves
+        while select.select([self._master], [], [], SAME_FRAME if data else 0)[0]:
+            try:
+                piece = os.read(self._master, 65_536)
+            except OSError:
+                break
+            if not piece:
+                break
+            data += piece
+        if not data:
             return False
         self._stream.feed(data)
         self.events.append((time.monotonic() - self._began, data.decode("utf-8", "replace")))
-        return bool(data)
+        return True
 
     def until(self, text: str) -> None:
         """Go on when the screen shows ``text``, and a viewer has seen it."""
@@ -125,6 +135,20 @@ def walk(tape: Recording) -> None:
     tape.type("q")
 
 
+def seen(events: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Without what changes nothing on the screen: the app draws more often than things change."""
+    screen = pyte.Screen(COLUMNS, ROWS)
+    stream = pyte.Stream(screen)
+    kept: list[tuple[float, str]] = []
+    for at, text in events:
+        before = [dict(screen.buffer[y]) for y in range(ROWS)]
+        stream.feed(text)
+        switches = "\x1b[?1049" in text
+        if switches or before != [dict(screen.buffer[y]) for y in range(ROWS)]:
+            kept.append((at, text))
+    return kept
+
+
 def main() -> int:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs")
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +156,7 @@ def main() -> int:
     walk(tape)
     code = tape.end()
     events, cut, before = [], 0.0, 0.0
-    for at, text in tape.events:
+    for at, text in seen(tape.events):
         cut += max(0.0, at - before - MOST_GAP)
         before = at
         events.append((round(at - cut, 3), text))

@@ -3,7 +3,7 @@
     python scripts/screenshot.py [FOLDER]        (docs/ by default)
 
 Starts ``computeswarm demo --headless``, buys the example by the same keys a person would press, and
-writes buyer.svg, payment.svg and seller.svg; PNG beside them where cairosvg is installed.
+writes buyer.svg, payment.svg, seller.svg and wallet.svg; PNG beside them, where cairosvg is there.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from computeswarm.core.settings import Paths, Settings
 from computeswarm.tui.app import ComputeSwarmApp
 from computeswarm.tui.backends.connect import live_connect
 from computeswarm.tui.draft import ExampleJob
+from computeswarm.tui.memory import Memory
 from computeswarm.tui.modals.payment import PaymentModal
 from computeswarm.tui.screens.buyer import BuyerScreen
 from computeswarm.tui.screens.seller import SellerScreen
+from computeswarm.tui.screens.wallet import WalletScreen
 from computeswarm.tui.widgets.log_view import LogView
+from computeswarm.tui.widgets.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (120, 40)
@@ -64,7 +67,9 @@ async def walk(home: str, folder: Path) -> None:
     paths = Paths.find(environ)
     settings = Settings.load(environ=environ, paths=paths)
     example = ExampleJob(ROOT / "examples" / "monte_carlo.py", args=("60000000",))
-    app = ComputeSwarmApp(connect=live_connect(settings, paths), example=example)
+    memory = Memory()
+    memory.welcomed = True  # what comes after it is to be seen
+    app = ComputeSwarmApp(connect=live_connect(settings, paths), example=example, memory=memory)
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: isinstance(app.screen, BuyerScreen))
         buyer = app.screen
@@ -82,6 +87,10 @@ async def walk(home: str, folder: Path) -> None:
         await until(pilot, lambda: isinstance(app.screen, SellerScreen) and app.screen.status)
         await pilot.pause(3)  # for the charts to have something to show
         keep(app, folder, "seller")
+        await pilot.press("3")
+        await until(pilot, lambda: isinstance(app.screen, WalletScreen))
+        await until(pilot, lambda: app.screen.query_one("#ledger", Table).rows)
+        keep(app, folder, "wallet")
 
 
 def main() -> int:
